@@ -1,0 +1,24 @@
+// Formats and lints: Biome for TypeScript, JavaScript and JSON; clang-format (pinned, from npm) for C++ and CUDA.
+//   npm run format         npm run lint (changes nothing, fails on a difference)
+import fs from "node:fs";
+import path from "node:path";
+import { install, main, root, run } from "./common.mjs";
+
+const bin = (name) => path.join(root, "node_modules", ".bin", process.platform === "win32" ? `${name}.cmd` : name);
+
+function sources(directory) {
+  if (!fs.existsSync(directory)) return [];
+  return fs.readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
+    const file = path.join(directory, entry.name);
+    if (entry.isDirectory()) return sources(file);
+    return /\.(cpp|h|cu|cuh)$/.test(entry.name) ? [file] : [];
+  });
+}
+
+await main(import.meta.url, async (argv) => {
+  const check = argv.includes("--check");
+  await install();
+  await run(bin("biome"), check ? ["ci", "--error-on-warnings"] : ["check", "--write"]);
+  const files = ["native", "cuda", "test/native"].flatMap((name) => sources(path.join(root, name)));
+  if (files.length > 0) await run(bin("clang-format"), [...(check ? ["--dry-run", "-Werror"] : ["-i"]), ...files]);
+});

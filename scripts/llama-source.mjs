@@ -1,0 +1,99 @@
+// Brings llama.cpp's source, pinned: the npm package node-llama-cpp carries it whole, as a git bundle. `npm pack` obeys
+// the user's registry settings and cache. CLLM_LLAMA_DIR names an existing checkout of the same commit instead.
+import { createHash } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { Failure, main, npm, output, root, run, say, work } from "./common.mjs";
+
+export const llamaVersion = "0.5.0";
+export const llamaCommit = "de3ff815ea7d559ee917f063901b8986f038abc6";
+const carrier = "node-llama-cpp@3.22.1";
+const sha512 = "bltIipuWmc123H7tMIgDGKSsSrhmhlQYeVUC48XTjVW7XGJJiJJyCdlTMzQ/LiWoPkGDpcL4FviDpgw7qfTiDw==";
+
+// Below a git hook these point at the repository that is committed to.
+const gitFree = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^GIT_/.test(name)));
+const git = (directory, ...args) => output("git", ["-C", directory, ...args], { env: gitFree });
+
+/** Commit of the checkout whose top is `directory`; null when it is none. */
+function commitOf(directory) {
+  // A plain folder inside another repository would answer with that one's commit.
+  return git(directory, "rev-parse", "--show-prefix") === "" ? git(directory, "rev-parse", "HEAD") : null;
+}
+
+/** Path of a checkout of exactly `llamaCommit`. */
+export async function llamaSource() {
+  const given = process.env.CLLM_LLAMA_DIR;
+  if (given) {
+    const directory = path.resolve(given);
+    const commit = commitOf(directory);
+    if (commit === llamaCommit) return directory;
+    throw new Failure(
+      `CLLM_LLAMA_DIR=${given} is not a checkout of llama.cpp v${llamaVersion}.\n` +
+        `Expected commit ${llamaCommit}\nbut found       ${commit ?? "no git checkout that git can read"}`,
+    );
+  }
+  const target = path.join(work, "llama.cpp");
+  const pristine = () => commitOf(target) === llamaCommit && git(target, "status", "--porcelain", "-uno") === "";
+  if (pristine()) return target;
+
+  say(`Fetching llama.cpp v${llamaVersion} (36 MB, from the npm package ${carrier})`);
+  fs.mkdirSync(work, { recursive: true });
+  // A folder of this process's own, renamed when complete: an interrupted or a second fetch never leaves half a tree.
+  for (const name of fs.readdirSync(work).filter((name) => /^fetch-/.test(name))) {
+    const left = path.join(work, name); // by a fetch that was killed, when it is an hour old
+    if (fs.statSync(left).mtimeMs < Date.now() - 3_600_000) fs.rmSync(left, { recursive: true, force: true });
+  }
+  const temporary = fs.mkdtempSync(path.join(work, "fetch-"));
+  try {
+    await fetchInto(temporary);
+    if (!pristine()) {
+      fs.rmSync(target, { recursive: true, force: true });
+      try {
+        fs.renameSync(path.join(temporary, "source"), target);
+      } catch (error) {
+        if (!pristine()) throw error; // else another process was faster
+      }
+    }
+  } finally {
+    fs.rmSync(temporary, { recursive: true, force: true });
+  }
+  return target;
+}
+
+async function fetchInto(directory) {
+  // Settings of the npm that runs us (`npm install --global`, `npm pack --dry-run`) are not meant for this one.
+  const env = { ...gitFree };
+  for (const name of Object.keys(env)) {
+    if (/^npm_config_(global|location|dry_run|workspaces?|include_workspace_root|pack_destination|json)$/i.test(name)) {
+      delete env[name];
+    }
+  }
+  const [command, args, options] = npm("pack", carrier, "--ignore-scripts", "--prefer-offline", "--loglevel=error");
+  await run(command, args, { ...options, cwd: directory, env, stdio: ["ignore", "ignore", 2] });
+  const tarball = fs.readdirSync(directory).find((name) => name.endsWith(".tgz"));
+  if (!tarball) throw new Failure(`npm pack ${carrier} wrote no file`);
+
+  const found = createHash("sha512")
+    .update(fs.readFileSync(path.join(directory, tarball)))
+    .digest("base64");
+  if (found !== sha512) {
+    throw new Failure(
+      `The package ${carrier} is not the one expected.\nExpected sha512 ${sha512}\nbut found       ${found}`,
+    );
+  }
+  const bundle = "package/llama/gitRelease.bundle";
+  await run("tar", ["-xzf", tarball, bundle], { cwd: directory });
+  await run(
+    "git",
+    ["-c", "core.autocrlf=false", "-c", "advice.detachedHead=false", "clone", "--quiet", bundle, "source"],
+    { cwd: directory, env: gitFree },
+  );
+  const commit = commitOf(path.join(directory, "source"));
+  if (commit !== llamaCommit) {
+    throw new Failure(
+      `llama.cpp's source is not the one expected.\nExpected commit ${llamaCommit}\nbut found       ${commit}`,
+    );
+  }
+}
+
+await main(import.meta.url, async () => console.log(path.relative(root, await llamaSource())));

@@ -1,0 +1,81 @@
+// Portable binaries of this platform, one per instruction-set level, for `npm pack`.
+//   npm run prebuilds [-- LEVEL...] [-- --if-needed]
+// prebuilds/<platform>-<arch>/node.napi.node is the lowest level, the one that node-gyp-build finds; the AVX-512 one
+// lies in a folder whose three-part name node-gyp-build ignores, and lib/binding.ts knows.
+import fs from "node:fs";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { Failure, install, locked, main, npm, publish, root, run, say, work } from "./common.mjs";
+import { preflight } from "./preflight.mjs";
+
+const folder = `${process.platform}-${process.arch}`;
+const folders =
+  process.arch === "x64" ? { "x86-64-v3": folder, "x86-64-avx512": `${folder}-avx512` } : { generic: folder };
+const fileOf = (level) => path.join(root, "prebuilds", folders[level], "node.napi.node");
+
+export async function prebuilds({ levels = Object.keys(folders), ifNeeded = false } = {}) {
+  for (const level of levels) {
+    if (!folders[level]) {
+      throw new Failure(`Expected a level of ${Object.keys(folders).join(", ")} but received ${level}`);
+    }
+  }
+  const wanted = levels.filter((level) => !ifNeeded || stale(fileOf(level)));
+  if (wanted.length === 0) return;
+  preflight({ gyp: true });
+  await install();
+  await locked(path.join(work, "prebuilds.lock"), async () => {
+    for (const level of wanted) await prebuild(level);
+  });
+}
+
+async function prebuild(level) {
+  say(`Prebuilding ${level}`);
+  const out = path.join(work, "prebuilt", level);
+  fs.rmSync(out, { recursive: true, force: true }); // prebuildify never empties it
+  // node-gyp deletes build/, and what is left there would be loaded before any prebuild: the local build steps aside.
+  const build = path.join(root, "build");
+  const kept = path.join(work, "kept-build");
+  fs.rmSync(kept, { recursive: true, force: true });
+  if (fs.existsSync(path.join(build, "Release", "cllm.node"))) fs.renameSync(build, kept);
+  // Through npm, because prebuildify expects node-gyp on PATH. The empty nodedir saves the download of Node's headers.
+  const env = { ...process.env, CLLM_CPU_LEVEL: level };
+  Object.assign(env, { npm_config_nodedir: path.join(root, "gyp"), npm_config_loglevel: "error" });
+  const args = ["--napi", "--strip", "--name", "node.napi", "--out", path.relative(root, out)];
+  const [command, npmArgs, options] = npm("exec", "--", "prebuildify", ...args);
+  try {
+    await run(command, npmArgs, { ...options, env, stdio: ["ignore", 2, 2] });
+    const built = path.join(out, "prebuilds", folder, "node.napi.node");
+    publish(built, fileOf(level));
+    say(`${path.relative(root, fileOf(level))}: ${(fs.statSync(built).size / 1e6).toFixed(1)} MB`);
+  } finally {
+    fs.rmSync(build, { recursive: true, force: true });
+    if (fs.existsSync(kept)) fs.renameSync(kept, build);
+    fs.rmSync(out, { recursive: true, force: true });
+  }
+}
+
+/** Missing, or older than a source of ours. */
+function stale(file) {
+  if (!fs.existsSync(file)) return true;
+  const built = fs.statSync(file).mtimeMs;
+  const newer = (source) => {
+    const stat = fs.statSync(source);
+    return stat.isDirectory()
+      ? fs.readdirSync(source).some((name) => newer(path.join(source, name)))
+      : stat.mtimeMs > built;
+  };
+  const sources = ["CMakeLists.txt", "native", "scripts/llama-source.mjs"].map((name) => path.join(root, name));
+  return sources.some(newer);
+}
+
+await main(import.meta.url, async (argv) => {
+  const { values, positionals } = parseArgs({
+    args: argv,
+    options: { "if-needed": { type: "boolean" } },
+    allowPositionals: true,
+  });
+  await prebuilds({
+    ...(positionals.length > 0 ? { levels: positionals } : {}),
+    ifNeeded: values["if-needed"] ?? false,
+  });
+});
