@@ -1,0 +1,132 @@
+#include <mutex>
+#include <sstream>
+
+#include "addon/convert.h"
+#include "addon/decoder_object.h"
+#include "addon/errors.h"
+#include "addon/model_object.h"
+#include "addon/napi_api.h"
+#include "addon/task.h"
+#include "decode/error.h"
+#include "decode/ggml_guard.h"
+#include "decode/quantize.h"
+#include "ggml-backend.h"
+#include "llama.h"
+
+namespace cllm {
+
+namespace {
+
+Napi::Value set_error_class(const Napi::CallbackInfo& call) {
+  if (!call[0].IsFunction()) throw Napi::TypeError::New(call.Env(), "Expected a class for errorClass");
+  call.Env().GetInstanceData<AddonData>()->error_class = Napi::Persistent(call[0].As<Napi::Function>());
+  return call.Env().Undefined();
+}
+
+// ggml's own answer to what it was compiled with, e.g. "CPU : SSE3 = 1 | AVX2 = 1 | ..."
+std::vector<std::string> compiled_features() {
+  std::vector<std::string> features;
+  for (size_t i = 0; i < ggml_backend_reg_count(); i++) {
+    ggml_backend_reg_t reg = ggml_backend_reg_get(i);
+    const auto get = reinterpret_cast<ggml_backend_get_features_t>(
+        ggml_backend_reg_get_proc_address(reg, "ggml_backend_get_features"));
+    if (get == nullptr) continue;
+    for (auto* feature = get(reg); feature->name != nullptr; feature++) {
+      if (std::string(feature->value) != "0") features.push_back(feature->name);
+    }
+  }
+  return features;
+}
+
+Napi::Value build_info(const Napi::CallbackInfo& call) {
+  Napi::Env env = call.Env();
+  auto info = Napi::Object::New(env);
+  info.Set("cpuLevel", Napi::String::New(env, CLLM_CPU_LEVEL));
+  info.Set("backend", Napi::String::New(env, "cpu"));
+  info.Set("llamaVersion", Napi::String::New(env, CLLM_LLAMA_VERSION));
+  info.Set("llamaCommit", Napi::String::New(env, CLLM_LLAMA_COMMIT));
+  info.Set("compiler", Napi::String::New(env, __VERSION__));
+  const auto features = compiled_features();
+  auto array = Napi::Array::New(env, features.size());
+  for (size_t i = 0; i < features.size(); i++) array.Set(static_cast<uint32_t>(i), Napi::String::New(env, features[i]));
+  info.Set("features", array);
+  return info;
+}
+
+Napi::Function to_progress(const Napi::Value& value) {
+  if (value.IsFunction()) return value.As<Napi::Function>();
+  if (!value.IsNull()) throw Napi::TypeError::New(value.Env(), "Expected a function or null for onProgress");
+  return Napi::Function();
+}
+
+Napi::Value load_model(const Napi::CallbackInfo& call) {
+  const std::string path = to_text(call[0], "path");
+  const auto object = to_object(call[1], "options");
+  LoadOptions options;
+  options.gpu_layers = static_cast<int>(to_integer(object.Get("gpuLayers"), "gpuLayers", -1, 1 << 20));
+  options.mmap = to_bool(object.Get("mmap"), "mmap");
+  return Task::start(
+      call.Env(), "cllm.loadModel",
+      [path, options](Task& task) {
+        auto model = std::make_shared<const Model>(path, options, [&](float fraction) {
+          task.progress(fraction);
+          return !task.cancelled();
+        });
+        return Task::Finish([model](Napi::Env env) { return ModelObject::create(env, model); });
+      },
+      to_progress(call[2]));
+}
+
+Napi::Value quantize(const Napi::CallbackInfo& call) {
+  const auto object = to_object(call[2], "options");
+  QuantizeOptions options;
+  options.input = to_text(call[0], "input");
+  options.output = to_text(call[1], "output");
+  options.type = to_text(object.Get("type"), "type");
+  options.threads = static_cast<int>(to_integer(object.Get("threads"), "threads", 1, 512));
+  options.allow_requantize = to_bool(object.Get("allowRequantize"), "allowRequantize");
+  return Task::start(
+      call.Env(), "cllm.quantize",
+      [options](Task& task) {
+        quantize_model(options, [&](float fraction) {
+          task.progress(fraction);
+          return !task.cancelled();
+        });
+        return Task::Finish([](Napi::Env env) { return env.Undefined(); });
+      },
+      to_progress(call[3]));
+}
+
+// Once per process, not per environment: workers load the same library again.
+void initialise_libraries() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    install_ggml_guard();
+    llama_backend_init();
+  });
+}
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  initialise_libraries();
+  auto* data = new AddonData();
+  env.SetInstanceData(data);  // deleted with the environment
+  const auto model = ModelObject::define(env);
+  const auto decoder = DecoderObject::define(env);
+  data->model_class = Napi::Persistent(model);
+  data->decoder_class = Napi::Persistent(decoder);
+  exports.Set("Model", model);
+  exports.Set("Decoder", decoder);
+  exports.Set("setErrorClass", Napi::Function::New(env, set_error_class, "setErrorClass"));
+  exports.Set("buildInfo", Napi::Function::New(env, build_info, "buildInfo"));
+  exports.Set("loadModel", Napi::Function::New(env, load_model, "loadModel"));
+  exports.Set("quantize", Napi::Function::New(env, quantize, "quantize"));
+  return exports;
+}
+
+}  // namespace
+
+}  // namespace cllm
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) { return cllm::initialise(env, exports); }
+
+NODE_API_MODULE(cllm, init)

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "decode/lane.h"
+#include "kernels/types.h"
+
+namespace cllm {
+
+// What the JS side asks of an Engine, and what it answers. Plain values: they cross between threads.
+
+struct GenerateParams {
+  int64_t max_tokens = 1;
+  int block_size = 1;
+  uint32_t seed = 0;
+  std::vector<std::string> stop;
+  bool stream = false;
+  bool render_special = false;
+};
+
+struct IterateParams {
+  int block_size = 1;
+  uint32_t seed = 0;
+  std::optional<std::vector<Token>> draft;  // block_size - 1 tokens
+  bool logits = false;
+};
+
+struct Command {
+  enum class Kind { kGenerate, kAbort, kOpenSequence, kCloseSequence, kPrefill, kIterate, kRollback, kFork };
+  Kind kind;
+  uint32_t id;                // answered by events with this id; for kAbort the id of what to abort, not answered itself
+  uint32_t sequence = 0;      // 0 = none
+  std::vector<Token> tokens;  // kGenerate, kPrefill
+  int position = 0;           // kRollback
+  GenerateParams generate;
+  IterateParams iterate;
+};
+
+/// See NativeStats in lib/addon.d.ts.
+struct Stats {
+  int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;
+  int64_t emitted_tokens = 0;
+  int64_t iterations = 0;
+  int64_t fast_forwarded_tokens = 0;
+  int64_t stationary_tokens = 0;
+  double prefill_milliseconds = 0;
+  double decode_milliseconds = 0;
+  double forward_milliseconds = 0;
+};
+
+struct Event {
+  enum class Type { kChunk, kDone, kSequence, kPrefilled, kIteration, kOk, kError };
+  Type type;
+  uint32_t id;
+  std::string text;                // kChunk, kDone; the message of kError
+  std::vector<Token> tokens;       // kChunk, kDone, kSequence
+  const char* reason = "";         // finish reason of kDone, code of kError
+  Stats stats;                     // kDone
+  uint32_t sequence = 0;           // kSequence
+  int reused = 0, prefilled = 0;   // kPrefilled
+  Iteration iteration;             // kIteration
+  std::vector<float> logits;       // kIteration, if asked for
+  double forward_milliseconds = 0; // kIteration
+};
+
+}  // namespace cllm

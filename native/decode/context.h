@@ -1,0 +1,86 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "decode/model.h"
+#include "kernels/types.h"
+
+struct llama_context;
+struct llama_batch;
+struct ggml_threadpool;
+
+namespace cllm {
+
+struct ContextOptions {
+  int context_size = 4096;  // tokens per lane
+  int lanes = 1;
+  int block_size = 4;  // largest block
+  int threads = 1;
+  int prefill_chunk = 32;
+  std::optional<bool> flash_attention;
+  std::string kv_type = "f16";
+};
+
+/// What one lane contributes to a forward pass: `count` tokens at positions position .. position + count - 1.
+struct Piece {
+  int lane;
+  int position;
+  std::span<const Token> tokens;
+};
+
+enum class PassResult { kOk, kAborted, kFailed };
+
+/// A llama.cpp context with one KV stream per lane (streams, because a unified cache perturbs the arithmetic by row
+/// order), and the number of KV rows that each lane holds. Used by one thread at a time, the decode thread; only
+/// request_abort() may come from another.
+///
+/// A lane has room for context_size tokens and one block more, so that a block near the end needs no special shape.
+class Context {
+ public:
+  /// Throws Error CLLM_UNSUPPORTED_MODEL, CLLM_OUT_OF_MEMORY.
+  Context(std::shared_ptr<const Model> model, const ContextOptions& options);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  const Model& model() const { return *model_; }
+  const ContextOptions& options() const { return options_; }
+  uint64_t kv_bytes() const;
+
+  /// KV rows that lane holds, written at positions 0 .. rows - 1.
+  int rows(int lane) const { return rows_[lane]; }
+  /// Forgets the rows from `keep` on. Where the model's memory cannot be rolled back, forgets all of them. Returns the
+  /// rows that are left.
+  int trim(int lane, int keep);
+  /// Makes lane `to` a copy of lane `from`.
+  void copy(int from, int to);
+
+  /// One llama_decode over all pieces; every token's logits when `logits` is true, else none. Trims each lane to its
+  /// piece's position first. After a failure the lanes of the pass hold nothing.
+  PassResult decode(std::span<const Piece> pieces, bool logits);
+  /// Logits of the last pass, [tokens of all pieces in order, vocabulary], f32.
+  const float* logits() const;
+  /// Milliseconds that the last pass spent inside llama.cpp.
+  double pass_milliseconds() const { return pass_milliseconds_; }
+
+  /// Makes the pass in flight return kAborted at its next graph node, and all later ones at once. For shutting down.
+  void request_abort() { abort_.store(true, std::memory_order_relaxed); }
+
+ private:
+  std::shared_ptr<const Model> model_;
+  ContextOptions options_;
+  ggml_threadpool* threadpool_ = nullptr;  // outlives context_, which computes on it
+  llama_context* context_ = nullptr;
+  std::unique_ptr<llama_batch> batch_;
+  std::vector<int> rows_;
+  std::atomic<bool> abort_{false};
+  double pass_milliseconds_ = 0;
+};
+
+}  // namespace cllm

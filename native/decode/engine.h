@@ -1,0 +1,102 @@
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "decode/command.h"
+#include "decode/context.h"
+#include "decode/generation.h"
+#include "decode/iteration_runner.h"
+#include "decode/lane.h"
+
+namespace cllm {
+
+/// A decoder: one context, one decode thread, `lanes` lanes, and the scheduler that keeps them full.
+///
+/// Every tick of the thread does, in this order: take commands; give free lanes to waiting generations; run at most ONE
+/// prefill chunk (so that a long prompt does not starve the lanes that are decoding); run one Jacobi iteration for all
+/// lanes that are ready, lanes of equal block size in one forward pass; send the events of the tick in one batch.
+///
+/// A lane keeps its KV when its generation ends, and a new prompt goes to the free lane that shares the longest prefix.
+///
+/// Lifetime: stop() joins the thread; it must be called before the sink's receiver goes away. The destructor calls it.
+class Engine {
+ public:
+  using Sink = std::function<void(std::vector<Event>&&)>;
+
+  /// Creates the context (blocks); throws Error. No thread runs before start().
+  Engine(std::shared_ptr<const Model> model, const ContextOptions& options);
+  ~Engine();
+
+  /// The sink is called on the decode thread and must not block.
+  void start(Sink sink);
+  void post(Command command);
+  /// Stops within one graph node, answers everything pending with CLLM_DISPOSED, joins the thread. Idempotent.
+  void stop();
+
+  const Context& context() const { return context_; }
+  const IterationRunner& runner() const { return *runner_; }
+
+ private:
+  struct Slot {
+    int index = 0;
+    Lane lane;
+    uint32_t sequence = 0;  // handle of the sequence that holds this lane, 0 = none
+    std::optional<Generation> generation;
+    std::optional<Command> operation;  // a kPrefill or kIterate in progress
+    int reused = 0;                    // kPrefill: rows that were there already
+    std::deque<Command> queue;         // what the sequence has asked for after that, in order
+
+    bool busy() const { return generation || operation; }
+    bool free() const { return sequence == 0 && !busy(); }
+    int block_size() const { return generation ? generation->params.block_size : operation->iterate.block_size; }
+  };
+
+  void run();
+  bool tick();
+  void dispatch(Command&& command);
+  void abort(uint32_t id);
+  void admit();
+  void start_queued(Slot& slot);
+  void start_generation(Slot& slot, Command&& command);
+  void start_prefill(Slot& slot, Command&& command);
+  void start_iterate(Slot& slot, Command&& command);
+  void fork(Slot& from, uint32_t id);
+  void assign(Slot& slot, std::vector<Token> tokens);
+  double prefill_one_chunk();
+  void iterate_ready(double prefill_milliseconds);
+  void iterate_group(std::vector<Slot*>& group, double prefill_milliseconds);
+  void finish_iteration(Slot& slot, const LaneOutcome& outcome, double milliseconds, double forward);
+  void finish_generation(Slot& slot);
+  void fail(Slot& slot);
+  void finish_all();
+  void error(uint32_t id, const char* code, std::string message);
+  Slot* slot_of(uint32_t sequence);
+  Slot* free_slot(const std::vector<Token>& tokens);
+  bool all_lanes_are_sequences() const;
+
+  Context context_;
+  std::unique_ptr<IterationRunner> runner_;
+  std::vector<Slot> slots_;
+  std::deque<Command> waiting_;  // generations without a lane
+  std::vector<Event> events_;    // of this tick
+  uint32_t next_sequence_ = 1;
+  size_t next_prefill_ = 0;  // round robin
+  std::chrono::steady_clock::time_point tick_started_;
+
+  Sink sink_;
+  std::thread thread_;
+  std::mutex mutex_;  // guards inbox_ and stopping_
+  std::condition_variable wake_;
+  std::vector<Command> inbox_;
+  bool stopping_ = false;
+};
+
+}  // namespace cllm

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "decode/command.h"
+#include "decode/model.h"
+#include "decode/text_stream.h"
+
+namespace cllm {
+
+/// A running `generate`: what it has emitted, its text so far, and whether it is over.
+class Generation {
+ public:
+  Generation(const Command& command, const Model& model, int64_t budget)
+      : id(command.id), params(command.generate), budget(budget), model_(model), text_(params.stop) {
+    stats.prompt_tokens = static_cast<int64_t>(command.tokens.size());
+  }
+
+  /// Takes the emitted tokens of an iteration one by one until a stop rule holds; returns how many it took.
+  int accept(const Iteration& iteration);
+  /// Gives up the text held back for stop strings: no more tokens come.
+  void finish(const char* reason);
+  bool finished() const { return *finish_reason_ != '\0'; }
+
+  /// The chunk that has become ready since the last call; empty text and tokens when there is none.
+  Event take_chunk();
+  Event done();
+
+  const uint32_t id;
+  const GenerateParams params;
+  int64_t budget;  // tokens that may still be emitted
+  Stats stats;
+
+ private:
+  const Model& model_;
+  TextStream text_;
+  std::vector<Token> tokens_;  // all emitted tokens
+  size_t sent_ = 0;            // of them, how many went out in chunks
+  std::string answer_;         // all text
+  std::string ready_;          // text for the next chunk
+  const char* finish_reason_ = "";
+};
+
+}  // namespace cllm

@@ -1,0 +1,39 @@
+#include "decode/host_runner.h"
+
+#include "kernels/choose.h"
+
+namespace cllm {
+
+void HostRunner::begin(std::span<const LaneRun> lanes, int block_size) {
+  lanes_.assign(lanes.begin(), lanes.end());
+  block_size_ = block_size;
+}
+
+PassResult HostRunner::iterate(int /*count*/) {
+  pieces_.clear();
+  outcomes_.clear();
+  for (const LaneRun& run : lanes_) {
+    const int position = static_cast<int>(run.lane->tokens().size()) - 1;
+    pieces_.push_back({run.index, position, run.lane->block(block_size_, run.seed)});
+  }
+  const PassResult result = context_.decode(pieces_, true);
+  if (result != PassResult::kOk) return result;
+
+  const int64_t vocab = context_.model().info().vocab_size;
+  const int64_t rows = static_cast<int64_t>(lanes_.size()) * block_size_;
+  choices_.resize(static_cast<size_t>(rows));
+  const float* logits = context_.logits();
+  choose_greedy(logits, rows, vocab, vocab, choices_.data());
+  const uint8_t* ends = context_.model().end_of_generation().data();
+  for (size_t i = 0; i < lanes_.size(); i++) {
+    LaneRun& run = lanes_[i];
+    const auto first = static_cast<int64_t>(i) * block_size_;
+    const auto choices = std::span<const Token>(choices_).subspan(static_cast<size_t>(first), static_cast<size_t>(block_size_));
+    const Iteration& iteration = run.lane->advance(choices, run.budget, run.stop_at_end ? ends : nullptr);
+    run.budget -= iteration.emitted;
+    outcomes_.push_back({run.index, &iteration, logits + first * vocab});
+  }
+  return PassResult::kOk;
+}
+
+}  // namespace cllm

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "decode/context.h"
+#include "decode/lane.h"
+
+namespace cllm {
+
+/// A lane as a runner sees it for the length of a burst.
+struct LaneRun {
+  int index;          // of the lane in its Context
+  Lane* lane;         // written() == tokens().size() - 1
+  uint64_t seed;      // of the draft source
+  int64_t budget;     // tokens that may still be emitted, >= 1
+  bool stop_at_end;   // stop at end-of-generation tokens
+};
+
+/// What one iteration did to one lane.
+struct LaneOutcome {
+  int index;
+  const Iteration* iteration;  // valid until the next iterate()
+  const float* logits;         // [block, vocab] of the lane, or null where the runner leaves them on the device
+};
+
+/// The Jacobi loop over some lanes: begin -> (iterate -> poll)* -> end. While a burst lasts, nobody else may decode the
+/// lanes it holds; others may be prefilled between iterations. All lanes of a burst have the same block size, so that
+/// they share one forward pass of a fixed shape.
+class IterationRunner {
+ public:
+  virtual ~IterationRunner() = default;
+  virtual const char* name() const = 0;
+  /// Why this runner and no other is in use, one line for decoder.info.
+  virtual std::string reason() const = 0;
+
+  virtual void begin(std::span<const LaneRun> lanes, int block_size) = 0;
+  /// Runs (or enqueues) up to `count` iterations. A lane whose budget is used up or that has ended takes part no more.
+  virtual PassResult iterate(int count) = 0;
+  /// The outcomes that have become known since the last poll, in the order they happened.
+  virtual std::span<const LaneOutcome> poll() = 0;
+  /// Gives the lanes back: afterwards llama_decode may continue any of them.
+  virtual void end() = 0;
+};
+
+}  // namespace cllm
