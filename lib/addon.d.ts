@@ -1,0 +1,196 @@
+/**
+ * The boundary between TypeScript and the addon: everything the `.node` file exports, and nothing else.
+ * `test/05.boundary` compares this file with what a built addon really exports.
+ *
+ * The addon re-checks only what would corrupt memory; every option is validated once, in `lib/options.ts`.
+ * Token ids cross as Int32Array, always copied, never shared.
+ */
+
+import type { CllmError } from "./errors.js";
+
+export type CllmErrorConstructor = new (code: string, message: string) => CllmError;
+
+export interface Addon {
+  /** Gives the addon the class that its run-time failures are instances of. Called once per environment. */
+  setErrorClass(errorClass: CllmErrorConstructor): void;
+  buildInfo(): BuildInfo;
+  /** Starts loading on a thread of its own. `onProgress` receives 0..1, throttled to whole percents. */
+  loadModel(path: string, options: LoadOptions, onProgress: ((fraction: number) => void) | null): Task<NativeModel>;
+  /** llama.cpp's own quantiser on a thread of its own; writes `output` itself (no temporary file). */
+  quantize(input: string, output: string, options: QuantizeOptions, onProgress: ((fraction: number) => void) | null): Task<void>;
+  Model: new () => NativeModel; // not constructible from JS: throws
+  Decoder: new () => NativeDecoder; // not constructible from JS: throws
+}
+
+export interface Task<T> {
+  readonly promise: Promise<T>;
+  /** Asks the thread to stop; the promise then rejects with code CLLM_ABORTED. Idempotent. */
+  cancel(): void;
+}
+
+export interface BuildInfo {
+  /** "native" | "x86-64-v3" | "x86-64-avx512" | "generic" (CMake's CLLM_CPU_LEVEL). */
+  cpuLevel: string;
+  backend: "cpu" | "cuda";
+  llamaVersion: string; // "0.5.0"
+  llamaCommit: string;
+  compiler: string;
+  /** ggml's own list of what it was compiled with, e.g. ["AVX2", "FMA", "AVX512", "LLAMAFILE", "REPACK"]. */
+  features: string[];
+}
+
+export interface LoadOptions {
+  gpuLayers: number; // -1 = all
+  mmap: boolean;
+}
+
+export interface QuantizeOptions {
+  /** llama_ftype name in upper case: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K_M, ... Unknown: CLLM_QUANTIZE_FAILED. */
+  type: string;
+  threads: number;
+  /** Quantise tensors that are quantised already (a Q4_1 file to Q4_0). */
+  allowRequantize: boolean;
+}
+
+export interface NativeModel {
+  info(): NativeModelInfo;
+  /** All GGUF metadata as llama.cpp renders it (arrays shortened by llama.cpp). */
+  metadata(): Record<string, string>;
+  tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Int32Array;
+  detokenize(tokens: Int32Array, renderSpecial: boolean): string;
+  /** Text of one token as the vocabulary stores it, and its attributes (bit set of llama_token_attr). */
+  token(id: number): { text: string; attributes: number; endOfGeneration: boolean };
+  /** The named chat template, or the default one for null; null when the file has none. */
+  chatTemplate(name: string | null): string | null;
+  createDecoder(options: DecoderOptions, onEvents: (events: DecoderEvent[]) => void): Promise<NativeDecoder>;
+  /** Drops this reference; the weights are freed when the last decoder is gone too. Idempotent. */
+  dispose(): void;
+}
+
+export interface NativeModelInfo {
+  description: string; // "llama 135M Q4_1"
+  architecture: string; // "llama"
+  parameterCount: number;
+  fileSize: number; // bytes of all tensors
+  vocabSize: number;
+  vocabType: string; // "bpe" | "spm" | "wpm" | "ugm" | "rwkv" | "plamo2" | "none" ...
+  trainContextSize: number;
+  embeddingSize: number;
+  layerCount: number;
+  headCount: number;
+  headCountKv: number;
+  /** False for recurrent and hybrid models: their state cannot be rolled back, so only blockSize 1 decodes. */
+  canRollBack: boolean;
+  /** Bytes of KV cache per token and lane with F16 rows. An estimate used to refuse what cannot fit. */
+  kvBytesPerToken: number;
+  bos: number; // -1 where the vocabulary has none, for all six
+  eos: number;
+  eot: number;
+  nl: number;
+  pad: number;
+  sep: number;
+  addBos: boolean;
+  addEos: boolean;
+}
+
+export interface DecoderOptions {
+  contextSize: number; // tokens per lane
+  lanes: number;
+  blockSize: number; // largest block; a request may use a smaller one
+  threads: number;
+  prefillChunk: number; // tokens per prefill pass
+  flashAttention: boolean | null; // null = llama.cpp decides
+  kvType: string; // "f16" | "f32" | "bf16" | "q8_0" | "q4_0" ...
+}
+
+export interface DecoderInfo {
+  runner: "host" | "resident";
+  runnerReason: string;
+  contextSize: number;
+  lanes: number;
+  blockSize: number;
+  threads: number;
+  prefillChunk: number;
+  flashAttention: boolean | null; // as asked for
+  kvType: string;
+  kvBytes: number; // size of the KV cache in memory
+}
+
+/** Commands are answered by events with the same id. Ids are positive integers chosen by the caller, used once. */
+export interface NativeDecoder {
+  info(): DecoderInfo;
+  /** Queues a generation. On `sequence` (id from openSequence) or on any free lane (0). */
+  generate(id: number, request: GenerateRequest): void;
+  /** Stops a queued or running generation at the next iteration; answered by `done` with finishReason "abort". */
+  abort(id: number): void;
+  /** Takes a lane; answered by `sequence` with the sequence's id, or by `error` CLLM_NO_FREE_LANE. */
+  openSequence(id: number): void;
+  closeSequence(id: number, sequence: number): void; // answered by `ok`
+  /** Makes the sequence hold exactly `tokens`, keeping the KV of the longest common prefix. Answered by `prefilled`. */
+  prefill(id: number, sequence: number, tokens: Int32Array): void;
+  /** One Jacobi iteration. Answered by `iteration`. */
+  iterate(id: number, sequence: number, options: IterateOptions): void;
+  /** Keeps the first `position` tokens. Answered by `ok`. */
+  rollback(id: number, sequence: number, position: number): void;
+  /** Copies a sequence, its KV and its block into a free lane. Answered by `sequence`. */
+  fork(id: number, sequence: number): void;
+  /** Stops the thread (mid-pass, within one graph node), answers what is pending with CLLM_DISPOSED, frees all. */
+  dispose(): Promise<void>;
+}
+
+export interface GenerateRequest {
+  sequence: number; // 0 = any free lane
+  tokens: Int32Array; // the whole prompt, at least one token
+  maxTokens: number; // >= 1; the engine lowers it to what the context holds
+  blockSize: number; // 1..DecoderOptions.blockSize
+  seed: number; // uint32, of the random first draft
+  stop: string[];
+  /** Send `chunk` events while decoding. Without it only `done` is sent, which costs the event loop nothing. */
+  stream: boolean;
+  /** Render special tokens as text. */
+  renderSpecial: boolean;
+}
+
+export interface IterateOptions {
+  blockSize: number;
+  seed: number;
+  /** Replaces the lane's draft: blockSize - 1 token ids. null keeps what the last iteration left. */
+  draft: Int32Array | null;
+  /** Return the logits, [blockSize, vocabSize] row-major float32. */
+  logits: boolean;
+}
+
+export interface NativeStats {
+  promptTokens: number;
+  cachedTokens: number; // of the prompt, those whose KV rows were already there
+  emittedTokens: number;
+  iterations: number;
+  fastForwardedTokens: number;
+  stationaryTokens: number;
+  prefillMilliseconds: number; // passes over the prompt
+  decodeMilliseconds: number; // Jacobi iterations of this lane, whole passes
+  forwardMilliseconds: number; // of decodeMilliseconds, the part inside llama.cpp
+}
+
+export type DecoderEvent =
+  | { id: number; type: "chunk"; text: string; tokens: Int32Array }
+  | { id: number; type: "done"; text: string; tokens: Int32Array; finishReason: FinishReason; stats: NativeStats }
+  | { id: number; type: "sequence"; sequence: number; tokens: Int32Array }
+  | { id: number; type: "prefilled"; reused: number; prefilled: number }
+  | { id: number; type: "iteration"; iteration: NativeIteration }
+  | { id: number; type: "ok" }
+  | { id: number; type: "error"; error: CllmError };
+
+/** `done.text` and `done.tokens` hold the whole answer, also when it was streamed. */
+export type FinishReason = "eog" | "stop" | "length" | "abort";
+
+export interface NativeIteration {
+  position: number; // of block[0], before the iteration
+  block: Int32Array; // [n] block[0] confirmed, block[1..] the draft
+  choices: Int32Array; // [n] the model's choice after each
+  accepted: number; // m: leading draft tokens that equal the choices before them
+  tokens: Int32Array; // [m + 1] emitted: choices[0..m] (cut where the context ends)
+  stationary: number;
+  logits: Float32Array | null; // [n * vocabSize]
+  forwardMilliseconds: number;
+}

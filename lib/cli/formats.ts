@@ -1,0 +1,78 @@
+/** `general.file_type` of a GGUF: llama_ftype in llama.cpp's include/llama.h. */
+const FILE_TYPES: Readonly<Record<number, string>> = {
+  0: "F32",
+  1: "F16",
+  2: "Q4_0",
+  3: "Q4_1",
+  7: "Q8_0",
+  8: "Q5_0",
+  9: "Q5_1",
+  10: "Q2_K",
+  11: "Q3_K_S",
+  12: "Q3_K_M",
+  13: "Q3_K_L",
+  14: "Q4_K_S",
+  15: "Q4_K_M",
+  16: "Q5_K_S",
+  17: "Q5_K_M",
+  18: "Q6_K",
+  19: "IQ2_XXS",
+  20: "IQ2_XS",
+  21: "Q2_K_S",
+  22: "IQ3_XS",
+  23: "IQ3_XXS",
+  24: "IQ1_S",
+  25: "IQ4_NL",
+  26: "IQ3_S",
+  27: "IQ3_M",
+  28: "IQ2_S",
+  29: "IQ2_M",
+  30: "IQ4_XS",
+  31: "IQ1_M",
+  32: "BF16",
+  36: "TQ1_0",
+  37: "TQ2_0",
+  38: "MXFP4_MOE",
+  39: "NVFP4",
+  40: "Q1_0",
+  41: "Q2_0",
+};
+
+/** Names that `cllm quantize` suggests; llama.cpp knows more. */
+export const COMMON_TYPES = ["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_1", "Q4_0"];
+
+export function fileTypeName(value: string | undefined): string {
+  return FILE_TYPES[Number(value ?? Number.NaN)] ?? "unknown";
+}
+
+/**
+ * What the format means for the cost of a block on a CPU. Which formats have kernels that work on several tokens at a
+ * time is read from llama.cpp (ggml-cpu/repack.cpp: rows repacked at load; llamafile/sgemm.cpp: tiles) for x86-64.
+ */
+export function blockCostAdvice(type: string, features: readonly string[]): string {
+  const has = (name: string): boolean => features.some((feature) => feature.toUpperCase().includes(name));
+  const convert = (to: string): string => `\`cllm quantize MODEL OUT ${to}\``;
+  switch (type) {
+    case "Q4_0":
+    case "IQ4_NL":
+    case "Q4_K_S":
+    case "Q4_K_M":
+    case "MXFP4_MOE":
+      return "Blocks are cheap: the layers run on repacked kernels that work on several tokens at a time.";
+    case "BF16":
+      if (has("BF16"))
+        return "Blocks are very cheap: with AVX-512 BF16 a block of 16 costs only a few times one token.";
+      return `Without AVX-512 BF16 in this binary F16 is the better 16-bit format: ${convert("F16")}.`;
+    case "F16":
+      if (!has("BF16")) return "Blocks are cheap: tiled kernels share each weight between the tokens of a block.";
+      return `Blocks are cheap; BF16 makes them cheaper still on this CPU: ${convert("BF16")}.`;
+    case "F32":
+      return `Blocks are cheap, but each token reads four bytes per weight: ${convert("BF16")} or ${convert("Q4_0")}.`;
+    case "Q8_0":
+      return `Blocks cost some: tiled kernels, not repacked ones. ${convert("Q4_0")} is faster where its loss is acceptable.`;
+    case "unknown":
+      return "The file does not say its format.";
+    default:
+      return `Blocks are expensive: this format has no kernels for several tokens at a time. Faster: ${convert("Q4_0")}.`;
+  }
+}

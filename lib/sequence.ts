@@ -1,0 +1,222 @@
+import type { NativeDecoder } from "./addon.js";
+import { CllmError } from "./errors.js";
+import {
+  type GenerateOptions,
+  type GenerateResult,
+  generateOn,
+  type Input,
+  SEED_MAX,
+  streamOn,
+  type Target,
+} from "./generate.js";
+import * as check from "./options.js";
+import type { GenerateStream } from "./stream.js";
+
+export interface IterateOptions {
+  /** Tokens per block n, from 1 to the decoder's blockSize. Default: the decoder's. */
+  blockSize?: number | undefined;
+  /** Seed of the draft's random part. Default: the decoder's. */
+  seed?: number | undefined;
+  /** Replaces the draft: n - 1 token ids. Default: what the last iteration left, filled up with random prompt tokens. */
+  draft?: readonly number[] | Int32Array | undefined;
+  /** Return the logits of the block: n * vocabSize floats are copied. Default false. */
+  logits?: boolean | undefined;
+}
+
+/** One Jacobi iteration of one sequence; n is the block size. */
+export interface Iteration {
+  /** Absolute position of block[0] before the iteration. */
+  position: number;
+  /** [n] The tokens that went through the model: the last confirmed one, then the draft. */
+  block: number[];
+  /** [n - 1] block without its first token. */
+  draft: number[];
+  /** [n] The model's choice after each token of the block. */
+  choices: number[];
+  /** m: leading draft tokens that equal the choice before them, 0 to n - 1. */
+  accepted: number;
+  /** The tokens this iteration confirmed: choices[0..m] (fewer only where the context ends). */
+  tokens: number[];
+  /** tokens.length - 1. */
+  fastForwarded: number;
+  /** Of those, tokens that stood at their position already in the iteration before. */
+  stationary: number;
+  /** [n * vocabSize], row-major, if asked for. */
+  logits: Float32Array | null;
+  /** Milliseconds of the forward pass. */
+  forwardMilliseconds: number;
+}
+
+/**
+ * A lane of a decoder, held until dispose(): for chats (its KV stays between turns, so a turn prefills only what is new)
+ * and for working with Jacobi iterations one by one. Operations on one sequence run in the order they were called.
+ */
+export class Sequence implements AsyncDisposable {
+  readonly #target: Target;
+  readonly #stop = new AbortController();
+  #tokens: number[];
+  #disposing: Promise<void> | null = null;
+  /** The last operation: the next one starts when it has ended, so that `tokens` and the lane never disagree. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** @internal Use Decoder.sequence(). */
+  constructor(target: Target, tokens: number[]) {
+    this.#tokens = tokens;
+    this.#target = {
+      ...target,
+      stop: this.#stop.signal,
+      onLane: (held) => {
+        this.#tokens = held;
+      },
+    };
+  }
+
+  /** All tokens it holds, a copy. */
+  get tokens(): number[] {
+    return [...this.#tokens];
+  }
+
+  /** tokens.length: where the next token will stand. */
+  get position(): number {
+    return this.#tokens.length;
+  }
+
+  get disposed(): boolean {
+    return this.#disposing !== null;
+  }
+
+  /**
+   * Makes the sequence hold exactly `tokens`, keeping the KV rows of the longest common prefix. To append, pass
+   * `[...sequence.tokens, ...more]`. The last token's row is written by the first iteration, not here.
+   *
+   * @returns `reused` rows that were there already, and `prefilled` rows computed now.
+   * @throws {@link CllmError} `CLLM_CONTEXT_OVERFLOW`
+   */
+  async prefill(tokens: readonly number[] | Int32Array): Promise<{ reused: number; prefilled: number }> {
+    const checked = check.tokenIds(tokens, "tokens", this.#target.model.info.vocabSize);
+    if (checked.length === 0) throw check.rangeError("at least one token", "tokens", tokens);
+    return this.#enqueue(async () => {
+      const answer = await this.#send((native, id) => native.prefill(id, this.#target.sequence, checked));
+      this.#tokens = Array.from(checked);
+      const { reused, prefilled } = answer as { reused: number; prefilled: number };
+      return { reused, prefilled };
+    });
+  }
+
+  /**
+   * One Jacobi iteration: the block goes through the model, the accepted tokens are appended, the rest becomes the next
+   * draft. Does not stop at end-of-generation tokens. Iterations of several sequences that are asked for in the same
+   * tick share one forward pass.
+   *
+   * @throws {@link CllmError} `CLLM_CONTEXT_OVERFLOW` when the context is full.
+   */
+  async iterate(options: IterateOptions = {}): Promise<Iteration> {
+    const given = check.optionsObject(options, ["blockSize", "seed", "draft", "logits"]);
+    const blockSize = check.integer(given.blockSize, "blockSize", 1, this.#target.blockSize, this.#target.blockSize);
+    const seed = check.integer(given.seed, "seed", 0, SEED_MAX, this.#target.seed);
+    const logits = check.boolean(given.logits, "logits", false);
+    let draft: Int32Array | null = null;
+    if (given.draft !== undefined) {
+      draft = check.tokenIds(given.draft, "draft", this.#target.model.info.vocabSize);
+      if (draft.length !== blockSize - 1) throw check.rangeError(`${blockSize - 1} token ids`, "draft", given.draft);
+    }
+    return this.#enqueue(async () => {
+      const answer = await this.#send((native, id) =>
+        native.iterate(id, this.#target.sequence, { blockSize, seed, draft, logits }),
+      );
+      if (answer.type !== "iteration") throw new Error(`Unexpected answer ${answer.type} to iterate`);
+      const { iteration } = answer;
+      const block = Array.from(iteration.block);
+      const emitted = Array.from(iteration.tokens);
+      this.#tokens.push(...emitted);
+      return {
+        position: iteration.position,
+        block,
+        draft: block.slice(1),
+        choices: Array.from(iteration.choices),
+        accepted: iteration.accepted,
+        tokens: emitted,
+        fastForwarded: emitted.length - 1,
+        stationary: iteration.stationary,
+        logits: iteration.logits,
+        forwardMilliseconds: iteration.forwardMilliseconds,
+      };
+    });
+  }
+
+  /** Keeps the first `position` tokens (0 to its own position) and drops the draft. */
+  async rollback(position: number): Promise<void> {
+    return this.#enqueue(async () => {
+      const expected = `an integer from 0 to ${this.#tokens.length}`;
+      if (typeof position !== "number") throw check.typeError(expected, "position", position);
+      check.integer(position, "position", 0, this.#tokens.length, 0);
+      await this.#send((native, id) => native.rollback(id, this.#target.sequence, position));
+      this.#tokens.length = position;
+    });
+  }
+
+  /**
+   * A copy of this sequence in a free lane: tokens, KV rows and draft. Both go on independently.
+   *
+   * @throws {@link CllmError} `CLLM_NO_FREE_LANE`
+   */
+  async fork(): Promise<Sequence> {
+    return this.#enqueue(async () => {
+      const answer = await this.#send((native, id) => native.fork(id, this.#target.sequence));
+      if (answer.type !== "sequence") throw new Error(`Unexpected answer ${answer.type} to fork`);
+      return new Sequence({ ...this.#target, sequence: answer.sequence }, Array.from(answer.tokens));
+    });
+  }
+
+  /** Like Decoder.generate, on this lane: of `input` only what differs from `tokens` is prefilled. */
+  async generate(input: Input, options: GenerateOptions = {}): Promise<GenerateResult> {
+    return this.#enqueue(() => generateOn(this.#target, input, options));
+  }
+
+  /** Like Decoder.stream, on this lane; the decoder's thread runs it after what was asked for before. */
+  stream(input: Input, options: GenerateOptions = {}): GenerateStream {
+    this.#open();
+    const stream = streamOn(this.#target, input, options);
+    this.#last = Promise.allSettled([this.#last, stream.result]);
+    return stream;
+  }
+
+  /** Aborts a running generation, then gives the lane back. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposing ??= (async () => {
+      this.#stop.abort(new CllmError("CLLM_DISPOSED", "The sequence is disposed"));
+      await this.#last;
+      try {
+        await this.#send((native, id) => native.closeSequence(id, this.#target.sequence));
+      } catch (error) {
+        // With its decoder disposed, the lane is gone already.
+        if (!(error instanceof CllmError) || error.code !== "CLLM_DISPOSED") throw error;
+      }
+    })();
+    return this.#disposing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  #open(): void {
+    if (this.#disposing !== null) throw new CllmError("CLLM_DISPOSED", "The sequence is disposed");
+  }
+
+  #send(call: (native: NativeDecoder, id: number) => void) {
+    return this.#target.commands.send(call).answer;
+  }
+
+  #enqueue<T>(operation: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(() => {
+      this.#open();
+      return operation();
+    });
+    this.#last = result.catch((error: unknown) => {
+      // llama.cpp failed in the middle: the native side has emptied the lane.
+      if (error instanceof CllmError && error.code === "CLLM_DECODE_FAILED") this.#tokens = [];
+    });
+    return result;
+  }
+}
