@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { addon } from "../lib/binding.js";
+
+// TypeScript 7 has no compiler API, so the declarations are read as text. Their form is simple: one member per line.
+const source = readFileSync(path.join(__dirname, "..", "..", "lib", "addon.d.ts"), "utf8")
+  .replace(/\/\*[\s\S]*?\*\//g, "")
+  .replace(/\/\/.*$/gm, "");
+
+/** Names of an interface's members, as `method` or `property`. */
+function members(name: string): Map<string, "method" | "property"> {
+  const body = new RegExp(`export interface ${name}(?:<\\w+>)? \\{\\n([\\s\\S]*?)\\n\\}`).exec(source)?.[1];
+  assert.ok(body, `addon.d.ts declares the interface ${name}`);
+  const found = new Map<string, "method" | "property">();
+  for (const [, member, next] of body.matchAll(/^ {2}(?:readonly )?(\w+)\??([(:])/gm)) {
+    found.set(member as string, next === "(" ? "method" : "property");
+  }
+  assert.ok(found.size > 0, `the interface ${name} has members`);
+  return found;
+}
+
+describe("boundary: addon.d.ts and the built addon", () => {
+  it("exports what is declared, and nothing else", () => {
+    assert.deepEqual(Object.keys(addon()).sort(), [...members("Addon").keys()].sort());
+    for (const name of Object.keys(addon())) assert.equal(typeof addon()[name as "Model"], "function", name);
+  });
+
+  for (const [exported, declared] of [
+    ["Model", "NativeModel"],
+    ["Decoder", "NativeDecoder"],
+  ] as const) {
+    it(`gives ${exported} the methods of ${declared}`, () => {
+      const prototype = addon()[exported].prototype;
+      const actual = Object.getOwnPropertyNames(prototype).filter((name) => name !== "constructor");
+      assert.deepEqual(actual.sort(), [...members(declared).keys()].sort());
+      for (const [name, kind] of members(declared)) {
+        const type = typeof Object.getOwnPropertyDescriptor(prototype, name)?.value;
+        assert.equal(type === "function", kind === "method", `${exported}.${name} is a ${kind}`);
+      }
+    });
+
+    it(`does not let JavaScript construct ${exported}`, () => {
+      assert.throws(() => new (addon()[exported] as new () => unknown)());
+    });
+  }
+
+  it("reports the build information that is declared", () => {
+    const info = addon().buildInfo();
+    assert.deepEqual(Object.keys(info).sort(), [...members("BuildInfo").keys()].sort());
+    assert.match(info.cpuLevel, /^(native|x86-64-v3|x86-64-avx512|generic)$/);
+    assert.equal(info.backend, "cpu");
+    assert.equal(info.llamaVersion, "0.5.0");
+    assert.match(info.llamaCommit, /^[0-9a-f]{40}$/);
+    assert.ok(Array.isArray(info.features));
+  });
+});

@@ -1,0 +1,174 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import fs from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { quantize } from "../lib/quantize.js";
+import { cllm } from "./cli-child.js";
+import { writeFixtures } from "./fixtures/gguf.js";
+
+describe("cli with a model", function () {
+  this.timeout(30_000);
+  let directory: string;
+  let model: string;
+  const short = ["-n", "12", "-c", "256", "-t", "1"];
+
+  before(async () => {
+    directory = await fs.mkdtemp(path.join(os.tmpdir(), "cllm-cli-"));
+    model = (await writeFixtures()).llama;
+  });
+  after(() => fs.rm(directory, { recursive: true, force: true }));
+
+  describe("generate", () => {
+    it("writes the text to stdout and the statistics to stderr", async () => {
+      const quiet = await cllm(["generate", model, "hello", "--raw", ...short]);
+      assert.equal(quiet.code, 0, quiet.stderr);
+      assert.equal(quiet.stderr, "");
+      const talking = await cllm(["generate", model, "hello", "--raw", "--stats", ...short]);
+      assert.equal(talking.stdout, quiet.stdout);
+      assert.match(
+        talking.stderr,
+        /^\nprompt +\d+ tokens.*\nanswer +\d+ tokens in \d+ iterations.*\ndecode .*tokens\/s/,
+      );
+    });
+
+    it("prints one object with --json, from an argument or from stdin, for any block size", async () => {
+      const first = await cllm(["generate", model, "hello", "--raw", "--json", ...short, "-b", "1"]);
+      assert.equal(first.code, 0, first.stderr);
+      const result = JSON.parse(first.stdout);
+      assert.deepEqual(Object.keys(result), ["model", "text", "tokens", "finishReason", "stats", "decoder"]);
+      assert.equal(result.stats.emittedTokens, result.tokens.length);
+      assert.equal(result.decoder.runner, "host");
+      const second = await cllm(["generate", model, "-", "--raw", "--json", ...short, "-b", "8"], "hello\n");
+      assert.deepEqual(JSON.parse(second.stdout).tokens, result.tokens);
+    });
+
+    it("exits with 1 for what is no model", async () => {
+      for (const [file, message] of [
+        [path.join(directory, "none.gguf"), /none\.gguf/],
+        [directory, /director/],
+        [__filename, /GGUF/i],
+      ] as const) {
+        const result = await cllm(["generate", file, "hello"]);
+        assert.equal(result.code, 1);
+        assert.match(result.stderr, /^cllm: [^\n]+\n$/);
+        assert.match(result.stderr, message);
+      }
+    });
+
+    it("exits with 2 for a value out of range, and with 1 for what is not supported yet", async () => {
+      const range = await cllm(["generate", model, "hello", "-n", "-1"]);
+      assert.equal(range.code, 2);
+      assert.match(range.stderr, /^cllm: Expected .* for maxTokens but received -1 of type number\n$/);
+      const warm = await cllm(["generate", model, "hello", "--temperature", "0.7", ...short]);
+      assert.equal(warm.code, 1);
+      assert.match(warm.stderr, /^cllm: [^\n]*temperature[^\n]*\n$/);
+    });
+
+    it("exits with 130 at Ctrl-C, with the text so far", async () => {
+      const child = spawn(process.execPath, [cllm.path, "generate", model, "hello", "--raw", "-c", "32768", "-b", "1"]);
+      const end = cllm.ended(child);
+      child.stdout.once("data", () => child.kill("SIGINT"));
+      const { code, signal, stdout, stderr } = await end;
+      assert.deepEqual({ code, signal, stderr }, { code: 130, signal: null, stderr: "" });
+      assert.match(stdout, /\n$/);
+      assert.ok(stdout.length > 1);
+    });
+
+    it("ends quietly when nobody reads stdout any more", async () => {
+      const child = spawn(process.execPath, [cllm.path, "generate", model, "hello", "--raw", "-c", "32768", "-b", "1"]);
+      const end = cllm.ended(child);
+      child.stdout.once("data", () => child.stdout.destroy());
+      const { code, signal, stderr } = await end;
+      assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: "" });
+    });
+  });
+
+  describe("chat", () => {
+    it("takes each line of a pipe as a turn and keeps the rows of the turns before", async () => {
+      const { code, stdout, stderr } = await cllm(
+        ["chat", model, "--json", ...short],
+        "hello\n\nand more\n/stats\n/exit\nno\n",
+      );
+      assert.equal(code, 0, stderr);
+      const turns = stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+      assert.equal(turns.length, 2);
+      assert.equal(turns[0].stats.cachedTokens, 0);
+      assert.ok(turns[1].stats.cachedTokens > 0, stdout);
+      assert.match(stderr, /^prompt .*kept/);
+    });
+
+    it("forgets with /reset, and says what it does not know", async () => {
+      const { stdout, stderr } = await cllm(["chat", model, "--json", ...short], "hello\n/reset\nhello\n/bogus\n");
+      const [first, second] = stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+      assert.equal(first.text, second.text);
+      assert.equal(first.stats.promptTokens, second.stats.promptTokens);
+      assert.match(stderr, /^\/bogus is no command/);
+    });
+
+    it("stops the answer, not the program, at Ctrl-C", async () => {
+      const child = spawn(process.execPath, [cllm.path, "chat", model, "-c", "32768", "-b", "1"]);
+      const end = cllm.ended(child);
+      child.stdin.write("hello\n");
+      child.stdout.once("data", () => {
+        child.kill("SIGINT");
+        child.stdin.end("/help\n");
+      });
+      const { code, signal, stderr } = await end;
+      assert.deepEqual({ code, signal }, { code: 0, signal: null });
+      assert.match(stderr, /^\/reset +forget/);
+    });
+  });
+
+  describe("inspect", () => {
+    it("tells what the file holds and what runs it", async () => {
+      const text = await cllm(["inspect", model]);
+      assert.equal(text.code, 0, text.stderr);
+      for (const part of ["Model\n", "Tokenizer\n", "What runs it\n", "Metadata\n", "general.architecture", "host: "]) {
+        assert.ok(text.stdout.includes(part), part);
+      }
+      const report = JSON.parse((await cllm(["inspect", model, "--json"])).stdout);
+      const keys = ["path", "info", "fileType", "specialTokens", "chatTemplate", "metadata", "binary", "decoder"];
+      assert.deepEqual(Object.keys(report), keys);
+      assert.equal(report.metadata["general.architecture"], report.info.architecture);
+      const template = await cllm(["inspect", model, "--template"]);
+      assert.equal(template.stdout, `${report.chatTemplate}\n`);
+    });
+  });
+
+  describe("quantize", () => {
+    it("writes a file that loads, and replaces one that is there", async () => {
+      const output = path.join(directory, "out.gguf");
+      await fs.writeFile(output, "old");
+      const result = await cllm(["quantize", model, output, "q8_0", "--json", "-t", "1"]);
+      assert.equal(result.code, 0, result.stderr);
+      assert.equal(JSON.parse(result.stdout).type, "Q8_0");
+      const report = JSON.parse((await cllm(["inspect", output, "--json"])).stdout);
+      assert.equal(report.fileType.name, "Q8_0");
+    });
+
+    it("leaves nothing behind for an unknown type, a file that is no model, and an abort", async () => {
+      const output = path.join(directory, "none.gguf");
+      assert.equal((await cllm(["quantize", model, output, "Q9_9"])).code, 1);
+      assert.equal((await cllm(["quantize", __filename, output, "Q8_0"])).code, 1);
+      const controller = new AbortController();
+      const reason = new Error("enough");
+      const onProgress = (): void => controller.abort(reason);
+      await assert.rejects(
+        quantize(model, output, "Q8_0", { signal: controller.signal, onProgress }),
+        (error) => error === reason,
+      );
+      const names = await fs.readdir(directory);
+      assert.deepEqual(
+        names.filter((name) => name.startsWith("none")),
+        [],
+      );
+    });
+  });
+});
