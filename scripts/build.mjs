@@ -59,7 +59,11 @@ async function configure(tree, level, llama, tools) {
   };
   const args = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`);
   for (const option of process.env.CLLM_CMAKE_ARGS?.split(/\s+/) ?? []) args.push(option.replace(/^-D/, "--CD"));
+  // An option that is no longer given would live on in the cache.
+  const given = path.join(tree, "cllm-options.txt");
+  if (readText(given) !== args.join("\n")) fs.rmSync(path.join(tree, "CMakeCache.txt"), { force: true });
   await cmakeJs(tree, ["configure", ...(generator ? ["--generator", generator] : []), ...args], () => {});
+  fs.writeFileSync(given, args.join("\n"));
 }
 
 async function compile(tree, target, bar) {

@@ -18,7 +18,8 @@ function sources(directory) {
 await main(import.meta.url, async (argv) => {
   const check = argv.includes("--check");
   await install();
-  await run(bin("biome"), check ? ["ci", "--error-on-warnings"] : ["check", "--write"]);
+  const colors = process.stdout.isTTY ? [] : ["--colors=off"];
+  await run(bin("biome"), [...(check ? ["ci", "--error-on-warnings"] : ["check", "--write"]), ...colors]);
   const files = ["native", "cuda", "test/native"].flatMap((name) => sources(path.join(root, name)));
   if (files.length > 0) await run(bin("clang-format"), [...(check ? ["--dry-run", "-Werror"] : ["-i"]), ...files]);
 });

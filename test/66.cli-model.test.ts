@@ -15,7 +15,7 @@ describe("cli with a model", function () {
 
   before(async () => {
     directory = await fs.mkdtemp(path.join(os.tmpdir(), "cllm-cli-"));
-    model = (await writeFixtures()).llama;
+    model = writeFixtures().llama;
   });
   after(() => fs.rm(directory, { recursive: true, force: true }));
 
@@ -46,7 +46,7 @@ describe("cli with a model", function () {
     it("exits with 1 for what is no model", async () => {
       for (const [file, message] of [
         [path.join(directory, "none.gguf"), /none\.gguf/],
-        [directory, /director/],
+        [directory, /director|not a regular file/],
         [__filename, /GGUF/i],
       ] as const) {
         const result = await cllm(["generate", file, "hello"]);

@@ -1,0 +1,72 @@
+// What the portable binaries cost: each prebuild, and a build for this very machine, in processes of their own.
+// Needs `npm run prebuilds`, then `npm run build:native` (which makes build/Release/cllm.node again).
+import { bench, goal, step } from "../lib/bench.mjs";
+import { models } from "../lib/models.mjs";
+import { interleave, median } from "../lib/numbers.mjs";
+import { child } from "../lib/processes.mjs";
+
+const about = "The prebuilt binaries against one built for this machine";
+const options = {
+  formats: "Q4_1,Q4_0,BF16",
+  levels: "native,x86-64-avx512,x86-64-v3",
+  tokens: 96,
+  prompt: 385,
+  rounds: 5,
+  repetitions: 2,
+};
+
+await bench({ name: "levels", about, options }, async (settings) => {
+  const { tokens, prompt, rounds, repetitions, threads } = settings;
+  const levels = settings.levels.split(",");
+  const rows = [];
+  const goals = [];
+  const samples = {};
+  for (const { format, file } of await models(settings)) {
+    const decoder = { contextSize: prompt + tokens, lanes: 1, blockSize: 8, threads };
+    const cases = {
+      ar: { prompt: 1, maxTokens: tokens, blockSize: 1 },
+      block: { prompt: 16, maxTokens: tokens, blockSize: 8 },
+      prefill: { prompt, maxTokens: 1, blockSize: 1 },
+    };
+    const measure = (level) => async (round) => {
+      step(`${format} ${level}: round ${round + 1} of ${rounds}`);
+      const input = { file, decoder, repetitions, cases };
+      const { cpuLevel, results } = await child("decode-child", input, { env: { CLLM_BINARY: level } });
+      if (cpuLevel !== level) throw new Error(`Expected the ${level} binary but ${cpuLevel} was loaded`);
+      return results;
+    };
+    const runs = await interleave(rounds, Object.fromEntries(levels.map((level) => [level, measure(level)])));
+    const speeds = Object.fromEntries(
+      levels.map((level) => {
+        const of = (name, value) => median(runs[level].flatMap((results) => results[name].map(value)));
+        return [
+          level,
+          {
+            ar: of("ar", (run) => run.emittedTokens / run.seconds),
+            block: of("block", (run) => (1000 * run.iterations) / run.decodeMilliseconds),
+            prefill: of("prefill", (run) => (1000 * (prompt - 1)) / run.prefillMilliseconds),
+          },
+        ];
+      }),
+    );
+    const native = speeds.native;
+    for (const level of levels) {
+      const { ar, block, prefill } = speeds[level];
+      rows.push({
+        format,
+        level,
+        "AR tok/s": ar,
+        "blocks of 8 per s": block,
+        "prefill tok/s": prefill,
+        ...(native && { "AR / native": ar / native.ar, "blocks / native": block / native.block }),
+        ...(native && { "prefill / native": prefill / native.prefill }),
+      });
+      if (level !== "x86-64-avx512" || !native) continue;
+      for (const name of ["ar", "block", "prefill"]) {
+        goals.push(goal(`${format}: ${level} over native, ${name}`, speeds[level][name] / native[name], ">=", 0.97));
+      }
+    }
+    samples[format] = speeds;
+  }
+  return { rows, goals, samples };
+});

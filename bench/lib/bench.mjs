@@ -1,0 +1,78 @@
+// What every bench does: name the machine and the goal, measure, print a table, write bench/results/*.json.
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { machine, root } from "./machine.mjs";
+import { table } from "./table.mjs";
+
+const names = { ">=": "at least", "<": "below", "<=": "at most" };
+
+/**
+ * Runs a bench. `options` are its settings with their defaults: a number stays a positive integer, the rest is text.
+ * `body(settings)` resolves to { rows, goals, samples }: rows of the table, [goal()...], what the rows were made from.
+ * A missed goal is printed and is no failure; outputs that differ are one (exit code 1).
+ */
+export async function bench({ name, about, options }, body) {
+  const defaults = { threads: machine().threads, model: "", ...options };
+  const settings = read(defaults);
+  if (!settings) return console.log(usage(about, defaults));
+  console.log(`${about}\n\n${describe(machine())}`);
+  if (os.loadavg()[0] > 0.5)
+    console.log(`The load average is ${os.loadavg()[0].toFixed(1)}: other programs run, expect noise.`);
+  console.log("");
+  const { rows, goals = [], samples = {} } = await body(settings);
+  const said = goals.map(({ text, value, sign, limit, met }) => {
+    const figure = Number.isFinite(value) ? Number(value.toPrecision(3)) : "nothing";
+    return `${met ? "MET   " : "MISSED"} ${text}: ${figure}, goal ${names[sign]} ${limit}`;
+  });
+  console.log(`\n${table(rows)}\n\n${said.map((line) => `${line}\n`).join("")}`);
+  const now = new Date().toISOString();
+  const file = path.join(root, "bench", "results", `${now.slice(0, 10)}-${machine().name}-${name}.json`);
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  const result = { name, about, date: now, machine: machine(), settings: { ...settings }, rows, goals, samples };
+  if (settings.model) result.settings.model = path.basename(settings.model);
+  fs.writeFileSync(file, `${JSON.stringify(result, null, 1)}\n`);
+  console.log(`Written to ${path.relative(root, file)}`);
+}
+
+/** A goal and whether it was met. */
+export function goal(text, value, sign, limit) {
+  const met = { ">=": value >= limit, "<": value < limit, "<=": value <= limit }[sign];
+  return { text, value, sign, limit, met };
+}
+
+/** A line that says what is being done, without filling the screen. */
+export function step(text) {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+  else process.stderr.write(`${text}\n`);
+}
+
+function read(defaults) {
+  const text = Object.fromEntries(Object.keys(defaults).map((key) => [key, { type: "string" }]));
+  const { values } = parseArgs({ options: { ...text, help: { type: "boolean", short: "h" } } });
+  if (values.help) return null;
+  const settings = { ...defaults };
+  for (const [key, value] of Object.entries(values)) {
+    settings[key] = typeof defaults[key] === "number" ? Number(value) : value;
+    if (typeof defaults[key] === "number" && !(Number.isInteger(settings[key]) && settings[key] > 0)) {
+      throw new RangeError(`Expected a positive integer for --${key} but received ${value}`);
+    }
+  }
+  return settings;
+}
+
+function usage(about, defaults) {
+  const lines = Object.entries(defaults).map(([key, value]) => `  --${key} ${value === "" ? "FILE" : value}`);
+  return `${about}\n\nOptions, with their defaults (--model: a GGUF file of your own in place of --formats):\n${lines.join("\n")}`;
+}
+
+function describe({ cpu, threads, cores, flags, memoryGiB, system, node, binary, llama }) {
+  return [
+    `CPU       ${cpu}, ${cores} logical cores, ${threads} physical, ${memoryGiB} GiB`,
+    `          ${flags.join(" ")}`,
+    `System    ${system}, Node ${node}`,
+    `Binary    ${binary.cpuLevel} (${binary.file}), ${binary.features.join(" ")}`,
+    `llama.cpp ${llama.version} (${llama.commit.slice(0, 12)})`,
+  ].join("\n");
+}

@@ -1,0 +1,34 @@
+// A process that loads a model, runs some cases and prints what they took. Started by child("decode-child", input):
+//   { file, decoder: DecoderOptions, repetitions, cases: { name: { prompt, maxTokens, blockSize } } }
+// `prompt` is its length in tokens. Every case runs once more in front, to warm up.
+import { text } from "./prompts.mjs";
+
+const { Model, binaryInfo } = await import("../../dist/esm.mjs");
+const { file, decoder: options, repetitions, cases } = JSON.parse(process.argv[2]);
+const model = await Model.load(file);
+const decoder = await model.createDecoder(options);
+const words = model.tokenize(text);
+const results = {};
+for (const [name, { prompt, maxTokens, blockSize }] of Object.entries(cases)) {
+  results[name] = [];
+  let first = 0;
+  for (let i = -1; i < repetitions; i++) {
+    const start = performance.now();
+    // Another first token each time, so that nothing of the prompt is reused.
+    const tokens = [words[first], ...Array.from({ length: prompt - 1 }, (_, k) => words[k % words.length])];
+    const { stats, finishReason } = await decoder.generate(tokens, { maxTokens, blockSize });
+    const seconds = (performance.now() - start) / 1000;
+    if (finishReason !== "length") {
+      // An answer of equal length on both sides: try what other beginnings lead to.
+      if (++first === words.length) throw new Error(`No prompt leads to ${maxTokens} tokens`);
+      i--;
+      continue;
+    }
+    if (i >= 0) results[name].push({ seconds, ...stats });
+    if (prompt > 1) first++;
+  }
+}
+const { cpuLevel } = binaryInfo();
+await decoder.dispose();
+await model.dispose();
+console.log(JSON.stringify({ cpuLevel, results }));

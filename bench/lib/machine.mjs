@@ -1,0 +1,69 @@
+// The machine and the build, as far as they decide a figure. No host name, no path outside the repository.
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const root = path.join(path.dirname(fileURLToPath(import.meta.url)), "..", "..");
+if (!fs.existsSync(path.join(root, "dist", "index.js"))) {
+  console.error("Nothing is built yet: run `npm run build` first");
+  process.exit(1);
+}
+// The compiled library: what is measured. lib/threads.ts is not public, but its default is what a user gets.
+const { binaryInfo } = await import("../../dist/esm.mjs");
+const { defaultThreads } = (await import("../../dist/threads.js")).default;
+
+let known;
+
+export function machine() {
+  known ??= look();
+  return known;
+}
+
+function look() {
+  const { path: file, cpuLevel, backend, compiler, features, llamaVersion, llamaCommit } = binaryInfo();
+  const cpu = os.cpus()[0]?.model.trim() || os.arch();
+  const cores = os.availableParallelism();
+  return {
+    name: `${cpu
+      .toLowerCase()
+      .match(/[a-z0-9.]+/g)
+      .slice(0, 4)
+      .join("-")}-${cores}c`,
+    cpu,
+    cores,
+    threads: defaultThreads(),
+    flags: cpuFlags(),
+    memoryGiB: Math.round(os.totalmem() / 2 ** 30),
+    system: `${os.type()} ${os.release()} ${os.arch()}`,
+    node: process.versions.node,
+    loadAverage: os.loadavg()[0],
+    commit: git("rev-parse", "--short", "HEAD") + (git("status", "--porcelain", "-uno") ? " with changes" : ""),
+    binary: {
+      cpuLevel,
+      backend,
+      compiler,
+      features,
+      file: file.startsWith(root) ? path.relative(root, file) : "elsewhere",
+    },
+    llama: { version: llamaVersion, commit: llamaCommit },
+  };
+}
+
+function cpuFlags() {
+  try {
+    const flags = /^flags\s*:(.*)$/m.exec(fs.readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
+    return flags.split(/\s+/).filter((flag) => /^(avx|fma|f16c|amx)/.test(flag));
+  } catch {
+    return [];
+  }
+}
+
+function git(...args) {
+  try {
+    return execFileSync("git", ["-C", root, ...args], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+  } catch {
+    return "";
+  }
+}

