@@ -18,6 +18,10 @@ constexpr int kRowPadding = 256;  // llama.cpp rounds a stream up to this many c
 // Long enough to bridge the gap between two iterations, short enough to leave the core to the event loop after that.
 constexpr uint32_t kPoll = 1;
 constexpr int kLargestPass = 512;  // tokens per ubatch: bounds the compute buffers when lanes x block is large
+// ggml's CPU attention rounds differently from 64 tokens of a stream on (GGML_FA_TILE_Q). A decoder with larger blocks
+// runs them in parts below that, so that its tokens are those of small blocks.
+constexpr int kTiledAttention = 64;
+constexpr int kUntiledPass = 48;
 
 ggml_type kv_type_of(const std::string& name) {
   for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,
@@ -53,7 +57,8 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
   // A pass carries either one block per lane or one lane's prefill chunk. A chunk of one token is padded to two.
   const int64_t largest = std::max<int64_t>({block_tokens, options.prefill_chunk, 2});
   params.n_batch = static_cast<uint32_t>(largest);
-  params.n_ubatch = static_cast<uint32_t>(std::min<int64_t>(largest, kLargestPass));
+  params.n_ubatch = static_cast<uint32_t>(
+      std::min<int64_t>(largest, options.block_size >= kTiledAttention ? kUntiledPass : kLargestPass));
   params.n_outputs_max = static_cast<uint32_t>(block_tokens);
   params.n_threads = options.threads;
   params.n_threads_batch = options.threads;

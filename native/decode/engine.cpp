@@ -358,22 +358,22 @@ Engine::Slot* Engine::slot_of(uint32_t sequence) {
   return nullptr;
 }
 
-// The free lane whose tokens share the longest prefix, the lowest index among equals: a neighbouring set of lanes shares
-// one ubatch (llama.cpp splits a pass where stream indices are not consecutive).
+// The free lane whose tokens share the longest prefix; among equals the one that has been idle for longest, so that
+// prefixes which may be asked for again live on.
 Engine::Slot* Engine::free_slot(const std::vector<Token>& tokens) {
   Slot* best = nullptr;
   std::ptrdiff_t longest = -1;
   for (Slot& slot : slots_) {
     if (!slot.free()) continue;
     const auto& held = slot.lane.tokens();
-    const auto limit = std::min(held.size(), tokens.size());
-    const auto common =
-        std::mismatch(held.begin(), held.begin() + static_cast<std::ptrdiff_t>(limit), tokens.begin()).first - held.begin();
-    if (common > longest) {
+    const auto limit = static_cast<std::ptrdiff_t>(std::min(held.size(), tokens.size()));
+    const auto common = std::mismatch(held.begin(), held.begin() + limit, tokens.begin()).first - held.begin();
+    if (common > longest || (common == longest && slot.last_used < best->last_used)) {
       longest = common;
       best = &slot;
     }
   }
+  if (best != nullptr) best->last_used = ++uses_;
   return best;
 }
 

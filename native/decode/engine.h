@@ -53,6 +53,7 @@ class Engine {
     std::optional<Command> operation;  // a kPrefill or kIterate in progress
     int reused = 0;                    // kPrefill: rows that were there already
     std::deque<Command> queue;         // what the sequence has asked for after that, in order
+    uint64_t last_used = 0;            // grows with every generation and sequence
 
     bool busy() const { return generation || operation; }
     bool free() const { return sequence == 0 && !busy(); }
@@ -88,6 +89,7 @@ class Engine {
   std::deque<Command> waiting_;  // generations without a lane
   std::vector<Event> events_;    // of this tick
   uint32_t next_sequence_ = 1;
+  uint64_t uses_ = 0;
   size_t next_prefill_ = 0;  // round robin
   std::chrono::steady_clock::time_point tick_started_;
 
