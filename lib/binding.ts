@@ -147,7 +147,7 @@ export function explainLoadFailure(message: string): string {
   if (/invalid ELF|wrong ELF|Exec format|not a valid Win32|mach-o|file too short/i.test(message)) {
     return "the file is damaged or was made for another platform";
   }
-  if (/cannot open shared object|no such file/i.test(message)) return "the file does not exist";
+  if (/cannot open shared object|no such file|cannot find module/i.test(message)) return "the file does not exist";
   return "the system could not load it";
 }
 
@@ -161,7 +161,7 @@ function load(): { addon: Addon; info: BinaryInfo } {
   try {
     addon = createRequire(__filename)(chosen.path);
   } catch (error) {
-    const text = error instanceof Error ? error.message : String(error);
+    const text = (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] as string;
     throw notFound(
       `Could not load ${chosen.path} (${chosen.reason}), ${explainLoadFailure(text)} [${text}]`,
       [],
