@@ -17,7 +17,12 @@ export interface Addon {
   /** Starts loading on a thread of its own. `onProgress` receives 0..1, throttled to whole percents. */
   loadModel(path: string, options: LoadOptions, onProgress: ((fraction: number) => void) | null): Task<NativeModel>;
   /** llama.cpp's own quantiser on a thread of its own; writes `output` itself (no temporary file). */
-  quantize(input: string, output: string, options: QuantizeOptions, onProgress: ((fraction: number) => void) | null): Task<void>;
+  quantize(
+    input: string,
+    output: string,
+    options: QuantizeOptions,
+    onProgress: ((fraction: number) => void) | null,
+  ): Task<void>;
   Model: new () => NativeModel; // not constructible from JS: throws
   Decoder: new () => NativeDecoder; // not constructible from JS: throws
 }

@@ -1,10 +1,13 @@
 import { CllmError } from "./errors.js";
 import { typeError } from "./options.js";
 
-// Its types claim to be an ES module only, which TypeScript will not let CommonJS import; the package itself has both.
-const { Template } = require("@huggingface/jinja") as {
-  Template: new (source: string) => { render(items: Record<string, unknown>): string };
-};
+/** @huggingface/jinja, loaded when the first template is rendered: it costs 1.3 MB. */
+function jinja() {
+  // Its types claim to be an ES module only, which TypeScript will not let CommonJS import; the package has both.
+  return require("@huggingface/jinja") as {
+    Template: new (source: string) => { render(items: Record<string, unknown>): string };
+  };
+}
 
 /** One message of a conversation. */
 export interface ChatMessage {
@@ -44,7 +47,7 @@ export function renderChat(
   tokens: TemplateTokens,
 ): string {
   try {
-    return new Template(template).render({
+    return new (jinja().Template)(template).render({
       messages,
       add_generation_prompt: addGenerationPrompt,
       bos_token: tokens.bos,

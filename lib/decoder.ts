@@ -1,8 +1,16 @@
-import type { DecoderOptions as NativeOptions, DecoderInfo as NativeInfo, NativeModel } from "./addon.js";
+import type { DecoderInfo as NativeInfo, NativeModel, DecoderOptions as NativeOptions } from "./addon.js";
 import { type BinaryInfo, binaryInfo } from "./binding.js";
 import { Commands } from "./commands.js";
 import { CllmError } from "./errors.js";
-import { type GenerateOptions, type GenerateResult, generateOn, type Input, SEED_MAX, streamOn, type Target } from "./generate.js";
+import {
+  type GenerateOptions,
+  type GenerateResult,
+  generateOn,
+  type Input,
+  SEED_MAX,
+  streamOn,
+  type Target,
+} from "./generate.js";
 import type { Model, ModelInfo } from "./model.js";
 import * as check from "./options.js";
 import { Sequence } from "./sequence.js";
@@ -75,7 +83,13 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
   }
   return {
     native: {
-      contextSize: check.integer(given.contextSize, "contextSize", 2, CONTEXT_SIZE_MAX, Math.max(2, Math.min(trained, DEFAULT_CONTEXT_SIZE))),
+      contextSize: check.integer(
+        given.contextSize,
+        "contextSize",
+        2,
+        CONTEXT_SIZE_MAX,
+        Math.max(2, Math.min(trained, DEFAULT_CONTEXT_SIZE)),
+      ),
       lanes: check.integer(given.lanes, "lanes", 1, 256, 1),
       blockSize,
       threads: check.integer(given.threads, "threads", 1, 512, defaultThreads()),

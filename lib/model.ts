@@ -63,7 +63,18 @@ export interface TokenInfo {
 }
 
 // llama_token_attr of llama.h, bit by bit.
-const ATTRIBUTES = ["unknown", "unused", "normal", "control", "userDefined", "byte", "normalized", "lstrip", "rstrip", "singleWord"];
+const ATTRIBUTES = [
+  "unknown",
+  "unused",
+  "normal",
+  "control",
+  "userDefined",
+  "byte",
+  "normalized",
+  "lstrip",
+  "rstrip",
+  "singleWord",
+];
 
 /**
  * A loaded model: weights and vocabulary. Decoders made from it share the weights.
@@ -110,8 +121,8 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * Loads a GGUF file; of a split model any part, llama.cpp finds the others beside it. Loading runs on a thread of its
-   * own. The file is checked before llama.cpp sees it.
+   * Loads a GGUF file; of a split model the first part, the others lie beside it. Loading runs on a thread of its own.
+   * The file is checked before llama.cpp sees it.
    *
    * @throws {@link CllmError} `CLLM_MODEL_NOT_FOUND`, `CLLM_INVALID_MODEL`, `CLLM_UNSUPPORTED_MODEL`,
    * `CLLM_OUT_OF_MEMORY`, or why the addon cannot be loaded. The signal's reason after an abort.
@@ -127,15 +138,21 @@ export class Model implements AsyncDisposable {
     signal?.throwIfAborted();
 
     let failure: { cause: unknown } | null = null;
-    const task = addon().loadModel(path, { gpuLayers, mmap }, onProgress === null ? null : (fraction) => {
-      if (failure !== null || signal?.aborted) return;
-      try {
-        onProgress(fraction);
-      } catch (cause) {
-        failure = { cause };
-        task.cancel();
-      }
-    });
+    const task = addon().loadModel(
+      path,
+      { gpuLayers, mmap },
+      onProgress === null
+        ? null
+        : (fraction) => {
+            if (failure !== null || signal?.aborted) return;
+            try {
+              onProgress(fraction);
+            } catch (cause) {
+              failure = { cause };
+              task.cancel();
+            }
+          },
+    );
     const cancel = () => task.cancel();
     signal?.addEventListener("abort", cancel, { once: true });
     try {
@@ -194,7 +211,8 @@ export class Model implements AsyncDisposable {
   ): string {
     const given = check.optionsObject(options, ["addGenerationPrompt", "template"]);
     const addGenerationPrompt = check.boolean(given.addGenerationPrompt, "addGenerationPrompt", true);
-    const template = given.template === undefined ? this.chatTemplate : check.nonEmptyString(given.template, "template");
+    const template =
+      given.template === undefined ? this.chatTemplate : check.nonEmptyString(given.template, "template");
     chatMessages(messages);
     if (template === null) {
       throw new CllmError("CLLM_CHAT_TEMPLATE", `${this.path} has no chat template: pass one in options.template`);

@@ -8,7 +8,12 @@ const CONTEXT = 512;
 // Against the reference's own n = 1 tokens nothing should differ; a gap that rounding can close is counted instead.
 const NEAR_TIE = 0.1;
 
-const PROMPTS = ["the other side", "and a long day in there", "x", "one two one two one two one two one two one two one two"];
+const PROMPTS = [
+  "the other side",
+  "and a long day in there",
+  "x",
+  "one two one two one two one two one two one two one two",
+];
 
 async function withDecoder<T>(
   model: string,
@@ -49,7 +54,10 @@ describe("decoding equals greedy llama_decode", () => {
           const prompts = PROMPTS.map((text) => model.tokenize(text, { addSpecial: true }));
           const chunk = decoder.info.prefillChunk;
           const run = (width: number) =>
-            reference(fixtures[name], prompts.map((prompt) => ({ width, chunk, maxTokens: 40, prompt })));
+            reference(
+              fixtures[name],
+              prompts.map((prompt) => ({ width, chunk, maxTokens: 40, prompt })),
+            );
           const [single, blocks] = [run(1), run(2)];
           for (const blockSize of [1, 2, 3, 4, 8, 16, 32, 64, 128]) {
             const results = await Promise.all(
@@ -176,7 +184,10 @@ describe("streaming", () => {
         for await (const chunk of stream) chunks.push(chunk);
         const result = await stream.result;
         assert.equal(chunks.map((chunk) => chunk.text).join(""), CHAIN_TEXT);
-        assert.deepEqual(chunks.flatMap((chunk) => chunk.tokens), result.tokens);
+        assert.deepEqual(
+          chunks.flatMap((chunk) => chunk.tokens),
+          result.tokens,
+        );
         assert.ok(chunks.length > 4);
         for (const { text } of chunks) assert.ok(!text.includes("\ufffd"), text);
         assert.ok(chunks.slice(0, -1).every((chunk) => chunk.text !== ""));
@@ -267,7 +278,10 @@ describe("abort and dispose", () => {
     await sequence?.dispose();
     await model.dispose();
     await model.dispose();
-    assert.throws(() => model.tokenize("x"), { code: "CLLM_DISPOSED", message: `The model ${fixtures.llama} is disposed` });
+    assert.throws(() => model.tokenize("x"), {
+      code: "CLLM_DISPOSED",
+      message: `The model ${fixtures.llama} is disposed`,
+    });
     await assert.rejects(model.createDecoder(), { code: "CLLM_DISPOSED" });
   });
 
@@ -284,8 +298,18 @@ describe("abort and dispose", () => {
 describe("many requests", () => {
   it("more than lanes: each gets its own answer", async () => {
     await withDecoder(fixtures.qwen3, { lanes: 3, blockSize: 4 }, async (decoder, model) => {
-      const prompts = Array.from({ length: 20 }, (_, i) => model.tokenize(`request ${i} of twenty, ${"so ".repeat(i)}`));
-      const expected = reference(fixtures.qwen3, prompts.map((prompt) => ({ width: 2, chunk: decoder.info.prefillChunk, maxTokens: 10 + prompt.length, prompt })));
+      const prompts = Array.from({ length: 20 }, (_, i) =>
+        model.tokenize(`request ${i} of twenty, ${"so ".repeat(i)}`),
+      );
+      const expected = reference(
+        fixtures.qwen3,
+        prompts.map((prompt) => ({
+          width: 2,
+          chunk: decoder.info.prefillChunk,
+          maxTokens: 10 + prompt.length,
+          prompt,
+        })),
+      );
       const results = await Promise.all(
         prompts.map((prompt, i) => decoder.generate(prompt, { maxTokens: 10 + prompt.length, blockSize: 2 + (i % 3) })),
       );
@@ -328,11 +352,17 @@ describe("models that cannot be decoded in blocks", () => {
   it("a recurrent model decodes at blockSize 1, its default, and refuses more", async () => {
     await using model = await Model.load(fixtures.mamba);
     assert.equal(model.info.canRollBack, false);
-    await assert.rejects(model.createDecoder({ blockSize: 2 }), { code: "CLLM_UNSUPPORTED_MODEL", message: /blockSize of 1/ });
+    await assert.rejects(model.createDecoder({ blockSize: 2 }), {
+      code: "CLLM_UNSUPPORTED_MODEL",
+      message: /blockSize of 1/,
+    });
     await using decoder = await model.createDecoder({ contextSize: CONTEXT, threads: 1 });
     assert.equal(decoder.info.blockSize, 1);
     const prompts = PROMPTS.map((text) => model.tokenize(text));
-    const expected = reference(fixtures.mamba, prompts.map((prompt) => ({ width: 1, chunk: decoder.info.prefillChunk, maxTokens: 20, prompt })));
+    const expected = reference(
+      fixtures.mamba,
+      prompts.map((prompt) => ({ width: 1, chunk: decoder.info.prefillChunk, maxTokens: 20, prompt })),
+    );
     for (const round of [0, 1]) {
       for (const [i, prompt] of prompts.entries()) {
         const { tokens } = await decoder.generate(prompt, { maxTokens: 20 });

@@ -97,11 +97,13 @@ describe("sequence", () => {
         for (let i = 0; i < 3; i++) await sequence.iterate({ blockSize: 4 });
         await using fork = await sequence.fork();
         assert.deepEqual(fork.tokens, sequence.tokens);
-        const [a, b] = await Promise.all([sequence, fork].map(async (one) => {
-          const all = [];
-          for (let i = 0; i < 10; i++) all.push(await one.iterate({ blockSize: 4 }));
-          return all.map(({ block, choices, accepted }) => ({ block, choices, accepted }));
-        }));
+        const [a, b] = await Promise.all(
+          [sequence, fork].map(async (one) => {
+            const all = [];
+            for (let i = 0; i < 10; i++) all.push(await one.iterate({ blockSize: 4 }));
+            return all.map(({ block, choices, accepted }) => ({ block, choices, accepted }));
+          }),
+        );
         assert.deepEqual(a, b);
         assert.deepEqual(await probe(sequence), await probe(fork));
         await sequence.rollback(5);
@@ -166,7 +168,9 @@ describe("sequence", () => {
     await using model = await Model.load(fixtures.llama);
     await using decoder = await model.createDecoder({ lanes: 1, contextSize: 2048, threads: 1 });
     await using sequence = await decoder.sequence();
-    const { tokens } = await decoder.generate("x", { maxTokens: 5 }).catch(() => sequence.generate("x", { maxTokens: 5 }));
+    const { tokens } = await decoder
+      .generate("x", { maxTokens: 5 })
+      .catch(() => sequence.generate("x", { maxTokens: 5 }));
     const controller = new AbortController();
     const running = sequence.stream("x", { signal: controller.signal });
     const read = async () => {
@@ -176,7 +180,10 @@ describe("sequence", () => {
     const prompt = model.tokenize("x", { addSpecial: true });
     const emitted = sequence.position - prompt.length;
     assert.ok(emitted > 0 && emitted < 2000);
-    assert.deepEqual(sequence.tokens.slice(0, prompt.length + Math.min(5, emitted)), [...prompt, ...tokens.slice(0, emitted)]);
+    assert.deepEqual(sequence.tokens.slice(0, prompt.length + Math.min(5, emitted)), [
+      ...prompt,
+      ...tokens.slice(0, emitted),
+    ]);
     assert.deepEqual((await sequence.generate("x", { maxTokens: 5 })).tokens, tokens);
   });
 
@@ -195,7 +202,10 @@ describe("sequence", () => {
     await using decoder = await model.createDecoder({ blockSize: 4, contextSize: 100, threads: 1 });
     await using sequence = await decoder.sequence();
     await assert.rejects(sequence.prefill([]), { name: "RangeError", message: /at least one token for tokens/ });
-    await assert.rejects(sequence.prefill([99999]), { name: "RangeError", message: /for tokens\[0\] but received 99999/ });
+    await assert.rejects(sequence.prefill([99999]), {
+      name: "RangeError",
+      message: /for tokens\[0\] but received 99999/,
+    });
     await assert.rejects(sequence.iterate({ blockSize: 5 }), {
       message: "Expected an integer from 1 to 4 for blockSize but received 5 of type number",
     });

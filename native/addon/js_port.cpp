@@ -2,10 +2,10 @@
 
 namespace cllm {
 
-JsPort::JsPort(Napi::Env env, const char* name, std::function<void()> on_exit) : env_(env), on_exit_(std::move(on_exit)) {
-  const napi_status status =
-      napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, name), 0, 1, nullptr, nullptr,
-                                      nullptr, &JsPort::call, &function_);
+JsPort::JsPort(Napi::Env env, const char* name, std::function<void()> on_exit)
+    : env_(env), on_exit_(std::move(on_exit)) {
+  const napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, name), 0, 1,
+                                                             nullptr, nullptr, nullptr, &JsPort::call, &function_);
   if (status != napi_ok) throw Napi::Error::New(env, "Could not create a thread-safe function");
   napi_unref_threadsafe_function(env, function_);
   napi_add_env_cleanup_hook(env, &JsPort::exit_hook, this);

@@ -10,7 +10,8 @@ namespace cllm {
 /// A way onto the JS thread for one producer thread: post() queues a function, the event loop runs it.
 ///
 /// Lifetime, each rule paid for with an abort (seen with node 20):
-/// - Calling a thread-safe function while its environment exits aborts. So the producer must be stopped and joined by an
+/// - Calling a thread-safe function while its environment exits aborts. So the producer must be stopped and joined by
+/// an
 ///   environment cleanup hook that is added AFTER the function was created (hooks run in reverse order): `on_exit`.
 /// - The hook must be removed when the work is over, or it runs on freed memory: close() does.
 /// - post() never blocks (unbounded queue), so a hook that joins the producer cannot deadlock with it.

@@ -29,14 +29,13 @@ ContextOptions to_context_options(const Napi::Object& object) {
 }  // namespace
 
 Napi::Function ModelObject::define(Napi::Env env) {
-  return DefineClass(env, "Model",
-                     {InstanceMethod<&ModelObject::info>("info"), InstanceMethod<&ModelObject::metadata>("metadata"),
-                      InstanceMethod<&ModelObject::tokenize>("tokenize"),
-                      InstanceMethod<&ModelObject::detokenize>("detokenize"),
-                      InstanceMethod<&ModelObject::token>("token"),
-                      InstanceMethod<&ModelObject::chat_template>("chatTemplate"),
-                      InstanceMethod<&ModelObject::create_decoder>("createDecoder"),
-                      InstanceMethod<&ModelObject::dispose>("dispose")});
+  return DefineClass(
+      env, "Model",
+      {InstanceMethod<&ModelObject::info>("info"), InstanceMethod<&ModelObject::metadata>("metadata"),
+       InstanceMethod<&ModelObject::tokenize>("tokenize"), InstanceMethod<&ModelObject::detokenize>("detokenize"),
+       InstanceMethod<&ModelObject::token>("token"), InstanceMethod<&ModelObject::chat_template>("chatTemplate"),
+       InstanceMethod<&ModelObject::create_decoder>("createDecoder"),
+       InstanceMethod<&ModelObject::dispose>("dispose")});
 }
 
 Napi::Value ModelObject::create(Napi::Env env, ModelPointer model) {
@@ -75,7 +74,9 @@ Napi::Value ModelObject::info(const Napi::CallbackInfo& call) {
     const ModelInfo& info = model().info();
     auto object = Napi::Object::New(env);
     const auto number = [&](const char* name, double value) { object.Set(name, Napi::Number::New(env, value)); };
-    const auto text = [&](const char* name, const std::string& value) { object.Set(name, Napi::String::New(env, value)); };
+    const auto text = [&](const char* name, const std::string& value) {
+      object.Set(name, Napi::String::New(env, value));
+    };
     const auto flag = [&](const char* name, bool value) { object.Set(name, Napi::Boolean::New(env, value)); };
     text("description", info.description);
     text("architecture", info.architecture);

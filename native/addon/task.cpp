@@ -58,9 +58,7 @@ void Task::progress(double fraction) {
   if (percent == last_percent_ || on_progress_.IsEmpty()) return;
   last_percent_ = percent;
   auto self = shared_from_this();
-  port_->post([self, fraction](Napi::Env env) {
-    self->on_progress_.Call({Napi::Number::New(env, fraction)});
-  });
+  port_->post([self, fraction](Napi::Env env) { self->on_progress_.Call({Napi::Number::New(env, fraction)}); });
 }
 
 void Task::settle(Napi::Env env) {

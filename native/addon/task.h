@@ -15,7 +15,8 @@ namespace cllm {
 /// delay a worker's terminate() by the length of the job.
 class Task : public std::enable_shared_from_this<Task> {
  public:
-  /// Runs on the task's thread; may throw cllm::Error. Returns the function that makes the promise's value on the JS thread.
+  /// Runs on the task's thread; may throw cllm::Error. Returns the function that makes the promise's value on the JS
+  /// thread.
   using Finish = std::function<Napi::Value(Napi::Env)>;
   using Work = std::function<Finish(Task&)>;
 

@@ -31,8 +31,8 @@ struct IterateParams {
 struct Command {
   enum class Kind { kGenerate, kAbort, kOpenSequence, kCloseSequence, kPrefill, kIterate, kRollback, kFork };
   Kind kind;
-  uint32_t id;                // answered by events with this id; for kAbort the id of what to abort, not answered itself
-  uint32_t sequence = 0;      // 0 = none
+  uint32_t id;            // answered by events with this id; for kAbort the id of what to abort, not answered itself
+  uint32_t sequence = 0;  // 0 = none
   std::vector<Token> tokens;  // kGenerate, kPrefill
   int position = 0;           // kRollback
   GenerateParams generate;
@@ -56,15 +56,15 @@ struct Event {
   enum class Type { kChunk, kDone, kSequence, kPrefilled, kIteration, kOk, kError };
   Type type;
   uint32_t id;
-  std::string text;                // kChunk, kDone; the message of kError
-  std::vector<Token> tokens;       // kChunk, kDone, kSequence
-  const char* reason = "";         // finish reason of kDone, code of kError
-  Stats stats;                     // kDone
-  uint32_t sequence = 0;           // kSequence
-  int reused = 0, prefilled = 0;   // kPrefilled
-  Iteration iteration;             // kIteration
-  std::vector<float> logits;       // kIteration, if asked for
-  double forward_milliseconds = 0; // kIteration
+  std::string text;                 // kChunk, kDone; the message of kError
+  std::vector<Token> tokens;        // kChunk, kDone, kSequence
+  const char* reason = "";          // finish reason of kDone, code of kError
+  Stats stats;                      // kDone
+  uint32_t sequence = 0;            // kSequence
+  int reused = 0, prefilled = 0;    // kPrefilled
+  Iteration iteration;              // kIteration
+  std::vector<float> logits;        // kIteration, if asked for
+  double forward_milliseconds = 0;  // kIteration
 };
 
 }  // namespace cllm

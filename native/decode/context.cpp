@@ -14,8 +14,9 @@ namespace cllm {
 namespace {
 
 constexpr int kRowPadding = 256;  // llama.cpp rounds a stream up to this many cells
-// How long idle compute threads poll for the next graph before they sleep, in ggml's unit of 131072 pauses (about 2 ms).
-// Long enough to bridge the gap between two iterations, short enough to leave the core to the event loop after that.
+// How long idle compute threads poll for the next graph before they sleep, in ggml's unit of 131072 pauses (about 2
+// ms). Long enough to bridge the gap between two iterations, short enough to leave the core to the event loop after
+// that.
 constexpr uint32_t kPoll = 1;
 constexpr int kLargestPass = 512;  // tokens per ubatch: bounds the compute buffers when lanes x block is large
 // ggml's CPU attention rounds differently from 64 tokens of a stream on (GGML_FA_TILE_Q). A decoder with larger blocks
@@ -37,13 +38,12 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
     : model_(std::move(model)), options_(options), rows_(static_cast<size_t>(options.lanes), 0) {
   const std::string refusal = model_->why_not_decodable();
   if (!refusal.empty()) {
-    throw Error("CLLM_UNSUPPORTED_MODEL",
-                "Expected a decoder-only language model but " + model_->info().description + " cannot be decoded: " + refusal);
+    throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a decoder-only language model but " + model_->info().description +
+                                              " cannot be decoded: " + refusal);
   }
   if (!model_->info().can_roll_back && options.block_size > 1) {
-    throw Error("CLLM_UNSUPPORTED_MODEL",
-                "Expected a blockSize of 1 for " + model_->info().description +
-                    ": its recurrent state cannot be rolled back over rejected drafts");
+    throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a blockSize of 1 for " + model_->info().description +
+                                              ": its recurrent state cannot be rolled back over rejected drafts");
   }
   const int64_t block_tokens = static_cast<int64_t>(options.lanes) * options.block_size;
   const int64_t stream =
@@ -68,7 +68,7 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
   params.no_perf = true;
   params.type_k = kv_type_of(options.kv_type);
   params.type_v = params.type_k;
-  params.flash_attn_type = !options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_AUTO
+  params.flash_attn_type = !options.flash_attention   ? LLAMA_FLASH_ATTN_TYPE_AUTO
                            : *options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED
                                                       : LLAMA_FLASH_ATTN_TYPE_DISABLED;
   params.abort_callback_data = this;
@@ -152,8 +152,7 @@ PassResult Context::decode(std::span<const Piece> pieces, bool logits) {
   } catch (const std::exception&) {
     status = -3;  // GgmlAbort, bad_alloc: treated as llama.cpp's own "fatal" status
   }
-  pass_milliseconds_ =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
+  pass_milliseconds_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
   if (status == 0) {
     for (const Piece& piece : pieces) rows_[piece.lane] = piece.position + static_cast<int>(piece.tokens.size());
     return PassResult::kOk;

@@ -272,7 +272,8 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
   std::vector<LaneRun> runs;
   for (Slot* slot : group) {
     const int64_t room = context_.options().context_size - static_cast<int64_t>(slot->lane.tokens().size());
-    runs.push_back({slot->index, &slot->lane, slot->generation ? slot->generation->params.seed : slot->operation->iterate.seed,
+    runs.push_back({slot->index, &slot->lane,
+                    slot->generation ? slot->generation->params.seed : slot->operation->iterate.seed,
                     slot->generation ? slot->generation->budget : room, slot->generation.has_value()});
   }
   runner_->begin(runs, group[0]->block_size());

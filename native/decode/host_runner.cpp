@@ -28,7 +28,8 @@ PassResult HostRunner::iterate(int /*count*/) {
   for (size_t i = 0; i < lanes_.size(); i++) {
     LaneRun& run = lanes_[i];
     const auto first = static_cast<int64_t>(i) * block_size_;
-    const auto choices = std::span<const Token>(choices_).subspan(static_cast<size_t>(first), static_cast<size_t>(block_size_));
+    const auto choices =
+        std::span<const Token>(choices_).subspan(static_cast<size_t>(first), static_cast<size_t>(block_size_));
     const Iteration& iteration = run.lane->advance(choices, run.budget, run.stop_at_end ? ends : nullptr);
     run.budget -= iteration.emitted;
     outcomes_.push_back({run.index, &iteration, logits + first * vocab});

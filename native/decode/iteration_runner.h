@@ -12,11 +12,11 @@ namespace cllm {
 
 /// A lane as a runner sees it for the length of a burst.
 struct LaneRun {
-  int index;          // of the lane in its Context
-  Lane* lane;         // written() == tokens().size() - 1
-  uint64_t seed;      // of the draft source
-  int64_t budget;     // tokens that may still be emitted, >= 1
-  bool stop_at_end;   // stop at end-of-generation tokens
+  int index;         // of the lane in its Context
+  Lane* lane;        // written() == tokens().size() - 1
+  uint64_t seed;     // of the draft source
+  int64_t budget;    // tokens that may still be emitted, >= 1
+  bool stop_at_end;  // stop at end-of-generation tokens
 };
 
 /// What one iteration did to one lane.

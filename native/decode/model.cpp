@@ -40,8 +40,7 @@ std::optional<std::string> read_string(Get get) {
 }
 
 std::optional<std::string> meta_value(const llama_model* model, const std::string& key) {
-  return read_string(
-      [&](char* buf, size_t size) { return llama_model_meta_val_str(model, key.c_str(), buf, size); });
+  return read_string([&](char* buf, size_t size) { return llama_model_meta_val_str(model, key.c_str(), buf, size); });
 }
 
 ModelInfo read_info(const llama_model* model, const llama_vocab* vocab) {
@@ -58,7 +57,8 @@ ModelInfo read_info(const llama_model* model, const llama_vocab* vocab) {
   info.layer_count = llama_model_n_layer(model);
   info.head_count = llama_model_n_head(model);
   info.head_count_kv = llama_model_n_head_kv(model);
-  // Recurrent state holds no history, so a rejected draft could not be taken back (llama_memory_seq_rm of a tail fails).
+  // Recurrent state holds no history, so a rejected draft could not be taken back (llama_memory_seq_rm of a tail
+  // fails).
   info.can_roll_back = !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model);
 
   const int head_size = info.head_count > 0 ? info.embedding_size / info.head_count : 0;
@@ -106,7 +106,8 @@ Model::Model(const std::string& path, const LoadOptions& options, const std::fun
     GgmlGuard guard;
     model_ = llama_model_load_from_file(path.c_str(), params);
   } catch (const GgmlAbort& abort) {
-    throw Error("CLLM_INVALID_MODEL", "Expected a model that llama.cpp can load but " + path + " failed: " + abort.what());
+    throw Error("CLLM_INVALID_MODEL",
+                "Expected a model that llama.cpp can load but " + path + " failed: " + abort.what());
   }
   if (watch.cancelled) {
     if (model_ != nullptr) llama_model_free(model_);
@@ -115,8 +116,13 @@ Model::Model(const std::string& path, const LoadOptions& options, const std::fun
   }
   if (model_ == nullptr) {
     const std::string reason = take_last_log_error();
-    throw Error("CLLM_INVALID_MODEL", "Expected a model that llama.cpp can load but " + path +
-                                          " failed: " + (reason.empty() ? "no reason given" : reason));
+    const bool unknown = reason.find("unknown model architecture") != std::string::npos;
+    const bool memory = reason.find("unable to allocate") != std::string::npos;
+    throw Error(unknown  ? "CLLM_UNSUPPORTED_MODEL"
+                : memory ? "CLLM_OUT_OF_MEMORY"
+                         : "CLLM_INVALID_MODEL",
+                "Expected a model that llama.cpp can load but " + path +
+                    " failed: " + (reason.empty() ? "no reason given" : reason));
   }
   vocab_ = llama_model_get_vocab(model_);
   info_ = read_info(model_, vocab_);

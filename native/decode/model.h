@@ -41,7 +41,8 @@ struct ModelInfo {
 /// Loaded weights and vocabulary. Immutable after construction, so every method may be called from any thread.
 ///
 /// Lifetime: held by shared_ptr from the JS object and from every Engine. llama.cpp's contexts point into the model, so
-/// the weights may go only after the last context: the JS object's dispose() drops a reference, it frees nothing itself.
+/// the weights may go only after the last context: the JS object's dispose() drops a reference, it frees nothing
+/// itself.
 class Model {
  public:
   /// Blocks while loading; call it on a thread of its own. `progress` gets 0..1 and returns false to stop.

@@ -27,9 +27,9 @@ class TextStream {
   size_t held_back() const;
 
   std::vector<std::string> stop_;
-  std::string bytes_;    // the tail of an unfinished UTF-8 character, at most 3 bytes
-  std::string held_;     // valid text that may begin a stop string
-  std::string ready_;    // valid text, safe to show
+  std::string bytes_;  // the tail of an unfinished UTF-8 character, at most 3 bytes
+  std::string held_;   // valid text that may begin a stop string
+  std::string ready_;  // valid text, safe to show
   bool stopped_ = false;
 };
 

@@ -8,9 +8,15 @@ namespace cllm {
 
 namespace {
 
-// GCC and Clang lower these to whatever the instruction-set level of this file has (512, 2 x 256 or 4 x 128 bits), so
-// one source serves all CPU binaries.
+// As wide as the registers of this file's instruction-set level: GCC does not split a wider vector, it computes the
+// selection element by element (measured on AVX2: 590 us instead of 23 us for 8 rows of 49152).
+#if defined(__AVX512F__)
 constexpr int kWidth = 16;
+#elif defined(__AVX__)
+constexpr int kWidth = 8;
+#else
+constexpr int kWidth = 4;
+#endif
 typedef float FloatVec __attribute__((vector_size(kWidth * sizeof(float))));
 typedef int32_t IntVec __attribute__((vector_size(kWidth * sizeof(int32_t))));
 

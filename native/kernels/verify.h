@@ -10,11 +10,13 @@ namespace cllm {
 ///
 /// block [n]: block[0] is confirmed, block[1..n-1] the draft. choices [n]: choices[j] is the model's choice after
 /// block[j]. Returns m, 0 <= m <= n - 1, the number of leading j with block[j + 1] == choices[j]. The tokens
-/// choices[0..m] are then exactly those that ordinary decoding would have produced (CLLM, arXiv 2403.00835, section 3.1).
+/// choices[0..m] are then exactly those that ordinary decoding would have produced (CLLM, arXiv 2403.00835,
+/// section 3.1).
 int count_accepted(const Token* block, const Token* choices, int n);
 
-/// The stop rule: how many of choices[0 .. accepted] are emitted, at least 1. Through the first end-of-generation token,
-/// and at most `budget` (>= 1). end_of_generation [vocab]: non-zero for such tokens; null where none ends a lane.
+/// The stop rule: how many of choices[0 .. accepted] are emitted, at least 1. Through the first end-of-generation
+/// token, and at most `budget` (>= 1). end_of_generation [vocab]: non-zero for such tokens; null where none ends a
+/// lane.
 int count_emitted(const Token* choices, int accepted, int64_t budget, const uint8_t* end_of_generation);
 
 /// The next draft by Jacobi iteration, and how long each of its tokens has stood unchanged.

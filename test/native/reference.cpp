@@ -1,9 +1,10 @@
-// Greedy decoding written with nothing but llama.h: what the suites compare node-cllm with. Shares no code with native/.
+// Greedy decoding written with nothing but llama.h: what the suites compare node-cllm with. Shares no code with
+// native/.
 //
 //   cllm-reference MODEL THREADS CONTEXT < requests
 //
-// One request a line: "WIDTH CHUNK MAX_TOKENS token token ...". WIDTH is the number of tokens in every decoding batch: 1
-// is ordinary decoding; with 2 and more the rest are dummies whose rows are removed again, so that llama.cpp uses the
+// One request a line: "WIDTH CHUNK MAX_TOKENS token token ...". WIDTH is the number of tokens in every decoding batch:
+// 1 is ordinary decoding; with 2 and more the rest are dummies whose rows are removed again, so that llama.cpp uses the
 // kernels that it uses for blocks. CHUNK is the prefill batch; a lone token is padded when WIDTH > 1.
 // One answer a line: "token:gap token:gap ...", gap = the largest logit minus the second largest.
 

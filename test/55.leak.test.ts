@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { cllm } from "./cli-child.js";
+import { writeFixtures } from "./fixtures/gguf.js";
+import type { Report } from "./fixtures/leak-child.js";
+
+/** Three runs of every scenario differed by at most 2 MB; one leaked decoder has more than half of one. */
+const NOISE_BYTES = 6 << 20;
+
+describe("memory", function () {
+  this.timeout(120_000);
+  before(() => writeFixtures());
+
+  /** In a process of its own, so that one scenario's heap is not another's noise. */
+  async function report(scenario: string): Promise<Report> {
+    const args = ["--expose-gc", require.resolve("./fixtures/leak-child.js"), scenario];
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
+    const { code, signal, stdout, stderr } = await cllm.ended(child);
+    // An empty stderr: neither an error nor a warning.
+    assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: "" });
+    return JSON.parse(stdout);
+  }
+  function doesNotGrow({ first, last }: Report): void {
+    const megabytes = ((last - first) / 2 ** 20).toFixed(1);
+    assert.ok(last - first < NOISE_BYTES, `Expected less than ${NOISE_BYTES >> 20} MB more but it was ${megabytes} MB`);
+  }
+
+  it("500 decoders created, used and disposed leave nothing", async () => doesNotGrow(await report("decoders")));
+  it("100 models loaded and disposed leave nothing", async () => doesNotGrow(await report("models")));
+  it("300 aborted generations leave nothing", async () => doesNotGrow(await report("aborted generations")));
+  it("300 sequences opened, forked and closed leave nothing", async () => doesNotGrow(await report("sequences")));
+
+  it("50 decoders forgotten without dispose() are collected while their model lives", async () => {
+    const result = await report("forgotten decoders");
+    assert.ok(result.counts.alive !== undefined && result.counts.alive <= 2, `${result.counts.alive} are alive`);
+    doesNotGrow(result);
+  });
+
+  it("2,000 generations with one signal leave no listener and cause no warning", async () => {
+    const result = await report("one signal");
+    assert.equal(result.counts.left, 0);
+    doesNotGrow(result);
+  });
+});
