@@ -43,6 +43,18 @@ std::optional<std::string> meta_value(const llama_model* model, const std::strin
   return read_string([&](char* buf, size_t size) { return llama_model_meta_val_str(model, key.c_str(), buf, size); });
 }
 
+// A vocabulary that loads may still be one that llama.cpp cannot work with (no BOS where its kind of tokenizer needs
+// one).
+template <typename Call>
+auto with_tokenizer(Call call) {
+  try {
+    GgmlGuard guard;
+    return call();
+  } catch (const std::exception& error) {
+    throw Error("CLLM_INVALID_MODEL", std::string("The model's tokenizer failed: ") + error.what());
+  }
+}
+
 ModelInfo read_info(const llama_model* model, const llama_vocab* vocab) {
   ModelInfo info;
   info.description =
@@ -162,12 +174,14 @@ std::vector<Token> Model::tokenize(std::string_view text, bool add_special, bool
   }
   const int32_t length = static_cast<int32_t>(text.size());
   std::vector<Token> tokens(text.size() + 2);
-  int32_t count = llama_tokenize(vocab_, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()),
-                                 add_special, parse_special);
+  const auto run = [&] {
+    return llama_tokenize(vocab_, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()), add_special,
+                          parse_special);
+  };
+  int32_t count = with_tokenizer(run);
   if (count < 0) {
     tokens.resize(static_cast<size_t>(-static_cast<int64_t>(count)));
-    count = llama_tokenize(vocab_, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()), add_special,
-                           parse_special);
+    count = with_tokenizer(run);
   }
   tokens.resize(static_cast<size_t>(std::max(count, 0)));
   return tokens;
@@ -180,10 +194,10 @@ std::string Model::detokenize(const Token* tokens, size_t count, bool render_spe
     return llama_detokenize(vocab_, tokens, static_cast<int32_t>(count), text.data(), static_cast<int32_t>(text.size()),
                             false, render_special);
   };
-  int32_t length = run();
+  int32_t length = with_tokenizer(run);
   if (length < 0) {
     text.resize(static_cast<size_t>(-static_cast<int64_t>(length)));
-    length = run();
+    length = with_tokenizer(run);
   }
   text.resize(static_cast<size_t>(std::max(length, 0)));
   return text;
