@@ -21,8 +21,7 @@ await main(import.meta.url, async (argv) => {
   if (!argv.includes("--no-build")) {
     preflight();
     await install();
-    const reference = fs.existsSync(path.join(root, "test", "native", "reference.cpp")) ? ["cllm-reference"] : [];
-    await build({ targets: ["cllm", ...reference] });
+    await build({ targets: ["cllm", "cllm-reference", "cllm-engine-test"] });
     await compile();
   }
   const directory = path.join(root, "dist-test", "test");

@@ -4,8 +4,10 @@ import { cllm } from "./cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 import type { Report } from "./fixtures/leak-child.js";
 
-/** Three runs of every scenario differed by at most 2 MB; one leaked decoder has more than half of one. */
+/** What the same scenario has differed by from run to run was at most 2 MB. */
 const NOISE_BYTES = 6 << 20;
+/** One or two forgotten decoders of 8 MB wait for the collector at any time. */
+const FORGOTTEN_BYTES = 16 << 20;
 
 describe("memory", function () {
   this.timeout(120_000);
@@ -20,9 +22,9 @@ describe("memory", function () {
     assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: "" });
     return JSON.parse(stdout);
   }
-  function doesNotGrow({ first, last }: Report): void {
+  function doesNotGrow({ first, last }: Report, bound = NOISE_BYTES): void {
     const megabytes = ((last - first) / 2 ** 20).toFixed(1);
-    assert.ok(last - first < NOISE_BYTES, `Expected less than ${NOISE_BYTES >> 20} MB more but it was ${megabytes} MB`);
+    assert.ok(last - first < bound, `Expected less than ${bound >> 20} MB more but it was ${megabytes} MB`);
   }
 
   it("500 decoders created, used and disposed leave nothing", async () => doesNotGrow(await report("decoders")));
@@ -33,7 +35,7 @@ describe("memory", function () {
   it("50 decoders forgotten without dispose() are collected while their model lives", async () => {
     const result = await report("forgotten decoders");
     assert.ok(result.counts.alive !== undefined && result.counts.alive <= 2, `${result.counts.alive} are alive`);
-    doesNotGrow(result);
+    doesNotGrow(result, NOISE_BYTES + FORGOTTEN_BYTES);
   });
 
   it("2,000 generations with one signal leave no listener and cause no warning", async () => {

@@ -42,14 +42,14 @@ void Lane::lost_rows(int rows) { written_ = std::min(written_, rows); }
 
 std::span<const Token> Lane::block(int n, uint64_t seed) {
   block_.resize(static_cast<size_t>(n));
-  age_.resize(static_cast<size_t>(n));
+  stood_.resize(static_cast<size_t>(n));
   block_[0] = tokens_.back();
   drafted_ = std::min(drafted_, n - 1);
   const auto prompt = std::span<const Token>(tokens_).first(static_cast<size_t>(prompt_size_));
   const int64_t position = static_cast<int64_t>(tokens_.size()) - 1;
   for (int j = drafted_ + 1; j < n; j++) {
     block_[j] = random_prompt_token(prompt, seed, position + j);
-    age_[j] = 0;
+    stood_[j] = 0;
   }
   drafted_ = n - 1;
   return block_;
@@ -58,7 +58,7 @@ std::span<const Token> Lane::block(int n, uint64_t seed) {
 void Lane::set_draft(std::span<const Token> draft) {
   block_.assign(1, tokens_.back());
   block_.insert(block_.end(), draft.begin(), draft.end());
-  age_.assign(block_.size(), 0);
+  stood_.assign(block_.size(), 0);
   drafted_ = static_cast<int>(draft.size());
 }
 
@@ -69,11 +69,11 @@ const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, c
   last_.choices.assign(choices.begin(), choices.end());
   last_.accepted = count_accepted(block_.data(), choices.data(), n);
   last_.emitted = count_emitted(choices.data(), last_.accepted, budget, end_of_generation);
-  last_.stationary = count_stationary(age_.data(), last_.emitted - 1);
+  last_.stationary = count_stationary(stood_.data(), last_.emitted - 1);
 
   tokens_.insert(tokens_.end(), choices.begin(), choices.begin() + last_.emitted);
   written_ = static_cast<int>(tokens_.size()) - 1;  // the rows of block[0 .. emitted - 1], all of them right
-  drafted_ = advance_draft(last_.block.data(), choices.data(), n, last_.emitted, block_.data() + 1, age_.data());
+  drafted_ = advance_draft(last_.block.data(), choices.data(), n, last_.emitted, block_.data() + 1, stood_.data());
   return last_;
 }
 

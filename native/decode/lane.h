@@ -54,9 +54,9 @@ class Lane {
  private:
   std::vector<Token> tokens_;
   int written_ = 0;
-  int prompt_size_ = 0;        // the first tokens_ that drafts are drawn from
-  std::vector<Token> block_;   // block_[1 .. drafted_] is the draft
-  std::vector<uint16_t> age_;  // [block], iterations for which a draft token has stood unchanged
+  int prompt_size_ = 0;         // the first tokens_ that drafts are drawn from
+  std::vector<Token> block_;    // block_[1 .. drafted_] is the draft
+  std::vector<uint8_t> stood_;  // [block], 1 where a draft token stood there in the iteration before
   int drafted_ = 0;
   Iteration last_;
 };

@@ -1,7 +1,5 @@
 #include "kernels/verify.h"
 
-#include <limits>
-
 namespace cllm {
 
 int count_accepted(const Token* block, const Token* choices, int n) {
@@ -19,23 +17,21 @@ int count_emitted(const Token* choices, int accepted, int64_t budget, const uint
   return emitted;
 }
 
-int advance_draft(const Token* block, const Token* choices, int n, int emitted, Token* draft, uint16_t* age) {
+int advance_draft(const Token* block, const Token* choices, int n, int emitted, Token* draft, uint8_t* stood) {
   const int kept = n - emitted;
+  for (int j = 0; j < n; j++) stood[j] = 0;
   for (int j = 0; j < kept; j++) {
-    // choices[emitted + j] is the guess for the absolute position that block[emitted + j + 1] held until now.
-    const int slot = emitted + j + 1;
-    const bool stayed = slot < n && block[slot] == choices[emitted + j];
-    const uint16_t before = stayed ? age[slot] : 0;
-    age[j + 1] = stayed && before < std::numeric_limits<uint16_t>::max() ? before + 1 : before;
     draft[j] = choices[emitted + j];
+    // It is the guess for the absolute position that block[emitted + j + 1] held until now.
+    const int slot = emitted + j + 1;
+    stood[j + 1] = slot < n && block[slot] == draft[j];
   }
-  for (int j = kept + 1; j < n; j++) age[j] = 0;
   return kept;
 }
 
-int count_stationary(const uint16_t* age, int count) {
+int count_stationary(const uint8_t* stood, int count) {
   int stationary = 0;
-  for (int j = 1; j <= count; j++) stationary += age[j] > 0;
+  for (int j = 1; j <= count; j++) stationary += stood[j];
   return stationary;
 }
 

@@ -19,16 +19,16 @@ int count_accepted(const Token* block, const Token* choices, int n);
 /// lane.
 int count_emitted(const Token* choices, int accepted, int64_t budget, const uint8_t* end_of_generation);
 
-/// The next draft by Jacobi iteration, and how long each of its tokens has stood unchanged.
+/// The next draft by Jacobi iteration, and which of its tokens have stood still.
 ///
 /// `emitted` (1 <= emitted <= m + 1) tokens of this iteration were emitted, so the next block begins with
-/// choices[emitted - 1]. Writes draft[0 .. kept) = choices[emitted .. n-1] and for each the number of iterations for
-/// which its absolute position has held this very token; `age` [n] is indexed like block (age[0] unused) and is
-/// rewritten in place, shifted. Returns kept = n - emitted; what lies behind is for the draft source to fill.
-int advance_draft(const Token* block, const Token* choices, int n, int emitted, Token* draft, uint16_t* age);
+/// choices[emitted - 1]. Writes draft[0 .. kept) = choices[emitted .. n-1]. `stood` [n] is indexed like the next block
+/// (stood[0] unused): 1 where the absolute position held this very token in this iteration's block already, else 0.
+/// Returns kept = n - emitted; what lies behind is for the draft source to fill.
+int advance_draft(const Token* block, const Token* choices, int n, int emitted, Token* draft, uint8_t* stood);
 
 /// Stationary tokens among the accepted drafts block[1..count]: those that already stood at their position in the
 /// iteration before, when a token in front of them was still wrong, and stayed (CLLM, section 3.3).
-int count_stationary(const uint16_t* age, int count);
+int count_stationary(const uint8_t* stood, int count);
 
 }  // namespace cllm

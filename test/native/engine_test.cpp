@@ -1,0 +1,239 @@
+// What the suites cannot reach through the library: the kernels on rows that no model makes, the text stream cut
+// everywhere, and the lane's Jacobi iteration on made-up "models". Prints one line per check; exit code 1 on a failure.
+
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "decode/lane.h"
+#include "decode/text_stream.h"
+#include "kernels/choose.h"
+#include "kernels/verify.h"
+
+using cllm::Token;
+
+namespace {
+
+int failures = 0;
+
+void check(bool ok, const std::string& what) {
+  if (ok) return;
+  failures++;
+  std::printf("FAILED %s\n", what.c_str());
+}
+
+// --- choose
+// -----------------------------------------------------------------------------------------------------------
+
+Token naive_choice(const float* row, int64_t vocab) {
+  int64_t best = -1;
+  for (int64_t i = 0; i < vocab; i++) {
+    if (std::isnan(row[i])) continue;
+    if (best < 0 || row[i] > row[best]) best = i;
+  }
+  return static_cast<Token>(best < 0 ? 0 : best);
+}
+
+void test_choose() {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  for (const int64_t vocab :
+       {1, 3, 31, 32, 33, 63, 64, 65, 1023, 1024, 1025, 4095, 32000, 49152, 128256, 151936, 151937}) {
+    const auto pick = [&] { return static_cast<size_t>(random() % static_cast<uint64_t>(vocab)); };
+    for (int kind = 0; kind < 12; kind++) {
+      const int64_t rows = 3, stride = vocab + kind % 3;  // an odd stride misaligns the rows
+      std::vector<float> logits(static_cast<size_t>(rows * stride + 1));
+      for (auto& x : logits) {
+        x = kind == 0   ? normal(random)
+            : kind == 1 ? std::round(normal(random))  // many ties
+            : kind == 2 ? (random() % 2 != 0 ? 0.0f : -0.0f)
+            : kind == 3 ? -kInf
+            : kind == 4 ? nan
+            : kind == 5 ? (random() % 3 == 0 ? nan : normal(random))
+            : kind == 6 ? (random() % 3 == 0 ? -kInf : nan)
+            : kind == 7 ? (random() % 50 == 0 ? kInf : normal(random))
+                        : -5.0f;
+      }
+      for (int64_t r = 0; r < rows; r++) {
+        float* row = logits.data() + 1 + r * stride;
+        if (kind == 8) row[pick()] = row[pick()] = 7.0f;  // two equal winners anywhere
+        if (kind == 9) row[vocab - 1] = 7.0f;
+        if (kind == 10) row[0] = nan, row[vocab - 1] = -4.0f;
+        if (kind == 11) row[0] = row[vocab - 1] = std::numeric_limits<float>::denorm_min();
+      }
+      std::vector<Token> tokens(static_cast<size_t>(rows), -7);
+      cllm::choose_greedy(logits.data() + 1, rows, vocab, stride, tokens.data());
+      for (int64_t r = 0; r < rows; r++) {
+        const Token expected = naive_choice(logits.data() + 1 + r * stride, vocab);
+        check(tokens[static_cast<size_t>(r)] == expected,
+              "choose: vocab " + std::to_string(vocab) + ", kind " + std::to_string(kind) + ": " +
+                  std::to_string(tokens[static_cast<size_t>(r)]) + " instead of " + std::to_string(expected));
+      }
+    }
+  }
+}
+
+// --- stop rule
+// --------------------------------------------------------------------------------------------------------
+
+void test_stop_rule() {
+  const std::vector<uint8_t> ends = {0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+  const Token none[] = {1, 2, 3, 4};
+  check(cllm::count_emitted(none, 3, 100, ends.data()) == 4, "stop rule: nothing ends");
+  check(cllm::count_emitted(none, 3, 2, ends.data()) == 2, "stop rule: budget");
+  check(cllm::count_emitted(none, 0, 100, ends.data()) == 1, "stop rule: at least one");
+  for (int at = 0; at < 4; at++) {
+    Token choices[] = {1, 2, 3, 4};
+    choices[at] = 9;
+    for (int accepted = 0; accepted < 4; accepted++) {
+      const int expected = at <= accepted ? at + 1 : accepted + 1;
+      check(cllm::count_emitted(choices, accepted, 100, ends.data()) == expected,
+            "stop rule: end at " + std::to_string(at));
+      check(cllm::count_emitted(choices, accepted, 100, nullptr) == accepted + 1, "stop rule: no ends");
+    }
+  }
+}
+
+// --- the lane
+// ---------------------------------------------------------------------------------------------------------
+
+// A deterministic "model": the next token is a hash of the last `order` tokens; small vocabularies make guesses come
+// true.
+Token next_token(const std::vector<Token>& tokens, size_t end, int order, int vocab, uint64_t salt) {
+  uint64_t h = salt;
+  for (size_t i = end >= static_cast<size_t>(order) ? end - static_cast<size_t>(order) : 0; i < end; i++) {
+    h = (h ^ static_cast<uint64_t>(tokens[i])) * 0x9E3779B97F4A7C15ull;
+    h ^= h >> 29;
+  }
+  return static_cast<Token>(h % static_cast<uint64_t>(vocab));
+}
+
+void test_lane() {
+  std::mt19937_64 random(2);
+  for (int run = 0; run < 3000; run++) {
+    const int vocab = 2 + static_cast<int>(random() % 20), order = 1 + static_cast<int>(random() % 3);
+    const uint64_t salt = random(), seed = random();
+    std::vector<Token> prompt(1 + random() % 6);
+    for (auto& token : prompt) token = static_cast<Token>(random() % static_cast<uint64_t>(vocab));
+    const int64_t budget = 1 + static_cast<int64_t>(random() % 60);
+    std::vector<uint8_t> ends(static_cast<size_t>(vocab), 0);
+    if (random() % 2 == 0) ends[random() % ends.size()] = 1;
+
+    std::vector<Token> expected = prompt;
+    for (int64_t i = 0; i < budget; i++) {
+      expected.push_back(next_token(expected, expected.size(), order, vocab, salt));
+      if (ends[static_cast<size_t>(expected.back())] != 0) break;
+    }
+
+    cllm::Lane lane;
+    lane.assign(prompt);
+    while (lane.needs_prefill()) lane.prefilled(static_cast<int>(lane.prefill_piece(2).size()));
+    int64_t left = budget;
+    int64_t iterations = 0, emitted = 0, stationary = 0;
+    while (left > 0) {
+      const int n = 1 + static_cast<int>(random() % 9);  // the block size may change at any time
+      const auto block = lane.block(n, seed);
+      std::vector<Token> all = lane.tokens();
+      all.pop_back();
+      std::vector<Token> choices;
+      for (const Token token : block) {
+        all.push_back(token);
+        choices.push_back(next_token(all, all.size(), order, vocab, salt));
+      }
+      const cllm::Iteration& it = lane.advance(choices, left, ends.data());
+      check(it.emitted >= 1 && it.emitted <= it.accepted + 1 && it.stationary <= it.emitted - 1, "lane: counts");
+      check(lane.written() == static_cast<int>(lane.tokens().size()) - 1, "lane: written");
+      left -= it.emitted;
+      emitted += it.emitted;
+      stationary += it.stationary;
+      iterations++;
+      if (ends[static_cast<size_t>(lane.tokens().back())] != 0) break;
+      if (random() % 10 == 0)
+        lane.rollback(static_cast<int>(lane.tokens().size()));  // drops the draft, keeps the tokens
+    }
+    check(lane.tokens() == expected, "lane: run " + std::to_string(run) + " differs from one token at a time");
+    check(iterations <= emitted, "lane: at least one token per iteration");
+    check(stationary <= emitted - iterations, "lane: stationary tokens are fast-forwarded ones");
+  }
+}
+
+// "Stationary" by its definition, on a trajectory written out by hand: 5 stands at its place from the second iteration
+// on although the token before it is still wrong, and is accepted in the third.
+void test_stationary() {
+  cllm::Lane lane;
+  lane.assign({1, 2});
+  lane.prefilled(1);
+  const Token draft[] = {9, 9, 9};
+  lane.block(4, 0);
+  lane.set_draft(draft);
+  lane.block(4, 0);
+  check(lane.advance(std::vector<Token>{3, 8, 5, 6}, 100, nullptr).accepted == 0, "stationary: first");
+  // tokens 1 2 3, block 3 8 5 6
+  check(lane.block(4, 0)[1] == 8 && lane.block(4, 0)[2] == 5, "stationary: draft shifts");
+  check(lane.advance(std::vector<Token>{4, 5, 6, 7}, 100, nullptr).accepted == 0, "stationary: second");
+  // tokens 1 2 3 4, block 4 5 6 7: 5 and 6 stood there before
+  const cllm::Iteration& third = lane.advance((lane.block(4, 0), std::vector<Token>{5, 6, 7, 8}), 100, nullptr);
+  check(third.accepted == 3 && third.emitted == 4 && third.stationary == 2,
+        "stationary: third, " + std::to_string(third.stationary));
+}
+
+// --- text
+// -------------------------------------------------------------------------------------------------------------
+
+std::string stream(const std::string& bytes, const std::vector<std::string>& stop, std::mt19937& random, bool whole) {
+  cllm::TextStream text(stop);
+  std::string all;
+  size_t at = 0;
+  while (at < bytes.size()) {
+    const size_t length = whole ? bytes.size() : 1 + random() % 4;
+    const bool stopped = text.push(std::string_view(bytes).substr(at, length));
+    const std::string ready = text.take();
+    for (const auto& s : stop) check(ready.find(s) == std::string::npos, "text: a stop string leaked");
+    all += ready;
+    if (stopped) return all;
+    at += length;
+  }
+  text.finish();
+  return all + text.take();
+}
+
+void test_text() {
+  std::mt19937 random(3);
+  const std::vector<std::string> alphabet = {"a",    "b",        "ab",   "é",    "€",           "🦊",
+                                             "\xff", "\xf0\x9f", "\xc3", "\x80", "\xed\xa0\x80"};
+  for (int run = 0; run < 20000; run++) {
+    std::string bytes;
+    for (size_t i = 0, n = random() % 12; i < n; i++) bytes += alphabet[random() % alphabet.size()];
+    std::vector<std::string> stop;
+    for (size_t i = 0, n = random() % 3; i < n; i++) {
+      std::string s = alphabet[random() % 6];
+      if (random() % 2 == 0) s += alphabet[random() % 6];
+      stop.push_back(s);
+    }
+    const std::string whole = stream(bytes, stop, random, true);
+    const std::string cut = stream(bytes, stop, random, false);
+    check(stop.empty() ? whole == cut : whole.size() <= bytes.size() * 3, "text: run " + std::to_string(run));
+    for (const auto& s : stop) check(cut.find(s) == std::string::npos, "text: a stop string in the result");
+  }
+  cllm::TextStream text({"STOP", "TOP!"});
+  check(!text.push("ab ST") && text.take() == "ab ", "text: holds back what may become a stop string");
+  check(!text.push("AR") && text.take() == "STAR", "text: lets go of what did not");
+  check(text.push("xSTOP!y") && text.take() == "x", "text: ends right before it");
+}
+
+}  // namespace
+
+int main() {
+  test_choose();
+  test_stop_rule();
+  test_lane();
+  test_stationary();
+  test_text();
+  std::printf("%d failures\n", failures);
+  return failures == 0 ? 0 : 1;
+}
