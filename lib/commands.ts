@@ -14,16 +14,22 @@ export class Commands {
   #native: NativeDecoder | null = null;
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
+  #disposing: Promise<void> | null = null;
 
   attach(native: NativeDecoder): void {
     this.#native = native;
   }
 
+  get disposed(): boolean {
+    return this.#disposing !== null;
+  }
+
   /** From now on every command is refused; what is pending is answered with CLLM_DISPOSED by the native side. */
-  detach(): NativeDecoder | null {
+  dispose(): Promise<void> {
     const native = this.#native;
     this.#native = null;
-    return native;
+    this.#disposing ??= native === null ? Promise.resolve() : native.dispose();
+    return this.#disposing;
   }
 
   get native(): NativeDecoder {

@@ -1,6 +1,6 @@
 import type { DecoderInfo as NativeInfo, NativeModel, DecoderOptions as NativeOptions } from "./addon.js";
 import { type BinaryInfo, binaryInfo } from "./binding.js";
-import { Commands } from "./commands.js";
+import type { Commands } from "./commands.js";
 import { CllmError } from "./errors.js";
 import {
   type GenerateOptions,
@@ -114,15 +114,12 @@ export class Decoder implements AsyncDisposable {
   readonly info: Readonly<DecoderInfo>;
   readonly #commands: Commands;
   readonly #target: Target;
-  readonly #onDispose: () => void;
-  #disposing: Promise<void> | null = null;
 
-  private constructor(model: Model, commands: Commands, settings: DecoderSettings, onDispose: () => void) {
+  private constructor(model: Model, commands: Commands, settings: DecoderSettings) {
     this.model = model;
     this.info = Object.freeze({ ...commands.native.info(), seed: settings.seed, binary: binaryInfo() });
     this.#commands = commands;
     this.#target = { model, commands, blockSize: settings.native.blockSize, seed: settings.seed, sequence: 0 };
-    this.#onDispose = onDispose;
   }
 
   /** @internal Use Model.createDecoder(). */
@@ -130,15 +127,14 @@ export class Decoder implements AsyncDisposable {
     model: Model,
     native: NativeModel,
     settings: DecoderSettings,
-    onDispose: () => void,
+    commands: Commands,
   ): Promise<Decoder> {
-    const commands = new Commands();
     commands.attach(await native.createDecoder(settings.native, commands.onEvents));
-    return new Decoder(model, commands, settings, onDispose);
+    return new Decoder(model, commands, settings);
   }
 
   get disposed(): boolean {
-    return this.#disposing !== null;
+    return this.#commands.disposed;
   }
 
   /**
@@ -177,11 +173,7 @@ export class Decoder implements AsyncDisposable {
 
   /** Stops at once, rejects what is pending with `CLLM_DISPOSED`, frees the context. Idempotent. */
   dispose(): Promise<void> {
-    this.#disposing ??= (async () => {
-      await this.#commands.detach()?.dispose();
-      this.#onDispose();
-    })();
-    return this.#disposing;
+    return this.#commands.dispose();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,3 +1,4 @@
+import { onAbort } from "./abort.js";
 import type { NativeStats } from "./addon.js";
 import { type ChatMessage, chatMessages } from "./chat.js";
 import type { Commands } from "./commands.js";
@@ -167,7 +168,7 @@ async function run(target: Target, request: Request, onChunk: OnChunk | null): P
     onChunk,
   );
   const abort = () => target.commands.abort(id);
-  for (const signal of signals) signal.addEventListener("abort", abort, { once: true });
+  const forget = signals.map((signal) => onAbort(signal, abort));
   try {
     const event = await answer;
     if (event.type !== "done") throw new Error(`Unexpected answer ${event.type} to generate`);
@@ -180,7 +181,7 @@ async function run(target: Target, request: Request, onChunk: OnChunk | null): P
     }
     return { text: event.text, tokens, finishReason, stats: toStats(event.stats) };
   } finally {
-    for (const signal of signals) signal.removeEventListener("abort", abort);
+    for (const one of forget) one();
   }
 }
 

@@ -1,6 +1,7 @@
 import type { NativeModel, NativeModelInfo } from "./addon.js";
 import { addon } from "./binding.js";
 import { type ChatMessage, chatMessages, renderChat } from "./chat.js";
+import { Commands } from "./commands.js";
 import { Decoder, type DecoderOptions, decoderSettings } from "./decoder.js";
 import { CllmError } from "./errors.js";
 import { checkMemory } from "./memory.js";
@@ -95,7 +96,9 @@ export class Model implements AsyncDisposable {
 
   #native: NativeModel | null;
   readonly #nativeInfo: NativeModelInfo;
-  readonly #decoders = new Set<Decoder>();
+  // Weakly: a decoder nobody refers to is collected. Its commands live while a generation is pending or a sequence is held.
+  readonly #decoders = new Set<WeakRef<Commands>>();
+  readonly #collected = new FinalizationRegistry<WeakRef<Commands>>((reference) => this.#decoders.delete(reference));
   #disposing: Promise<void> | null = null;
 
   private constructor(path: string, native: NativeModel) {
@@ -235,19 +238,22 @@ export class Model implements AsyncDisposable {
     const elementBytes: Record<string, number> = { f32: 4, f16: 2, bf16: 2, q8_0: 34 / 32, q5_1: 0.75, q5_0: 22 / 32 };
     const perToken = (this.#nativeInfo.kvBytesPerToken / 2) * (elementBytes[kvType] ?? 0.625);
     checkMemory((contextSize + blockSize) * lanes * perToken, `a KV cache of ${lanes} x ${contextSize} tokens`);
-    const decoder = await Decoder.create(this, native, settings, () => this.#decoders.delete(decoder));
+    const commands = new Commands();
+    const decoder = await Decoder.create(this, native, settings, commands);
     if (this.#disposing !== null) {
       await decoder.dispose();
       this.#open();
     }
-    this.#decoders.add(decoder);
+    const reference = new WeakRef(commands);
+    this.#decoders.add(reference);
+    this.#collected.register(commands, reference);
     return decoder;
   }
 
   /** Disposes its decoders, then frees the weights. Idempotent. */
   dispose(): Promise<void> {
     this.#disposing ??= (async () => {
-      await Promise.all([...this.#decoders].map((decoder) => decoder.dispose()));
+      await Promise.all([...this.#decoders].map((reference) => reference.deref()?.dispose()));
       this.#native?.dispose();
       this.#native = null;
     })();

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { rmSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync } from "node:fs";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
@@ -51,9 +51,24 @@ export async function quantize(
   signal?.throwIfAborted();
   const target = await checkFiles(input, output);
 
-  const temporary = `${target}.${randomUUID().slice(0, 8)}.partial`;
+  // In a directory of its own: once that is renamed, a thread that was just about to create the file cannot.
+  const directory = `${target}.${randomUUID().slice(0, 8)}.partial`;
+  const temporary = path.join(directory, "model.gguf");
+  const remove = { recursive: true, force: true } as const;
+  try {
+    mkdirSync(directory); // in the same turn as the listener below
+  } catch (error) {
+    throw await describe(error, output);
+  }
   // A second Ctrl-C ends the process without waiting: then this is what removes the half file.
-  const onExit = (): void => rmSync(temporary, { force: true });
+  const onExit = (): void => {
+    const gone = `${directory}.gone`;
+    // Renamed first, in one step: removing its entries and then itself would leave a gap for the thread.
+    try {
+      renameSync(directory, gone);
+    } catch {} // being removed already, or Windows with the file open
+    for (const one of [gone, directory]) rmSync(one, remove);
+  };
   process.once("exit", onExit);
   const native = { type: type.toUpperCase(), threads, allowRequantize };
   let failure: { cause: unknown } | null = null;
@@ -83,7 +98,7 @@ export async function quantize(
     throw await describe(error, output);
   } finally {
     signal?.removeEventListener("abort", onAbort);
-    await fs.rm(temporary, { force: true });
+    await fs.rm(directory, remove);
     process.off("exit", onExit);
   }
 }

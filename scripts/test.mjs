@@ -15,9 +15,10 @@ import { preflight } from "./preflight.mjs";
 const EXIT_MILLISECONDS = 30_000;
 
 await main(import.meta.url, async (argv) => {
-  const firstOption = argv.findIndex((arg) => arg.startsWith("-"));
-  const filters = firstOption < 0 ? argv : argv.slice(0, firstOption);
-  const options = (firstOption < 0 ? [] : argv.slice(firstOption)).filter((arg) => arg !== "--no-build");
+  const args = argv.filter((arg) => arg !== "--no-build");
+  const firstOption = args.findIndex((arg) => arg.startsWith("-"));
+  const filters = firstOption < 0 ? args : args.slice(0, firstOption);
+  const options = firstOption < 0 ? [] : args.slice(firstOption);
   if (!argv.includes("--no-build")) {
     preflight();
     await install();
