@@ -13,9 +13,11 @@ function jinja() {
 export interface ChatMessage {
   /** `system`, `user` or `assistant`; a template may know more. */
   role: string;
+  /** Its text. */
   content: string;
 }
 
+/** Texts of the special tokens that templates name. */
 export interface TemplateTokens {
   bos: string;
   eos: string;
@@ -36,7 +38,8 @@ export function chatMessages(value: unknown): readonly ChatMessage[] {
 }
 
 /**
- * Renders a chat template (Jinja, as in the GGUF key `tokenizer.chat_template`).
+ * Renders a chat template (Jinja, as in the GGUF key `tokenizer.chat_template`) with the variables that transformers
+ * gives it. `raise_exception`, `strftime_now` and `range` are the library's.
  *
  * @throws {@link CllmError} `CLLM_CHAT_TEMPLATE` when the template is malformed, or refuses the messages.
  */
@@ -52,6 +55,9 @@ export function renderChat(
       add_generation_prompt: addGenerationPrompt,
       bos_token: tokens.bos,
       eos_token: tokens.eos,
+      // As transformers does: templates ask `tools is not none` without asking whether it is defined.
+      tools: null,
+      documents: null,
     });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);

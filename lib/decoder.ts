@@ -19,6 +19,7 @@ import { defaultThreads } from "./threads.js";
 
 export type { GenerateOptions, GenerateResult, GenerateStats, Input } from "./generate.js";
 
+/** Options of Model.createDecoder(). */
 export interface DecoderOptions {
   /** Tokens a lane can hold, prompt and answer together. Default: what the model was trained on, at most 4096. */
   contextSize?: number | undefined;
@@ -34,7 +35,7 @@ export interface DecoderOptions {
   flashAttention?: boolean | undefined;
   /** Type of the KV rows: f16 (default), f32, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl. Quantised ones change the tokens. */
   kvType?: string | undefined;
-  /** Default seed of requests. Default 0. */
+  /** Default seed of requests, an unsigned 32-bit integer. Default 0. */
   seed?: number | undefined;
 }
 
@@ -61,6 +62,11 @@ const DEFAULT_BLOCK_SIZE = 4;
 const DEFAULT_PREFILL_CHUNK = 32;
 const CONTEXT_SIZE_MAX = 1 << 30;
 
+/**
+ * Validates the options against the model and fills in the defaults.
+ *
+ * @throws TypeError, RangeError; {@link CllmError} `CLLM_UNSUPPORTED_MODEL` for blocks on a model that cannot roll back.
+ */
 export function decoderSettings(options: DecoderOptions, model: ModelInfo): DecoderSettings {
   const given = check.optionsObject(options, [
     "contextSize",
@@ -110,7 +116,9 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
  * const { text, stats } = await decoder.generate("Once upon a time", { maxTokens: 64 });
  */
 export class Decoder implements AsyncDisposable {
+  /** The model it decodes with. */
   readonly model: Model;
+  /** How it runs: the options in force, the runner and the binary, and why those. */
   readonly info: Readonly<DecoderInfo>;
   readonly #commands: Commands;
   readonly #target: Target;
@@ -133,6 +141,7 @@ export class Decoder implements AsyncDisposable {
     return new Decoder(model, commands, settings);
   }
 
+  /** Whether dispose() has been called. */
   get disposed(): boolean {
     return this.#commands.disposed;
   }
@@ -163,7 +172,7 @@ export class Decoder implements AsyncDisposable {
   /**
    * Takes a lane for a sequence of its own.
    *
-   * @throws {@link CllmError} `CLLM_NO_FREE_LANE`
+   * @throws {@link CllmError} `CLLM_NO_FREE_LANE`, `CLLM_DISPOSED`
    */
   async sequence(): Promise<Sequence> {
     const answer = await this.#commands.send((native, id) => native.openSequence(id)).answer;
@@ -171,7 +180,10 @@ export class Decoder implements AsyncDisposable {
     return new Sequence({ ...this.#target, sequence: answer.sequence }, []);
   }
 
-  /** Stops at once, rejects what is pending with `CLLM_DISPOSED`, frees the context. Idempotent. */
+  /**
+   * Stops at once, rejects what is pending with `CLLM_DISPOSED`, frees the context. Idempotent: all calls get the same
+   * promise.
+   */
   dispose(): Promise<void> {
     return this.#commands.dispose();
   }

@@ -13,6 +13,7 @@ import { ChunkStream, type GenerateStream } from "./stream.js";
  */
 export type Input = string | readonly number[] | Int32Array | readonly ChatMessage[];
 
+/** Options of generate() and stream(). */
 export interface GenerateOptions {
   /** Tokens to emit at most, at least 1. Default: until the context is full. */
   maxTokens?: number | undefined;
@@ -32,13 +33,15 @@ export interface GenerateOptions {
 
 /** Counts of one generation. */
 export interface GenerateStats {
+  /** Tokens of the prompt, cached or not. */
   promptTokens: number;
   /** Prompt tokens whose KV rows were there already (the longest common prefix with the lane). */
   cachedTokens: number;
+  /** Tokens of the answer, the one that ended it included. */
   emittedTokens: number;
   /** Jacobi iterations, that is forward passes after the prompt. */
   iterations: number;
-  /** emittedTokens / iterations: 1 for ordinary decoding. */
+  /** emittedTokens / iterations: 1 for ordinary decoding, 0 without iterations. */
   tokensPerIteration: number;
   /** Draft tokens accepted beyond the one token an iteration always gives (CLLM, arXiv 2403.00835, section 3.3). */
   fastForwardedTokens: number;
@@ -53,7 +56,7 @@ export interface GenerateStats {
   decodeMilliseconds: number;
   /** Of decodeMilliseconds, the part inside llama.cpp. */
   forwardMilliseconds: number;
-  /** emittedTokens per second of decodeMilliseconds. */
+  /** emittedTokens per second of decodeMilliseconds; 0 when no time has passed. */
   tokensPerSecond: number;
 }
 
@@ -185,18 +188,63 @@ async function run(target: Target, request: Request, onChunk: OnChunk | null): P
   }
 }
 
-/** generate() of Decoder and Sequence. */
-export async function generateOn(target: Target, input: Input, options: GenerateOptions): Promise<GenerateResult> {
-  return run(target, readRequest(target, input, options), null);
+/** Starts an operation, now or when its turn comes. */
+export type Schedule = <T>(operation: () => Promise<T>) => Promise<T>;
+
+const atOnce: Schedule = (operation) => operation();
+
+/** Waits for its turn. An abort meanwhile rejects at once; the turn then passes unused, because `start` sees it too. */
+async function inTurn(
+  { signals }: Request,
+  schedule: Schedule,
+  start: () => Promise<GenerateResult>,
+): Promise<GenerateResult> {
+  for (const signal of signals) signal.throwIfAborted();
+  return new Promise((resolve, reject) => {
+    const waiting = signals.map((signal) => onAbort(signal, () => reject(signal.reason)));
+    const started = () => {
+      for (const forget of waiting) forget();
+    };
+    schedule(() => {
+      started();
+      return start();
+    })
+      .then(resolve, reject)
+      .finally(started);
+  });
 }
 
-/** stream() of Decoder and Sequence. Wrong options throw at once, everything else rejects. */
-export function streamOn(target: Target, input: Input, options: GenerateOptions): GenerateStream {
+/**
+ * generate() of Decoder and Sequence. The input is read before it returns: what the caller does to an array afterwards
+ * has no effect, however long the turn takes to come.
+ */
+export async function generateOn(
+  target: Target,
+  input: Input,
+  options: GenerateOptions,
+  schedule = atOnce,
+): Promise<GenerateResult> {
   const request = readRequest(target, input, options);
+  return inTurn(request, schedule, () => run(target, request, null));
+}
+
+/** stream() of Decoder and Sequence. A mistake in the call (TypeError, RangeError) throws, a CllmError rejects. */
+export function streamOn(target: Target, input: Input, options: GenerateOptions, schedule = atOnce): GenerateStream {
   const stopped = new AbortController();
+  const stop = () => stopped.abort();
+  let request: Request;
+  try {
+    request = readRequest(target, input, options);
+  } catch (error) {
+    if (!(error instanceof CllmError)) throw error;
+    return new ChunkStream(() => Promise.reject(error), stop);
+  }
   request.signals.push(stopped.signal);
   return new ChunkStream(
-    (push) => run(target, request, ({ text, tokens }) => push({ text, tokens: Array.from(tokens) })),
-    () => stopped.abort(),
+    (push) =>
+      inTurn(request, schedule, () =>
+        run(target, request, ({ text, tokens }) => push({ text, tokens: Array.from(tokens) })),
+      ),
+    stop,
   );
 }

@@ -2,13 +2,14 @@ import type { NativeModel, NativeModelInfo } from "./addon.js";
 import { addon } from "./binding.js";
 import { type ChatMessage, chatMessages, renderChat } from "./chat.js";
 import { Commands } from "./commands.js";
-import { Decoder, type DecoderOptions, decoderSettings } from "./decoder.js";
+import { Decoder, type DecoderOptions, type DecoderSettings, decoderSettings } from "./decoder.js";
 import { CllmError } from "./errors.js";
 import { checkMemory } from "./memory.js";
 import * as check from "./options.js";
 
 export type { ChatMessage } from "./chat.js";
 
+/** Options of Model.load(). */
 export interface ModelLoadOptions {
   /** Layers to place on the GPU; -1 = all. Without a GPU in this binary it has no effect. Default -1. */
   gpuLayers?: number | undefined;
@@ -24,18 +25,22 @@ export interface ModelLoadOptions {
 export interface ModelInfo {
   /** llama.cpp's one-line description, e.g. `llama 256M Q4_1`. */
   description: string;
+  /** llama.cpp's name of the architecture, e.g. `llama`, `qwen3`. */
   architecture: string;
   parameterCount: number;
   /** Bytes of all tensors. */
   fileSize: number;
+  /** Token ids go from 0 to vocabSize - 1. */
   vocabSize: number;
   /** `bpe`, `spm`, `wpm`, `ugm`, `rwkv`, `plamo2`, or `none` for a model without tokenizer. */
   vocabType: string;
   /** Tokens of the longest context it was trained on. */
   trainContextSize: number;
+  /** Elements of a hidden state. */
   embeddingSize: number;
   layerCount: number;
   headCount: number;
+  /** Heads that keys and values have; fewer than headCount with grouped-query attention. */
   headCountKv: number;
   /** False for recurrent and hybrid models: their state cannot be rolled back, so they decode with blockSize 1 only. */
   canRollBack: boolean;
@@ -58,6 +63,7 @@ export interface SpecialTokens {
 export interface TokenInfo {
   /** As the vocabulary stores it (not decoded: `Ġthe`, `▁the`). */
   text: string;
+  /** `normal`, `control`, `userDefined`, `byte`, `unknown`, `unused`, `normalized`, `lstrip`, `rstrip`, `singleWord`. */
   attributes: string[];
   /** Whether it ends a generation. */
   endOfGeneration: boolean;
@@ -87,7 +93,9 @@ const ATTRIBUTES = [
 export class Model implements AsyncDisposable {
   /** The path it was loaded from. */
   readonly path: string;
+  /** What the file says of the model. */
   readonly info: Readonly<ModelInfo>;
+  /** Ids of the special tokens, and which of them the tokenizer adds by itself. */
   readonly specialTokens: Readonly<SpecialTokens>;
   /** All GGUF metadata as text; long arrays are shortened by llama.cpp. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -99,6 +107,8 @@ export class Model implements AsyncDisposable {
   // Weakly: a decoder nobody refers to is collected. Its commands live while a generation is pending or a sequence is held.
   readonly #decoders = new Set<WeakRef<Commands>>();
   readonly #collected = new FinalizationRegistry<WeakRef<Commands>>((reference) => this.#decoders.delete(reference));
+  /** createDecoder() calls that have not ended: dispose() waits for them, so that after it nothing native is left. */
+  readonly #creating = new Set<Promise<unknown>>();
   #disposing: Promise<void> | null = null;
 
   private constructor(path: string, native: NativeModel) {
@@ -170,6 +180,7 @@ export class Model implements AsyncDisposable {
     throw failure === null ? signal?.reason : (failure as { cause: unknown }).cause;
   }
 
+  /** Whether dispose() has been called. */
   get disposed(): boolean {
     return this.#disposing !== null;
   }
@@ -180,6 +191,7 @@ export class Model implements AsyncDisposable {
    * @param options.addSpecial put BOS (and EOS) where the vocabulary says so; default false.
    * @param options.parseSpecial read control tokens such as `<|im_end|>` in the text; default false, so that a user's
    * text never becomes one.
+   * @throws TypeError for wrong options; {@link CllmError} `CLLM_DISPOSED`
    */
   tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): number[] {
     if (typeof text !== "string") throw check.typeError("a string", "text", text);
@@ -189,14 +201,22 @@ export class Model implements AsyncDisposable {
     return Array.from(this.#open().tokenize(text, addSpecial, parseSpecial));
   }
 
-  /** Text of token ids. `renderSpecial` (default false) writes control tokens out. */
+  /**
+   * Text of token ids. `renderSpecial` (default false) writes control tokens out.
+   *
+   * @throws TypeError, RangeError for what is no token id of this model; {@link CllmError} `CLLM_DISPOSED`
+   */
   detokenize(tokens: readonly number[] | Int32Array, options: { renderSpecial?: boolean } = {}): string {
     const given = check.optionsObject(options, ["renderSpecial"]);
     const renderSpecial = check.boolean(given.renderSpecial, "renderSpecial", false);
     return this.#open().detokenize(check.tokenIds(tokens, "tokens", this.info.vocabSize), renderSpecial);
   }
 
-  /** The vocabulary's entry for a token id. */
+  /**
+   * The vocabulary's entry for a token id.
+   *
+   * @throws TypeError, RangeError for what is no token id of this model; {@link CllmError} `CLLM_DISPOSED`
+   */
   token(id: number): TokenInfo {
     const checked = check.tokenIds([id], "token", this.info.vocabSize)[0] as number;
     const { text, attributes, endOfGeneration } = this.#open().token(checked);
@@ -206,7 +226,11 @@ export class Model implements AsyncDisposable {
   /**
    * Renders messages with the model's own chat template, or with `template`.
    *
+   * @param options.addGenerationPrompt end with the beginning of the assistant's turn; default true.
+   * @param options.template a Jinja template to use instead of the model's own.
    * @throws {@link CllmError} `CLLM_CHAT_TEMPLATE` when there is none, it is malformed, or it refuses the messages.
+   * @example
+   * const text = model.applyChatTemplate([{ role: "user", content: "Hello" }]);
    */
   applyChatTemplate(
     messages: readonly ChatMessage[],
@@ -217,11 +241,12 @@ export class Model implements AsyncDisposable {
     const template =
       given.template === undefined ? this.chatTemplate : check.nonEmptyString(given.template, "template");
     chatMessages(messages);
+    const native = this.#open();
     if (template === null) {
       throw new CllmError("CLLM_CHAT_TEMPLATE", `${this.path} has no chat template: pass one in options.template`);
     }
     const { bos, eos } = this.specialTokens;
-    const text = (id: number | null) => (id === null ? "" : this.#open().detokenize(Int32Array.of(id), true));
+    const text = (id: number | null) => (id === null ? "" : native.detokenize(Int32Array.of(id), true));
     return renderChat(template, messages, addGenerationPrompt, { bos: text(bos), eos: text(eos) });
   }
 
@@ -238,6 +263,16 @@ export class Model implements AsyncDisposable {
     const elementBytes: Record<string, number> = { f32: 4, f16: 2, bf16: 2, q8_0: 34 / 32, q5_1: 0.75, q5_0: 22 / 32 };
     const perToken = (this.#nativeInfo.kvBytesPerToken / 2) * (elementBytes[kvType] ?? 0.625);
     checkMemory((contextSize + blockSize) * lanes * perToken, `a KV cache of ${lanes} x ${contextSize} tokens`);
+    const creating = this.#create(native, settings);
+    this.#creating.add(creating);
+    try {
+      return await creating;
+    } finally {
+      this.#creating.delete(creating);
+    }
+  }
+
+  async #create(native: NativeModel, settings: DecoderSettings): Promise<Decoder> {
     const commands = new Commands();
     const decoder = await Decoder.create(this, native, settings, commands);
     if (this.#disposing !== null) {
@@ -250,10 +285,13 @@ export class Model implements AsyncDisposable {
     return decoder;
   }
 
-  /** Disposes its decoders, then frees the weights. Idempotent. */
+  /** Disposes its decoders, then frees the weights. Idempotent: all calls get the same promise. */
   dispose(): Promise<void> {
     this.#disposing ??= (async () => {
-      await Promise.all([...this.#decoders].map((reference) => reference.deref()?.dispose()));
+      await Promise.all([
+        ...[...this.#decoders].map((reference) => reference.deref()?.dispose()),
+        ...[...this.#creating].map((creating) => creating.catch(() => {})),
+      ]);
       this.#native?.dispose();
       this.#native = null;
     })();

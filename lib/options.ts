@@ -1,3 +1,5 @@
+import { types } from "node:util";
+
 /**
  * Every option is validated here, once: TypeError for a value of the wrong type, RangeError for a wrong value of the
  * right type, always in the form `Expected <what> for <name> but received <value> of type <type>`.
@@ -8,7 +10,7 @@ function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === "function") return value.name === "" ? "a function" : `function ${value.name}`;
-  if (typeof value === "object") return value.constructor?.name ?? "an object";
+  if (typeof value === "object") return value.constructor?.name || "an object";
   return String(value);
 }
 
@@ -37,10 +39,10 @@ export function rangeError(expected: string, name: string, value: unknown): Rang
  */
 export function optionsObject(value: unknown, known: readonly string[]): Record<string, unknown> {
   if (value === undefined) return {};
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw typeError("an object", "options", value);
-  }
-  for (const key of Object.keys(value)) {
+  // By tag, which a plain object of another realm shares: a signal, a Map or a promise somebody forgot to await has no
+  // keys of its own and would pass as "no options".
+  if (Object.prototype.toString.call(value) !== "[object Object]") throw typeError("an object", "options", value);
+  for (const key of Object.keys(value as object)) {
     if (!known.includes(key)) {
       throw new TypeError(`Expected one of ${known.join(", ")} as the name of an option but received ${key}`);
     }
@@ -100,7 +102,7 @@ export function stopStrings(value: unknown): string[] {
 
 /** Token ids, each from 0 to vocabSize - 1, as an array of their own. */
 export function tokenIds(value: unknown, name: string, vocabSize: number): Int32Array {
-  if (!Array.isArray(value) && !(value instanceof Int32Array)) {
+  if (!Array.isArray(value) && !types.isInt32Array(value)) {
     throw typeError("an array or Int32Array of token ids", name, value);
   }
   const tokens = new Int32Array(value.length);

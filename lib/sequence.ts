@@ -12,10 +12,11 @@ import {
 import * as check from "./options.js";
 import type { GenerateStream } from "./stream.js";
 
+/** Options of Sequence.iterate(). */
 export interface IterateOptions {
   /** Tokens per block n, from 1 to the decoder's blockSize. Default: the decoder's. */
   blockSize?: number | undefined;
-  /** Seed of the draft's random part. Default: the decoder's. */
+  /** Seed of the draft's random part, an unsigned 32-bit integer. Default: the decoder's. */
   seed?: number | undefined;
   /** Replaces the draft: n - 1 token ids. Default: what the last iteration left, filled up with random prompt tokens. */
   draft?: readonly number[] | Int32Array | undefined;
@@ -37,9 +38,12 @@ export interface Iteration {
   accepted: number;
   /** The tokens this iteration confirmed: choices[0..m] (fewer only where the context ends). */
   tokens: number[];
-  /** tokens.length - 1. */
+  /** tokens.length - 1: accepted beyond the token ordinary decoding gives (CLLM (arXiv 2403.00835) section 3.3). */
   fastForwarded: number;
-  /** Of those, tokens that stood at their position already in the iteration before. */
+  /**
+   * Of those, tokens that stood at their position already in the iteration before, when a token in front of them was
+   * still wrong, and stayed (CLLM (arXiv 2403.00835) section 3.3).
+   */
   stationary: number;
   /** [n * vocabSize], row-major, if asked for. */
   logits: Float32Array | null;
@@ -81,6 +85,7 @@ export class Sequence implements AsyncDisposable {
     return this.#tokens.length;
   }
 
+  /** Whether dispose() has been called. */
   get disposed(): boolean {
     return this.#disposing !== null;
   }
@@ -168,17 +173,18 @@ export class Sequence implements AsyncDisposable {
     });
   }
 
-  /** Like Decoder.generate, on this lane: of `input` only what differs from `tokens` is prefilled. */
+  /**
+   * Like Decoder.generate, on this lane: of `input` only what differs from `tokens` is prefilled. It starts when what
+   * was asked for before has ended, generations included; aborting it while it waits rejects at once.
+   */
   async generate(input: Input, options: GenerateOptions = {}): Promise<GenerateResult> {
-    return this.#enqueue(() => generateOn(this.#target, input, options));
+    this.#open();
+    return generateOn(this.#target, input, options, (operation) => this.#enqueue(operation));
   }
 
-  /** Like Decoder.stream, on this lane; the decoder's thread runs it after what was asked for before. */
+  /** Like Decoder.stream, on this lane; it waits for its turn like generate(). */
   stream(input: Input, options: GenerateOptions = {}): GenerateStream {
-    this.#open();
-    const stream = streamOn(this.#target, input, options);
-    this.#last = Promise.allSettled([this.#last, stream.result]);
-    return stream;
+    return streamOn(this.#target, input, options, (operation) => this.#enqueue(operation));
   }
 
   /** Aborts a running generation, then gives the lane back. Idempotent. */

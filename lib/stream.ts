@@ -7,28 +7,38 @@ export interface GenerateChunk {
   tokens: number[];
 }
 
-/** An answer as it is made. Ending the iteration early (`break`) aborts the generation. */
-export interface GenerateStream extends AsyncIterableIterator<GenerateChunk> {
+/**
+ * An answer as it is made. Ending the iteration early (`break`, or disposing the stream) aborts the generation. Chunks
+ * wait in memory for a slow reader: the decode thread does not, because other lanes share its passes.
+ */
+export interface GenerateStream extends AsyncIterableIterator<GenerateChunk>, AsyncDisposable {
   /** The whole answer. Rejects like generate(); a rejection nobody looks at is not reported as unhandled. */
   readonly result: Promise<GenerateResult>;
+}
+
+interface Reader {
+  resolve(result: IteratorResult<GenerateChunk>): void;
+  reject(error: unknown): void;
 }
 
 /** Buffers chunks between the decode thread's pace and the consumer's. */
 export class ChunkStream implements GenerateStream {
   readonly result: Promise<GenerateResult>;
   readonly #chunks: GenerateChunk[] = [];
+  /** Calls of next() that wait for a chunk, in order: the protocol allows several at once. */
+  readonly #readers: Reader[] = [];
   readonly #stop: () => void;
   #ended = false;
   #failure: { error: unknown } | null = null;
-  #wake: (() => void) | null = null;
 
   /** `start` begins the generation and pushes chunks; `stop` ends it early. */
   constructor(start: (push: (chunk: GenerateChunk) => void) => Promise<GenerateResult>, stop: () => void) {
     this.#stop = stop;
     this.result = start((chunk) => {
       if (this.#ended) return;
-      this.#chunks.push(chunk);
-      this.#wake?.();
+      const reader = this.#readers.shift();
+      if (reader === undefined) this.#chunks.push(chunk);
+      else reader.resolve({ done: false, value: chunk });
     });
     this.result.then(
       () => this.#end(null),
@@ -37,19 +47,15 @@ export class ChunkStream implements GenerateStream {
   }
 
   async next(): Promise<IteratorResult<GenerateChunk>> {
-    for (;;) {
-      const chunk = this.#chunks.shift();
-      if (chunk !== undefined) return { done: false, value: chunk };
-      if (this.#failure !== null) {
-        const { error } = this.#failure;
-        this.#failure = null;
-        throw error;
-      }
-      if (this.#ended) return { done: true, value: undefined };
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+    const chunk = this.#chunks.shift();
+    if (chunk !== undefined) return { done: false, value: chunk };
+    if (this.#failure !== null) {
+      const { error } = this.#failure;
+      this.#failure = null;
+      throw error;
     }
+    if (this.#ended) return { done: true, value: undefined };
+    return new Promise((resolve, reject) => this.#readers.push({ resolve, reject }));
   }
 
   /** Called by `break` and `return` in a for-await loop. */
@@ -68,10 +74,17 @@ export class ChunkStream implements GenerateStream {
     return this;
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
   #end(failure: { error: unknown } | null): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#failure = failure;
-    this.#wake?.();
+    const [first, ...others] = this.#readers.splice(0);
+    if (failure === null) first?.resolve({ done: true, value: undefined });
+    else if (first !== undefined) first.reject(failure.error);
+    else this.#failure = failure; // told once, to the next reader
+    for (const reader of others) reader.resolve({ done: true, value: undefined });
   }
 }

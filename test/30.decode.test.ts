@@ -59,7 +59,7 @@ describe("decoding equals greedy llama_decode", () => {
               prompts.map((prompt) => ({ width, chunk, maxTokens: 40, prompt })),
             );
           const [single, blocks] = [run(1), run(2)];
-          for (const blockSize of [1, 2, 3, 4, 8, 16, 32, 64, 128]) {
+          for (const blockSize of [1, 2, 3, 4, 8, 16, 32, 49, 64, 97, 128]) {
             const results = await Promise.all(
               prompts.map((prompt, i) => decoder.generate(prompt, { maxTokens: 40, blockSize, seed: i })),
             );
@@ -314,6 +314,19 @@ describe("many requests", () => {
         prompts.map((prompt, i) => decoder.generate(prompt, { maxTokens: 10 + prompt.length, blockSize: 2 + (i % 3) })),
       );
       for (const [i, result] of results.entries()) assert.equal(firstDifference(result.tokens, expected[i] ?? []), -1);
+    });
+  });
+
+  it("sixteen lanes of 33 tokens, more than one pass carries", async () => {
+    await withDecoder(fixtures.llamaF16, { lanes: 16, blockSize: 33 }, async (decoder, model) => {
+      const prompts = Array.from({ length: 16 }, (_, i) => model.tokenize(`lane ${i} has its own words`));
+      const expected = await Promise.all(
+        prompts.map((prompt) => decoder.generate(prompt, { maxTokens: 40, blockSize: 2 })),
+      );
+      const results = await Promise.all(
+        prompts.map((prompt) => decoder.generate(prompt, { maxTokens: 40, blockSize: 33 })),
+      );
+      for (const [i, { tokens }] of results.entries()) assert.deepEqual(tokens, expected[i]?.tokens);
     });
   });
 

@@ -93,12 +93,11 @@ describe("SmolLM2-135M-Instruct", function () {
   it("streams emoji and other scripts in whole characters", async () => {
     await using decoder = await model.createDecoder({ contextSize: CONTEXT, threads: 2 });
     for (const text of ["🦊🐻🐼🐨🐯🦁🦊🐻🐼🐨🐯🦁🦊🐻🐼", "日本語日本語日本語日本"]) {
-      let all = "";
-      for await (const chunk of decoder.stream(text, { maxTokens: 40, blockSize: 4 })) {
-        assert.ok(!chunk.text.includes("\ufffd"), JSON.stringify(chunk));
-        all += chunk.text;
-      }
-      assert.match(all, /[^\p{ASCII}]/u);
+      const chunks = [];
+      for await (const chunk of decoder.stream(text, { maxTokens: 40, blockSize: 4 })) chunks.push(chunk.text);
+      // The budget may end in the middle of a character, so the last chunk may hold half of one.
+      for (const chunk of chunks.slice(0, -1)) assert.ok(!chunk.includes("\ufffd"), JSON.stringify(chunk));
+      assert.match(chunks.join(""), /[^\p{ASCII}]/u);
     }
   });
 });

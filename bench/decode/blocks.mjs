@@ -1,6 +1,6 @@
 // What a block of n tokens costs and brings, per file format. First the outputs are compared: all n >= 2 must agree, and
 // agree with n = 1 up to near-ties (llama.cpp computes one token with other kernels than two or more; see
-// docs/architecture.md): where they part, the two tokens' logits must be closer than --near thousandths.
+// docs/exactness.md): where they part, the two tokens' logits must be closer than --near thousandths.
 import { bench, goal, step } from "../lib/bench.mjs";
 import { models } from "../lib/models.mjs";
 import { interleave, median, sum } from "../lib/numbers.mjs";

@@ -18,11 +18,11 @@ constexpr int kRowPadding = 256;  // llama.cpp rounds a stream up to this many c
 // ms). Long enough to bridge the gap between two iterations, short enough to leave the core to the event loop after
 // that.
 constexpr uint32_t kPoll = 1;
-constexpr int kLargestPass = 512;  // tokens per ubatch: bounds the compute buffers when lanes x block is large
-// ggml's CPU attention rounds differently from 64 tokens of a stream on (GGML_FA_TILE_Q). A decoder with larger blocks
-// runs them in parts below that, so that its tokens are those of small blocks.
-constexpr int kTiledAttention = 64;
-constexpr int kUntiledPass = 48;
+// Tokens per llama_decode: bounds the compute buffers when lanes x block is large.
+constexpr int kLargestPass = 512;
+// ggml's CPU attention rounds differently from 64 tokens of a stream on (GGML_FA_TILE_Q), and for a single one. Larger
+// blocks run in equal parts of at most this many tokens (so never of one), and have the logits of small blocks.
+constexpr int kLargestPart = 48;
 
 ggml_type kv_type_of(const std::string& name) {
   for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,
@@ -54,12 +54,12 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
   llama_context_params params = llama_context_default_params();
   params.n_ctx = static_cast<uint32_t>(cells);
   params.n_seq_max = static_cast<uint32_t>(options.lanes);
-  // A pass carries either one block per lane or one lane's prefill chunk. A chunk of one token is padded to two.
-  const int64_t largest = std::max<int64_t>({block_tokens, options.prefill_chunk, 2});
+  // A pass carries blocks of lanes, in parts if need be, or one lane's prefill chunk (a lone token is padded to two).
+  // llama.cpp never has to split it: it would leave parts of any size.
+  const int64_t largest = std::max<int64_t>({std::min<int64_t>(block_tokens, kLargestPass), options.prefill_chunk, 2});
   params.n_batch = static_cast<uint32_t>(largest);
-  params.n_ubatch = static_cast<uint32_t>(
-      std::min<int64_t>(largest, options.block_size >= kTiledAttention ? kUntiledPass : kLargestPass));
-  params.n_outputs_max = static_cast<uint32_t>(block_tokens);
+  params.n_ubatch = static_cast<uint32_t>(largest);
+  params.n_outputs_max = static_cast<uint32_t>(std::max<int64_t>(largest, options.lanes));
   params.n_threads = options.threads;
   params.n_threads_batch = options.threads;
   params.kv_unified = false;
@@ -129,10 +129,68 @@ void Context::copy(int from, int to) {
 }
 
 PassResult Context::decode(std::span<const Piece> pieces, bool logits) {
+  for (const Piece& piece : pieces) {
+    if (trim(piece.lane, piece.position) != piece.position) return PassResult::kFailed;
+  }
+  pass_milliseconds_ = 0;
+  collected_.clear();
+  if (!logits) return forget_on_failure(pieces, run(pieces, false));
+
+  int64_t total = 0;
+  int longest = 0;
+  for (const Piece& piece : pieces) {
+    total += static_cast<int64_t>(piece.tokens.size());
+    longest = std::max(longest, static_cast<int>(piece.tokens.size()));
+  }
+  if (longest <= kLargestPart && total <= kLargestPass) {
+    const PassResult result = forget_on_failure(pieces, run(pieces, true));
+    logits_ = result == PassResult::kOk ? llama_get_logits(context_) : nullptr;
+    return result;
+  }
+  return forget_on_failure(pieces, run_in_parts(pieces, longest, total));
+}
+
+// Every lane's block in the same number of equal parts, and as many lanes at a time as a pass may carry. llama.cpp
+// overwrites its logits with every call, so they are collected.
+PassResult Context::run_in_parts(std::span<const Piece> pieces, int longest, int64_t total) {
+  const auto vocab = static_cast<size_t>(model_->info().vocab_size);
+  collected_.resize(static_cast<size_t>(total) * vocab);
+  logits_ = collected_.data();
+  const int parts = (longest + kLargestPart - 1) / kLargestPart;
+  const size_t lanes = std::max<size_t>(1, static_cast<size_t>(kLargestPass / ((longest + parts - 1) / parts)));
+  for (size_t first = 0; first < pieces.size(); first += lanes) {
+    const auto group = pieces.subspan(first, std::min(lanes, pieces.size() - first));
+    for (int part = 0; part < parts; part++) {
+      std::vector<Piece> batch;
+      std::vector<size_t> rows;  // of the collected logits, where each piece's part begins
+      size_t row = 0;
+      for (const Piece& piece : pieces.first(first)) row += piece.tokens.size();
+      for (const Piece& piece : group) {
+        const size_t begin = piece.tokens.size() * static_cast<size_t>(part) / static_cast<size_t>(parts);
+        const size_t end = piece.tokens.size() * static_cast<size_t>(part + 1) / static_cast<size_t>(parts);
+        batch.push_back(
+            {piece.lane, piece.position + static_cast<int>(begin), piece.tokens.subspan(begin, end - begin)});
+        rows.push_back(row + begin);
+        row += piece.tokens.size();
+      }
+      const PassResult result = run(batch, true);
+      if (result != PassResult::kOk) return result;
+      const float* from = llama_get_logits(context_);
+      for (size_t i = 0; i < batch.size(); i++) {
+        const size_t count = batch[i].tokens.size() * vocab;
+        std::copy(from, from + count, collected_.begin() + static_cast<std::ptrdiff_t>(rows[i] * vocab));
+        from += count;
+      }
+    }
+  }
+  return PassResult::kOk;
+}
+
+// One llama_decode.
+PassResult Context::run(std::span<const Piece> pieces, bool logits) {
   llama_batch& batch = *batch_;
   batch.n_tokens = 0;
   for (const Piece& piece : pieces) {
-    if (trim(piece.lane, piece.position) != piece.position) return PassResult::kFailed;
     for (size_t i = 0; i < piece.tokens.size(); i++) {
       const int at = batch.n_tokens++;
       batch.token[at] = piece.tokens[i];
@@ -152,19 +210,20 @@ PassResult Context::decode(std::span<const Piece> pieces, bool logits) {
   } catch (const std::exception&) {
     status = -3;  // GgmlAbort, bad_alloc: treated as llama.cpp's own "fatal" status
   }
-  pass_milliseconds_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
-  if (status == 0) {
-    for (const Piece& piece : pieces) rows_[piece.lane] = piece.position + static_cast<int>(piece.tokens.size());
-    return PassResult::kOk;
-  }
-  // Parts of the batch may have been written: nothing of these lanes can be trusted.
+  pass_milliseconds_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
+  if (status != 0) return status == 2 ? PassResult::kAborted : PassResult::kFailed;
+  for (const Piece& piece : pieces) rows_[piece.lane] = piece.position + static_cast<int>(piece.tokens.size());
+  return PassResult::kOk;
+}
+
+// Parts of a failed pass may have been written: nothing of its lanes can be trusted.
+PassResult Context::forget_on_failure(std::span<const Piece> pieces, PassResult result) {
+  if (result == PassResult::kOk) return result;
   for (const Piece& piece : pieces) {
     llama_memory_seq_rm(llama_get_memory(context_), piece.lane, -1, -1);
     rows_[piece.lane] = 0;
   }
-  return status == 2 ? PassResult::kAborted : PassResult::kFailed;
+  return result;
 }
-
-const float* Context::logits() const { return llama_get_logits(context_); }
 
 }  // namespace cllm

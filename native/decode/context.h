@@ -61,11 +61,12 @@ class Context {
   /// Makes lane `to` a copy of lane `from`.
   void copy(int from, int to);
 
-  /// One llama_decode over all pieces; every token's logits when `logits` is true, else none. Trims each lane to its
-  /// piece's position first. After a failure the lanes of the pass hold nothing.
+  /// One forward pass over all pieces; every token's logits when `logits` is true (pieces are then blocks, all of one
+  /// size), else none. Trims each lane to its piece's position first. After a failure the lanes of the pass hold
+  /// nothing. One llama_decode, but for blocks of 49 and more tokens and for more than 512 tokens in all.
   PassResult decode(std::span<const Piece> pieces, bool logits);
   /// Logits of the last pass, [tokens of all pieces in order, vocabulary], f32.
-  const float* logits() const;
+  const float* logits() const { return logits_; }
   /// Milliseconds that the last pass spent inside llama.cpp.
   double pass_milliseconds() const { return pass_milliseconds_; }
 
@@ -73,6 +74,10 @@ class Context {
   void request_abort() { abort_.store(true, std::memory_order_relaxed); }
 
  private:
+  PassResult run(std::span<const Piece> pieces, bool logits);
+  PassResult run_in_parts(std::span<const Piece> pieces, int longest, int64_t total);
+  PassResult forget_on_failure(std::span<const Piece> pieces, PassResult result);
+
   std::shared_ptr<const Model> model_;
   ContextOptions options_;
   ggml_threadpool* threadpool_ = nullptr;  // outlives context_, which computes on it
@@ -81,6 +86,8 @@ class Context {
   std::vector<int> rows_;
   std::atomic<bool> abort_{false};
   double pass_milliseconds_ = 0;
+  const float* logits_ = nullptr;
+  std::vector<float> collected_;  // logits of a pass that ran in parts
 };
 
 }  // namespace cllm
