@@ -14,7 +14,7 @@ import type { GenerateStream } from "./stream.js";
 
 /** Options of Sequence.iterate(). */
 export interface IterateOptions {
-  /** Tokens per block n, from 1 to the decoder's blockSize. Default: the decoder's. */
+  /** Tokens per block n, from 1 to the decoder's blockSize; fewer where the context ends. Default: the decoder's. */
   blockSize?: number | undefined;
   /** Seed of the draft's random part, an unsigned 32-bit integer. Default: the decoder's. */
   seed?: number | undefined;

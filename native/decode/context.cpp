@@ -46,8 +46,7 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
                                               ": its recurrent state cannot be rolled back over rejected drafts");
   }
   const int64_t block_tokens = static_cast<int64_t>(options.lanes) * options.block_size;
-  const int64_t stream =
-      (static_cast<int64_t>(options.context_size) + options.block_size + kRowPadding - 1) / kRowPadding * kRowPadding;
+  const int64_t stream = (static_cast<int64_t>(options.context_size) + kRowPadding - 1) / kRowPadding * kRowPadding;
   const int64_t cells = stream * options.lanes;
   if (cells > INT32_MAX) throw Error("CLLM_OUT_OF_MEMORY", "Expected lanes x contextSize below 2^31 tokens");
 

@@ -39,8 +39,6 @@ enum class PassResult { kOk, kAborted, kFailed };
 /// A llama.cpp context with one KV stream per lane (streams, because a unified cache perturbs the arithmetic by row
 /// order), and the number of KV rows that each lane holds. Used by one thread at a time, the decode thread; only
 /// request_abort() may come from another.
-///
-/// A lane has room for context_size tokens and one block more, so that a block near the end needs no special shape.
 class Context {
  public:
   /// Throws Error CLLM_UNSUPPORTED_MODEL, CLLM_OUT_OF_MEMORY.

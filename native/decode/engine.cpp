@@ -258,11 +258,11 @@ void Engine::iterate_ready(double prefill_milliseconds) {
     }
     ready.push_back(&slot);
   }
-  std::stable_sort(ready.begin(), ready.end(), [](Slot* a, Slot* b) { return a->block_size() < b->block_size(); });
+  std::stable_sort(ready.begin(), ready.end(), [this](Slot* a, Slot* b) { return block_size(*a) < block_size(*b); });
   std::vector<Slot*> group;
   for (size_t i = 0; i < ready.size(); i++) {
     group.push_back(ready[i]);
-    if (i + 1 < ready.size() && ready[i + 1]->block_size() == ready[i]->block_size()) continue;
+    if (i + 1 < ready.size() && block_size(*ready[i + 1]) == block_size(*ready[i])) continue;
     iterate_group(group, prefill_milliseconds);
     group.clear();
   }
@@ -276,7 +276,7 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
                     slot->generation ? slot->generation->params.seed : slot->operation->iterate.seed,
                     slot->generation ? slot->generation->budget : room, slot->generation.has_value()});
   }
-  runner_->begin(runs, group[0]->block_size());
+  runner_->begin(runs, block_size(*group[0]));
   const PassResult result = runner_->iterate(1);
   if (result == PassResult::kFailed) {
     for (Slot* slot : group) fail(*slot);
@@ -350,6 +350,14 @@ void Engine::finish_all() {
 
 void Engine::error(uint32_t id, const char* code, std::string message) {
   events_.push_back({.type = Event::Type::kError, .id = id, .text = std::move(message), .reason = code});
+}
+
+// Where the context ends a block is shorter: it never needs a row beyond contextSize. Of a block of 2 and more at least
+// 2 tokens are left, because the last token that fits is emitted without a row of its own.
+int Engine::block_size(const Slot& slot) const {
+  const int asked = slot.generation ? slot.generation->params.block_size : slot.operation->iterate.block_size;
+  const int position = static_cast<int>(slot.lane.tokens().size()) - 1;
+  return std::min(asked, context_.options().context_size - position);
 }
 
 Engine::Slot* Engine::slot_of(uint32_t sequence) {

@@ -57,7 +57,6 @@ class Engine {
 
     bool busy() const { return generation || operation; }
     bool free() const { return sequence == 0 && !busy(); }
-    int block_size() const { return generation ? generation->params.block_size : operation->iterate.block_size; }
   };
 
   void run();
@@ -79,6 +78,7 @@ class Engine {
   void fail(Slot& slot);
   void finish_all();
   void error(uint32_t id, const char* code, std::string message);
+  int block_size(const Slot& slot) const;
   Slot* slot_of(uint32_t sequence);
   Slot* free_slot(const std::vector<Token>& tokens);
   bool all_lanes_are_sequences() const;
