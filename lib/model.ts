@@ -259,10 +259,12 @@ export class Model implements AsyncDisposable {
   async createDecoder(options: DecoderOptions = {}): Promise<Decoder> {
     const native = this.#open();
     const settings = decoderSettings(options, this.info);
-    const { contextSize, lanes, kvType } = settings.native;
+    const { contextSize, lanes, blockSize, kvType } = settings.native;
     const elementBytes: Record<string, number> = { f32: 4, f16: 2, bf16: 2, q8_0: 34 / 32, q5_1: 0.75, q5_0: 22 / 32 };
     const perToken = (this.#nativeInfo.kvBytesPerToken / 2) * (elementBytes[kvType] ?? 0.625);
-    checkMemory(contextSize * lanes * perToken, `a KV cache of ${lanes} x ${contextSize} tokens`);
+    const kv = contextSize * lanes * perToken;
+    const logits = lanes * blockSize * this.info.vocabSize * Float32Array.BYTES_PER_ELEMENT;
+    checkMemory(kv + logits, `a KV cache of ${lanes} x ${contextSize} tokens and logits of ${lanes} x ${blockSize}`);
     const creating = this.#create(native, settings);
     this.#creating.add(creating);
     try {

@@ -110,8 +110,8 @@ export class Sequence implements AsyncDisposable {
 
   /**
    * One Jacobi iteration: the block goes through the model, the accepted tokens are appended, the rest becomes the next
-   * draft. Does not stop at end-of-generation tokens. Iterations of several sequences that are asked for in the same
-   * tick share one forward pass.
+   * draft. Does not stop at end-of-generation tokens. Iterations of several sequences that are asked for at once
+   * share one forward pass, unless the decode thread has begun with the first already.
    *
    * @throws {@link CllmError} `CLLM_CONTEXT_OVERFLOW` when the context is full.
    */

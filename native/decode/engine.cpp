@@ -59,8 +59,16 @@ void Engine::run() {
       if (stopping_) break;
       commands.swap(inbox_);
     }
-    for (auto& command : commands) dispatch(std::move(command));
-    working = tick();
+    try {
+      for (auto& command : commands) dispatch(std::move(command));
+      working = tick();
+    } catch (const std::exception& failure) {
+      // Memory, most likely: an exception that left the thread would end the process.
+      for (Slot& slot : slots_) {
+        if (slot.busy()) fail(slot, failure.what());
+      }
+      working = true;
+    }
     if (!events_.empty()) {
       sink_(std::move(events_));
       events_.clear();
@@ -235,7 +243,7 @@ double Engine::prefill_one_chunk() {
     const Piece pass{slot.index, slot.lane.written(), pad ? std::span<const Token>(padded) : piece};
     const PassResult result = context_.decode({&pass, 1}, false);
     const double milliseconds = context_.pass_milliseconds();
-    if (result == PassResult::kFailed) fail(slot);
+    if (result == PassResult::kFailed) fail(slot, take_last_log_error());
     if (result != PassResult::kOk) return milliseconds;
     slot.lane.prefilled(static_cast<int>(piece.size()));
     if (slot.generation) slot.generation->stats.prefill_milliseconds += milliseconds;
@@ -279,7 +287,8 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
   runner_->begin(runs, block_size(*group[0]));
   const PassResult result = runner_->iterate(1);
   if (result == PassResult::kFailed) {
-    for (Slot* slot : group) fail(*slot);
+    const std::string reason = take_last_log_error();
+    for (Slot* slot : group) fail(*slot, reason);
   }
   if (result == PassResult::kOk) {
     const double forward = context_.pass_milliseconds();
@@ -325,13 +334,13 @@ void Engine::finish_generation(Slot& slot) {
   slot.generation.reset();
 }
 
-void Engine::fail(Slot& slot) {
-  const std::string reason = take_last_log_error();
+void Engine::fail(Slot& slot, const std::string& reason) {
   const uint32_t id = slot.generation ? slot.generation->id : slot.operation->id;
   error(id, "CLLM_DECODE_FAILED", "llama.cpp failed to decode: " + (reason.empty() ? "no reason given" : reason));
   slot.generation.reset();
   slot.operation.reset();
-  slot.lane = Lane();  // Context has dropped the rows
+  slot.lane = Lane();
+  context_.trim(slot.index, 0);
 }
 
 void Engine::finish_all() {

@@ -75,7 +75,7 @@ class Engine {
   void iterate_group(std::vector<Slot*>& group, double prefill_milliseconds);
   void finish_iteration(Slot& slot, const LaneOutcome& outcome, double milliseconds, double forward);
   void finish_generation(Slot& slot);
-  void fail(Slot& slot);
+  void fail(Slot& slot, const std::string& reason);
   void finish_all();
   void error(uint32_t id, const char* code, std::string message);
   int block_size(const Slot& slot) const;
