@@ -4,22 +4,9 @@ import os from "node:os";
 import path from "node:path";
 import { CllmError, Model } from "../lib/index.js";
 import { writeFixtures } from "./fixtures/gguf.js";
+import { behindKey, withF32, withKey, withLongerString, withTensorType, withU32 } from "./fixtures/gguf-patch.js";
 
 const fixtures = writeFixtures();
-
-/** Offset of the bytes right behind a key's name in a GGUF file: its type, then its value. */
-function behindKey(bytes: Buffer, key: string): number {
-  const name = Buffer.concat([Buffer.from([key.length, 0, 0, 0, 0, 0, 0, 0]), Buffer.from(key)]);
-  const at = bytes.indexOf(name);
-  assert.ok(at > 0, key);
-  return at + name.length;
-}
-
-function withU32(bytes: Buffer, key: string, value: number): Buffer {
-  const copy = Buffer.from(bytes);
-  copy.writeUInt32LE(value, behindKey(bytes, key) + 4);
-  return copy;
-}
 
 describe("model files", () => {
   let directory: string;
@@ -75,6 +62,8 @@ describe("model files", () => {
     ["HTML", "<!DOCTYPE html><html><body>Not found", /HTML page/],
     ["safetensors", Buffer.concat([Buffer.alloc(8, 1), Buffer.from('{"__metadata__":{}}       ')]), /safetensors/],
     ["old GGML", "tjgg\x03aaaaaaaaaaaaaaaaaaaaaaaaaa", /GGML file of before/],
+    ["a pickle", Buffer.concat([Buffer.from([0x80, 2]), Buffer.alloc(40)]), /Python pickle/],
+    ["JSON", '{"architectures": ["LlamaForCausalLM"]}', /JSON file/],
     ["a Git LFS pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", /Git LFS pointer/],
   ];
   for (const [name, bytes, message] of formats) {
@@ -165,6 +154,48 @@ describe("model files", () => {
     it(`${key} = ${value}`, () => refuses(withU32(good, key, value), "CLLM_INVALID_MODEL", message));
   }
 
+  it("sizes that llama.cpp would compute with unchecked", async () => {
+    const qwen2 = fs.readFileSync(fixtures.qwen2);
+    const cases: [Buffer, RegExp][] = [
+      [withKey(qwen2, "qwen2.rope.dimension_count", 64), /rope.dimension_count = 64 for heads of 16/],
+      [withKey(qwen2, "qwen2.rope.dimension_count", 7), /rope.dimension_count = 7 for heads of 16/],
+      [withKey(good, "llama.attention.key_length", 0), /key_length = 0, expected 1 to/],
+      [withKey(good, "llama.vocab_size", 0xffffffff), /vocab_size = 4294967295/],
+      // An assertion of llama.cpp's own, which throws instead of ending the process.
+      [withKey(good, "llama.expert_used_count", 2), /GGML_ASSERT.n_expert_used_max/],
+      [withKey(good, "general.alignment", 4), /general.alignment = 4/],
+      [withKey(good, "general.alignment", 33), /damaged or incomplete/],
+      [withF32(good, "llama.attention.layer_norm_rms_epsilon", -1), /epsilon = -1.0+, expected 0 or more/],
+      [withF32(good, "llama.attention.layer_norm_rms_epsilon", Number.NaN), /epsilon = -?nan/],
+    ];
+    for (const [bytes, message] of cases) await refuses(bytes, "CLLM_INVALID_MODEL", message);
+  });
+
+  it("weights of types that the CPU cannot compute with", async () => {
+    const I32 = 26;
+    for (const [tensor, message] of [
+      ["output_norm.weight", /tensor output_norm.weight of type i32, expected f32/],
+      ["blk.0.ffn_norm.weight", /type i32, expected f32/],
+      ["token_embd.weight", /type i32, expected a float or a quantised type/],
+      ["blk.1.attn_k.weight", /type i32, expected a float or a quantised type/],
+    ] as const) {
+      await refuses(withTensorType(good, tensor, I32), "CLLM_INVALID_MODEL", message);
+    }
+  });
+
+  it("a token that llama.cpp would blow up to gigabytes", async () => {
+    const token = behindKey(good, "tokenizer.ggml.tokens") + 16;
+    await refuses(
+      withLongerString(good, token, 3200 * 32),
+      "CLLM_INVALID_MODEL",
+      /absurd length: token 0 has 1024\d\d bytes/,
+    );
+    // A long one that a vocabulary may have.
+    const file = path.join(directory, "long-token.gguf");
+    fs.writeFileSync(file, withLongerString(good, token, 1024));
+    await (await Model.load(file)).dispose();
+  });
+
   it("a vocabulary of another size than the embeddings", async () => {
     // One token fewer: the array's length, and a type of the element that is left over as the next key would be read.
     const tied = fs.readFileSync(fixtures.llamaTied);
@@ -209,6 +240,13 @@ describe("model files", () => {
       code: "CLLM_MODEL_NOT_FOUND",
       message: /00003-of-00003.gguf does not exist/,
     });
+    // The second part again, as the third.
+    const third = copy.replace("00001-of", "00003-of");
+    fs.copyFileSync(parts[1] as string, third);
+    await assert.rejects(Model.load(copy), { code: "CLLM_INVALID_MODEL", message: /does not say that it is part 3/ });
+    const whole = fs.readFileSync(parts[2] as string);
+    fs.writeFileSync(third, whole.subarray(0, whole.length - 100));
+    await assert.rejects(Model.load(copy), { code: "CLLM_INVALID_MODEL", message: /00003-of-00003.gguf ends before/ });
     fs.renameSync(copy, path.join(directory, "renamed.gguf"));
     await assert.rejects(Model.load(path.join(directory, "renamed.gguf")), { message: /not named like one/ });
   });

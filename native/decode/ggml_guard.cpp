@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 
 #include "ggml.h"
 #include "llama.h"
@@ -33,7 +34,8 @@ void on_log(ggml_log_level level, const char* text, void* /*data*/) {
     if (!line.empty()) last_error += (last_error.empty() ? "" : "; ") + line;
   }
   if (printed_from != GGML_LOG_LEVEL_NONE && line_level >= printed_from) std::fputs(text, stderr);
-  if (log_hook != nullptr) (*log_hook)(text);
+  // Destructors log, too: a hook that throws while they run would end the process.
+  if (log_hook != nullptr && std::uncaught_exceptions() == 0) (*log_hook)(text);
 }
 
 ggml_log_level level_of(const char* name) {

@@ -1,7 +1,9 @@
 // Mutates a GGUF and loads and decodes it the way the addon does, each mutant in a process of its own. A mutant may be
 // refused; it must not end the process by a signal, hang, or take absurd memory.
 //
-//   fuzz-model-file MODEL FIRST_SEED COUNT        every seed can be replayed alone: COUNT = 1
+//   fuzz-model-file MODEL FIRST_SEED COUNT [bytes|structure]      every seed can be replayed alone: COUNT = 1
+//
+// Two threads decode: an assertion that fails on the second one is not caught by any guard, as in the addon.
 
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -20,11 +22,13 @@
 #include "decode/context.h"
 #include "decode/error.h"
 #include "decode/ggml_guard.h"
+#include "gguf_mutator.h"
 #include "llama.h"
 
 namespace {
 
-constexpr rlim_t kMemory = rlim_t{6} << 30;
+constexpr rlim_t kAddressSpace = rlim_t{6} << 30;
+constexpr long kResidentKiB = 2L << 20;
 constexpr unsigned kSeconds = 20;
 
 std::string mutate(std::string bytes, uint64_t seed, size_t header, std::string& what) {
@@ -87,13 +91,16 @@ std::string mutate(std::string bytes, uint64_t seed, size_t header, std::string&
 
 // 0 decoded, 1 refused.
 int load_and_decode(const std::string& path) {
-  const rlimit limit{kMemory, kMemory};
+#ifndef __SANITIZE_ADDRESS__
+  const rlimit limit{kAddressSpace, kAddressSpace};
   setrlimit(RLIMIT_AS, &limit);
+#endif
   alarm(kSeconds);
   try {
     const auto model = std::make_shared<const cllm::Model>(path, cllm::LoadOptions{}, [](float) { return true; });
     cllm::ContextOptions options;
     options.context_size = 64;
+    options.threads = 2;
     options.block_size = model->info().can_roll_back ? 4 : 1;
     cllm::Context context(model, options);
     (void)model->tokenize("the other side", true, true);
@@ -101,6 +108,8 @@ int load_and_decode(const std::string& path) {
     const auto tokens = std::span<const cllm::Token>(block, static_cast<size_t>(options.block_size));
     const cllm::Piece piece{0, 0, tokens};
     if (context.decode({&piece, 1}, true) != cllm::PassResult::kOk) return 1;
+    const cllm::Piece next{0, static_cast<int>(tokens.size()), tokens};
+    if (context.decode({&next, 1}, true) != cllm::PassResult::kOk) return 1;
     std::string text;
     for (cllm::Token token = 0; token < model->info().vocab_size; token++) model->append_piece(token, true, text);
     return 0;
@@ -112,8 +121,8 @@ int load_and_decode(const std::string& path) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: fuzz-model-file MODEL FIRST_SEED COUNT\n");
+  if (argc < 4 || argc > 5) {
+    std::fprintf(stderr, "usage: fuzz-model-file MODEL FIRST_SEED COUNT [bytes|structure]\n");
     return 2;
   }
   std::ifstream in(argv[1], std::ios::binary);
@@ -129,17 +138,33 @@ int main(int argc, char** argv) {
   llama_backend_init();
   const uint64_t first = std::strtoull(argv[2], nullptr, 10), count = std::strtoull(argv[3], nullptr, 10);
   const std::string path = "/tmp/cllm-fuzz-" + std::to_string(getpid()) + ".gguf";
+  const bool structure = argc == 5 && std::strcmp(argv[4], "structure") == 0;
+  const cllm::fuzz::Gguf parsed = structure ? cllm::fuzz::parse_gguf(original) : cllm::fuzz::Gguf{};
   uint64_t decoded = 0, refused = 0, crashed = 0;
   for (uint64_t seed = first; seed < first + count; seed++) {
     std::string what;
-    std::ofstream(path, std::ios::binary) << mutate(original, seed, header, what);
+    std::ofstream out(path, std::ios::binary);
+    if (structure) {
+      std::mt19937_64 random(seed);
+      cllm::fuzz::Gguf mutant = parsed;
+      cllm::fuzz::mutate_structure(mutant, random, what);
+      out << cllm::fuzz::encode_gguf(mutant);
+    } else {
+      out << mutate(original, seed, header, what);
+    }
+    out.close();
     const pid_t child = fork();
     if (child == 0) _exit(load_and_decode(path));
     int status = 0;
-    waitpid(child, &status, 0);
-    if (WIFSIGNALED(status)) {
+    rusage usage{};
+    wait4(child, &status, 0, &usage);
+    const bool large = usage.ru_maxrss > kResidentKiB;
+    if (WIFSIGNALED(status) || large || WEXITSTATUS(status) > 1) {
       crashed++;
-      std::printf("seed %llu: signal %d:%s\n", static_cast<unsigned long long>(seed), WTERMSIG(status), what.c_str());
+      const std::string how = large                 ? std::to_string(usage.ru_maxrss >> 10) + " MiB"
+                              : WIFSIGNALED(status) ? "signal " + std::to_string(WTERMSIG(status))
+                                                    : "exit code " + std::to_string(WEXITSTATUS(status));
+      std::printf("seed %llu: %s:%s\n", static_cast<unsigned long long>(seed), how.c_str(), what.c_str());
       std::fflush(stdout);
     } else if (WEXITSTATUS(status) == 0) {
       decoded++;
