@@ -21,7 +21,10 @@ export type { GenerateOptions, GenerateResult, GenerateStats, Input } from "./ge
 
 /** Options of Model.createDecoder(). */
 export interface DecoderOptions {
-  /** Tokens a lane can hold, prompt and answer together. Default: what the model was trained on, at most 4096. */
+  /**
+   * Tokens a lane can hold, prompt and answer together. Default: what the model was trained on, at most 4096. Models with
+   * learned positions (GPT-2, StarCoder, MPT) cannot go beyond what they were trained on.
+   */
   contextSize?: number | undefined;
   /** Sequences decoded at once, 1 to 256; each has a context of its own. Default 1. */
   lanes?: number | undefined;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type Decoder, type GenerateResult, Model } from "../lib/index.js";
-import { CHAIN_PROMPT, CHAIN_TEXT, type Fixtures, writeFixtures } from "./fixtures/gguf.js";
+import { CHAIN_PROMPT, CHAIN_TEXT, type Fixtures, GPT2_CONTEXT, writeFixtures } from "./fixtures/gguf.js";
 import { firstDifference, reference } from "./reference.js";
 
 const fixtures = writeFixtures();
@@ -43,6 +43,7 @@ describe("decoding equals greedy llama_decode", () => {
     "qwen2",
     "qwen3",
     "gemma3",
+    "gpt2",
     "chain",
     "split",
   ];
@@ -50,7 +51,8 @@ describe("decoding equals greedy llama_decode", () => {
     for (const lanes of [1, 3]) {
       it(`${name}, ${lanes} lane${lanes > 1 ? "s" : ""}, n = 1 .. 128`, async () => {
         let nearTies = 0;
-        await withDecoder(fixtures[name], { lanes, blockSize: 128 }, async (decoder, model) => {
+        const contextSize = name === "gpt2" ? GPT2_CONTEXT : CONTEXT;
+        await withDecoder(fixtures[name], { lanes, blockSize: 128, contextSize }, async (decoder, model) => {
           const prompts = PROMPTS.map((text) => model.tokenize(text, { addSpecial: true }));
           const chunk = decoder.info.prefillChunk;
           const run = (width: number) =>
@@ -381,6 +383,24 @@ describe("models that cannot be decoded in blocks", () => {
         const { tokens } = await decoder.generate(prompt, { maxTokens: 20 });
         assert.equal(firstDifference(tokens, expected[i] ?? []), -1, `round ${round}, prompt ${i}`);
       }
+    }
+  });
+
+  it("learned positions: decodes to their end, a longer context is refused", async () => {
+    await using model = await Model.load(fixtures.gpt2);
+    assert.equal(model.info.trainContextSize, GPT2_CONTEXT);
+    for (const contextSize of [GPT2_CONTEXT + 1, 4096]) {
+      await assert.rejects(model.createDecoder({ contextSize }), {
+        code: "CLLM_NOT_SUPPORTED",
+        message: /^Expected a contextSize of at most 96 for gpt2 .* its positions are a learned table$/,
+      });
+    }
+    await using decoder = await model.createDecoder({ threads: 2, blockSize: 16 });
+    assert.equal(decoder.info.contextSize, GPT2_CONTEXT);
+    for (const blockSize of [1, 16]) {
+      const { stats, finishReason } = await decoder.generate("x", { blockSize });
+      assert.equal(finishReason, "length");
+      assert.equal(stats.promptTokens + stats.emittedTokens, GPT2_CONTEXT);
     }
   });
 

@@ -32,6 +32,12 @@ ggml_type kv_type_of(const std::string& name) {
   throw Error("CLLM_NOT_SUPPORTED", "Expected a KV cache type that llama.cpp has but received " + name);
 }
 
+// These look up their position in a table as long as the context they were trained on, and ggml ends the process on a
+// position beyond it. (Of MPT models only some do; the others, with ALiBi, are held to the same limit.)
+bool has_learned_positions(const std::string& architecture) {
+  return architecture == "gpt2" || architecture == "starcoder" || architecture == "mpt";
+}
+
 }  // namespace
 
 Context::Context(std::shared_ptr<const Model> model, const ContextOptions& options)
@@ -44,6 +50,12 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
   if (!model_->info().can_roll_back && options.block_size > 1) {
     throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a blockSize of 1 for " + model_->info().description +
                                               ": its recurrent state cannot be rolled back over rejected drafts");
+  }
+  if (has_learned_positions(model_->info().architecture) && options.context_size > model_->info().train_context_size) {
+    throw Error("CLLM_NOT_SUPPORTED", "Expected a contextSize of at most " +
+                                          std::to_string(model_->info().train_context_size) + " for " +
+                                          model_->info().description + " but received " +
+                                          std::to_string(options.context_size) + ": its positions are a learned table");
   }
   const int64_t block_tokens = static_cast<int64_t>(options.lanes) * options.block_size;
   const int64_t stream = (static_cast<int64_t>(options.context_size) + kRowPadding - 1) / kRowPadding * kRowPadding;
