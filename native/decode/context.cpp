@@ -99,12 +99,39 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
     throw Error(memory ? "CLLM_OUT_OF_MEMORY" : "CLLM_NOT_SUPPORTED",
                 "llama.cpp could not create a context: " + (reason.empty() ? "no reason given" : reason));
   }
+  batch_ = std::make_unique<llama_batch>(llama_batch_init(static_cast<int32_t>(largest), 0, 1));
+  if (!model_->proved()) {
+    try {
+      prove_model();
+    } catch (...) {
+      llama_batch_free(*batch_);
+      llama_free(context_);
+      throw;
+    }
+    model_->set_proved();
+  }
   // Without a pool of its own ggml would start and join its threads for every single graph.
   ggml_threadpool_params pool = ggml_threadpool_params_default(options.threads);
   pool.poll = kPoll;
   threadpool_ = ggml_threadpool_new(&pool);
   if (threadpool_ != nullptr) llama_attach_threadpool(context_, threadpool_, threadpool_);
-  batch_ = std::make_unique<llama_batch>(llama_batch_init(static_cast<int32_t>(largest), 0, 1));
+}
+
+// A pass on this thread alone, where a failed assertion of ggml can be caught: on its compute threads it ends the
+// process. For what no check of the file foresees, in some hundred architectures. Once per model, before the pool
+// exists.
+void Context::prove_model() {
+  const Token tokens[2] = {0, 0};
+  const Piece piece{0, 0, std::span<const Token>(tokens, model_->info().can_roll_back ? 2 : 1)};
+  llama_set_n_threads(context_, 1, 1);
+  std::string reason;
+  const PassResult result = run({&piece, 1}, true, &reason);
+  if (result != PassResult::kOk) {
+    throw Error("CLLM_INVALID_MODEL", "Expected a model that llama.cpp can compute but " + model_->info().description +
+                                          " failed: " + (reason.empty() ? take_last_log_error() : reason));
+  }
+  llama_set_n_threads(context_, options_.threads, options_.threads);
+  trim(0, 0);
 }
 
 Context::~Context() {
@@ -198,7 +225,7 @@ PassResult Context::run_in_parts(std::span<const Piece> pieces, int longest, int
 }
 
 // One llama_decode.
-PassResult Context::run(std::span<const Piece> pieces, bool logits) {
+PassResult Context::run(std::span<const Piece> pieces, bool logits, std::string* reason) {
   llama_batch& batch = *batch_;
   batch.n_tokens = 0;
   for (const Piece& piece : pieces) {
@@ -218,8 +245,9 @@ PassResult Context::run(std::span<const Piece> pieces, bool logits) {
     GgmlGuard guard;
     status = llama_decode(context_, batch);
     if (status == 0) llama_synchronize(context_);
-  } catch (const std::exception&) {
+  } catch (const std::exception& error) {
     status = -3;  // GgmlAbort, bad_alloc: treated as llama.cpp's own "fatal" status
+    if (reason != nullptr) *reason = error.what();
   }
   pass_milliseconds_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
   if (status != 0) return status == 2 ? PassResult::kAborted : PassResult::kFailed;

@@ -41,7 +41,7 @@ enum class PassResult { kOk, kAborted, kFailed };
 /// request_abort() may come from another.
 class Context {
  public:
-  /// Throws Error CLLM_UNSUPPORTED_MODEL, CLLM_OUT_OF_MEMORY.
+  /// Throws Error CLLM_UNSUPPORTED_MODEL, CLLM_NOT_SUPPORTED, CLLM_OUT_OF_MEMORY, CLLM_INVALID_MODEL.
   Context(std::shared_ptr<const Model> model, const ContextOptions& options);
   ~Context();
   Context(const Context&) = delete;
@@ -72,7 +72,8 @@ class Context {
   void request_abort() { abort_.store(true, std::memory_order_relaxed); }
 
  private:
-  PassResult run(std::span<const Piece> pieces, bool logits);
+  void prove_model();
+  PassResult run(std::span<const Piece> pieces, bool logits, std::string* reason = nullptr);
   PassResult run_in_parts(std::span<const Piece> pieces, int longest, int64_t total);
   PassResult forget_on_failure(std::span<const Piece> pieces, PassResult result);
 

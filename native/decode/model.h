@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -38,7 +39,8 @@ struct ModelInfo {
   bool add_bos = false, add_eos = false;
 };
 
-/// Loaded weights and vocabulary. Immutable after construction, so every method may be called from any thread.
+/// Loaded weights and vocabulary. Immutable after construction but for one flag, so every method may be called from any
+/// thread.
 ///
 /// Lifetime: held by shared_ptr from the JS object and from every Engine. llama.cpp's contexts point into the model, so
 /// the weights may go only after the last context: the JS object's dispose() drops a reference, it frees nothing
@@ -67,6 +69,11 @@ class Model {
   /// [vocab], non-zero for tokens that end a generation.
   const std::vector<uint8_t>& end_of_generation() const { return end_of_generation_; }
 
+  /// Whether a forward pass has shown that ggml computes this model without failing an assertion
+  /// (Context::prove_model).
+  bool proved() const { return proved_.load(std::memory_order_relaxed); }
+  void set_proved() const { proved_.store(true, std::memory_order_relaxed); }
+
   /// Why this model cannot be decoded token by token, or an empty string: encoders, diffusion models.
   std::string why_not_decodable() const;
 
@@ -75,6 +82,7 @@ class Model {
   const llama_vocab* vocab_ = nullptr;
   ModelInfo info_;
   std::vector<uint8_t> end_of_generation_;
+  mutable std::atomic<bool> proved_{false};
 };
 
 }  // namespace cllm

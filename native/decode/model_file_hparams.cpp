@@ -90,6 +90,10 @@ constexpr std::string_view kDividesByExperts[] = {"qwen2moe", "qwen3moe",   "qwe
 // Theirs divide by the number of heads in the first layer.
 constexpr std::string_view kDividesByHeads[] = {"olmo2", "phimoe", "gemma2", "gemma3", "deepseek2", "deepseek2-ocr"};
 
+// Theirs rotate by several axes: the sections of a head that belong to each must be told.
+constexpr std::string_view kNeedsSections[] = {"qwen2vl",   "qwen3vl",  "qwen3vlmoe", "qwen35",
+                                               "qwen35moe", "qwen4exp", "paddleocr"};
+
 template <size_t N>
 bool contains(const std::string_view (&names)[N], const std::string& name) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
@@ -150,6 +154,18 @@ Problem check_heads(const std::string& path, const gguf_context* gguf, const std
       return invalid(path, "has " + key(rotation.rotated) + " = " + std::to_string(rotated) + " for heads of " +
                                std::to_string(rotation.head));
     }
+  }
+  const std::vector<int64_t> sections = integers_of(gguf, key("rope.dimension_sections"));
+  int64_t sum = 0;
+  for (const int64_t section : sections) {
+    if (section < 0 || section > (1 << 16)) return invalid(path, "has senseless " + key("rope.dimension_sections"));
+    sum += section;
+  }
+  const bool told = std::any_of(sections.begin(), sections.begin() + std::min<std::ptrdiff_t>(3, sections.size()),
+                                [](int64_t section) { return section > 0; });
+  if ((head > 0 && sum > head) || (!told && contains(kNeedsSections, architecture))) {
+    return invalid(path,
+                   "has " + key("rope.dimension_sections") + " that do not fit its heads of " + std::to_string(head));
   }
   return std::nullopt;
 }
