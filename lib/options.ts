@@ -72,12 +72,12 @@ export function nonEmptyString(value: unknown, name: string): string {
   return value;
 }
 
-export function oneOf(value: unknown, name: string, choices: readonly string[], fallback: string): string {
+export function oneOf<T extends string>(value: unknown, name: string, choices: readonly T[], fallback: T): T {
   if (value === undefined) return fallback;
   const expected = `one of ${choices.join(", ")}`;
   if (typeof value !== "string") throw typeError(expected, name, value);
-  if (!choices.includes(value)) throw rangeError(expected, name, value);
-  return value;
+  if (!(choices as readonly string[]).includes(value)) throw rangeError(expected, name, value);
+  return value as T;
 }
 
 export function callback<T extends (...args: never[]) => unknown>(value: unknown, name: string): T | null {

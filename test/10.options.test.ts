@@ -154,7 +154,7 @@ describe("options", () => {
     it("info says what runs", () => {
       const { info } = decoder;
       assert.equal(info.contextSize, 64);
-      assert.equal(info.runner, "host");
+      assert.equal(info.runner, "resident");
       assert.ok(info.runnerReason.length > 10);
       assert.ok(info.binary.reason.length > 10);
       assert.equal(info.binary.llamaVersion, "0.5.0");

@@ -97,6 +97,8 @@ describe("options: what test/10 leaves", () => {
       lanes: 1,
       blockSize: 4,
       prefillChunk: 32,
+      runner: "auto",
+      burst: 1,
       flashAttention: null,
       kvType: "f16",
     });

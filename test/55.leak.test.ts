@@ -6,8 +6,8 @@ import type { Report } from "./fixtures/leak-child.js";
 
 /** What the same scenario has differed by from run to run was at most 2 MB. */
 const NOISE_BYTES = 6 << 20;
-/** One or two forgotten decoders of 8 MB wait for the collector at any time. */
-const FORGOTTEN_BYTES = 16 << 20;
+/** One or two forgotten decoders of 10 MB wait for the collector at any time. */
+const FORGOTTEN_BYTES = 20 << 20;
 
 describe("memory", function () {
   this.timeout(120_000);

@@ -38,7 +38,7 @@ describe("cli with a model", function () {
       const result = JSON.parse(first.stdout);
       assert.deepEqual(Object.keys(result), ["model", "text", "tokens", "finishReason", "stats", "decoder"]);
       assert.equal(result.stats.emittedTokens, result.tokens.length);
-      assert.equal(result.decoder.runner, "host");
+      assert.equal(result.decoder.runner, "resident");
       const second = await cllm(["generate", model, "-", "--raw", "--json", ...short, "-b", "8"], "hello\n");
       assert.deepEqual(JSON.parse(second.stdout).tokens, result.tokens);
     });
@@ -130,7 +130,14 @@ describe("cli with a model", function () {
     it("tells what the file holds and what runs it", async () => {
       const text = await cllm(["inspect", model]);
       assert.equal(text.code, 0, text.stderr);
-      for (const part of ["Model\n", "Tokenizer\n", "What runs it\n", "Metadata\n", "general.architecture", "host: "]) {
+      for (const part of [
+        "Model\n",
+        "Tokenizer\n",
+        "What runs it\n",
+        "Metadata\n",
+        "general.architecture",
+        "resident: ",
+      ]) {
         assert.ok(text.stdout.includes(part), part);
       }
       const report = JSON.parse((await cllm(["inspect", model, "--json"])).stdout);

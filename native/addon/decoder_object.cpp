@@ -79,8 +79,9 @@ Napi::Value DecoderObject::info(const Napi::CallbackInfo& call) {
     const ContextOptions& options = engine().context().options();
     auto object = Napi::Object::New(env);
     const auto number = [&](const char* name, double value) { object.Set(name, Napi::Number::New(env, value)); };
-    object.Set("runner", Napi::String::New(env, engine().runner().name()));
-    object.Set("runnerReason", Napi::String::New(env, engine().runner().reason()));
+    object.Set("runner", Napi::String::New(env, engine().runner_name()));
+    object.Set("runnerReason", Napi::String::New(env, engine().runner_reason()));
+    number("burst", options.burst);
     number("contextSize", options.context_size);
     number("lanes", options.lanes);
     number("blockSize", options.block_size);

@@ -23,6 +23,8 @@ ContextOptions to_context_options(const Napi::Object& object) {
   const Napi::Value flash = object.Get("flashAttention");
   if (flash.IsBoolean()) options.flash_attention = flash.As<Napi::Boolean>().Value();
   options.kv_type = to_text(object.Get("kvType"), "kvType");
+  options.runner = to_text(object.Get("runner"), "runner");
+  options.burst = static_cast<int>(to_integer(object.Get("burst"), "burst", 1, 16));
   return options;
 }
 

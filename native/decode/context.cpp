@@ -18,11 +18,6 @@ constexpr int kRowPadding = 256;  // llama.cpp rounds a stream up to this many c
 // ms). Long enough to bridge the gap between two iterations, short enough to leave the core to the event loop after
 // that.
 constexpr uint32_t kPoll = 1;
-// Tokens per llama_decode: bounds the compute buffers when lanes x block is large.
-constexpr int kLargestPass = 512;
-// ggml's CPU attention rounds differently from 64 tokens of a stream on (GGML_FA_TILE_Q), and for a single one. Larger
-// blocks run in equal parts of at most this many tokens (so never of one), and have the logits of small blocks.
-constexpr int kLargestPart = 48;
 
 ggml_type kv_type_of(const std::string& name) {
   for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,
@@ -41,7 +36,10 @@ bool has_learned_positions(const std::string& architecture) {
 }  // namespace
 
 Context::Context(std::shared_ptr<const Model> model, const ContextOptions& options)
-    : model_(std::move(model)), options_(options), rows_(static_cast<size_t>(options.lanes), 0) {
+    : model_(std::move(model)),
+      options_(options),
+      rows_(static_cast<size_t>(options.lanes), 0),
+      touches_(rows_.size(), 0) {
   const std::string refusal = model_->why_not_decodable();
   if (!refusal.empty()) {
     throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a decoder-only language model but " + model_->info().description +
@@ -58,7 +56,9 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
                                           std::to_string(options.context_size) + ": its positions are a learned table");
   }
   const int64_t block_tokens = static_cast<int64_t>(options.lanes) * options.block_size;
-  const int64_t stream = (static_cast<int64_t>(options.context_size) + kRowPadding - 1) / kRowPadding * kRowPadding;
+  // Candidates beyond the lane's own block have rows of their own behind the context.
+  const int64_t scratch = static_cast<int64_t>(options.candidates - 1) * options.block_size;
+  const int64_t stream = (options.context_size + scratch + kRowPadding - 1) / kRowPadding * kRowPadding;
   const int64_t cells = stream * options.lanes;
   if (cells > INT32_MAX) throw Error("CLLM_OUT_OF_MEMORY", "Expected lanes x contextSize below 2^31 tokens");
 
@@ -150,6 +150,7 @@ uint64_t Context::kv_bytes() const {
 
 int Context::trim(int lane, int keep) {
   if (rows_[lane] <= keep) return rows_[lane];
+  touches_[lane]++;
   llama_memory_t memory = llama_get_memory(context_);
   if (keep == 0 || !llama_memory_seq_rm(memory, lane, keep, -1)) {
     llama_memory_seq_rm(memory, lane, -1, -1);
@@ -161,6 +162,7 @@ int Context::trim(int lane, int keep) {
 
 void Context::copy(int from, int to) {
   trim(to, 0);
+  touches_[to]++;
   if (rows_[from] == 0) return;
   llama_memory_seq_cp(llama_get_memory(context_), from, to, -1, -1);
   rows_[to] = rows_[from];
@@ -251,7 +253,10 @@ PassResult Context::run(std::span<const Piece> pieces, bool logits, std::string*
   }
   pass_milliseconds_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
   if (status != 0) return status == 2 ? PassResult::kAborted : PassResult::kFailed;
-  for (const Piece& piece : pieces) rows_[piece.lane] = piece.position + static_cast<int>(piece.tokens.size());
+  for (const Piece& piece : pieces) {
+    rows_[piece.lane] = piece.position + static_cast<int>(piece.tokens.size());
+    touches_[piece.lane]++;
+  }
   return PassResult::kOk;
 }
 
@@ -261,6 +266,7 @@ PassResult Context::forget_on_failure(std::span<const Piece> pieces, PassResult 
   for (const Piece& piece : pieces) {
     llama_memory_seq_rm(llama_get_memory(context_), piece.lane, -1, -1);
     rows_[piece.lane] = 0;
+    touches_[piece.lane]++;
   }
   return result;
 }

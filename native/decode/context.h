@@ -21,11 +21,20 @@ struct ContextOptions {
   int context_size = 4096;  // tokens per lane
   int lanes = 1;
   int block_size = 4;  // largest block
+  int candidates = 1;  // blocks verified per lane at once, by ResidentRunner
   int threads = 1;
   int prefill_chunk = 32;
   std::optional<bool> flash_attention;
   std::string kv_type = "f16";
+  std::string runner = "auto";  // "auto" | "resident" | "host"
+  int burst = 1;                // iterations that ResidentRunner runs before the host looks
 };
+
+// Tokens per pass: bounds the compute buffers when lanes x block is large.
+inline constexpr int kLargestPass = 512;
+// ggml's CPU attention rounds differently from 64 tokens of a stream on (GGML_FA_TILE_Q), and for a single one. Larger
+// blocks run in equal parts of at most this many tokens (so never of one), and have the logits of small blocks.
+inline constexpr int kLargestPart = 48;
 
 /// What one lane contributes to a forward pass: `count` tokens at positions position .. position + count - 1.
 struct Piece {
@@ -47,6 +56,8 @@ class Context {
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
+  llama_context* handle() const { return context_; }
+  ggml_threadpool* threadpool() const { return threadpool_; }
   const Model& model() const { return *model_; }
   const ContextOptions& options() const { return options_; }
   uint64_t kv_bytes() const;
@@ -56,6 +67,11 @@ class Context {
   /// Forgets the rows from `keep` on. Where the model's memory cannot be rolled back, forgets all of them. Returns the
   /// rows that are left.
   int trim(int lane, int keep);
+  /// Somebody else (GraphBridge) has taken cells of the lane up to `rows`: all beyond what the lane has confirmed is
+  /// garbage, to be trimmed like a rejected draft before llama_decode continues the lane.
+  void claimed(int lane, int rows) { rows_[lane] = rows; }
+  /// Grows whenever the rows of the lane change, but not with claimed().
+  uint64_t touches(int lane) const { return touches_[lane]; }
   /// Makes lane `to` a copy of lane `from`.
   void copy(int from, int to);
 
@@ -83,6 +99,7 @@ class Context {
   llama_context* context_ = nullptr;
   std::unique_ptr<llama_batch> batch_;
   std::vector<int> rows_;
+  std::vector<uint64_t> touches_;
   std::atomic<bool> abort_{false};
   double pass_milliseconds_ = 0;
   const float* logits_ = nullptr;

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "decode/error.h"
 #include "decode/ggml_guard.h"
-#include "decode/host_runner.h"
 
 namespace cllm {
 
@@ -16,7 +16,16 @@ double milliseconds_since(std::chrono::steady_clock::time_point start) {
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const Model> model, const ContextOptions& options)
-    : context_(std::move(model), options), runner_(std::make_unique<HostRunner>(context_)) {
+    : context_(std::move(model), options), host_(context_) {
+  if (options.runner == "host") {
+    no_resident_ = "it was asked for";
+  } else {
+    resident_ = ResidentRunner::create(context_, no_resident_);
+    if (!resident_ && options.runner == "resident") {
+      throw Error("CLLM_NOT_SUPPORTED", "Expected a model for the resident runner but " +
+                                            context_.model().info().description + " cannot use it: " + no_resident_);
+    }
+  }
   slots_.resize(static_cast<size_t>(options.lanes));
   for (size_t i = 0; i < slots_.size(); i++) slots_[i].index = static_cast<int>(i);
 }
@@ -278,26 +287,48 @@ void Engine::iterate_ready(double prefill_milliseconds) {
 
 void Engine::iterate_group(std::vector<Slot*>& group, double prefill_milliseconds) {
   std::vector<LaneRun> runs;
+  bool sequences = false;
   for (Slot* slot : group) {
     const int64_t room = context_.options().context_size - static_cast<int64_t>(slot->lane.tokens().size());
     runs.push_back({slot->index, &slot->lane,
                     slot->generation ? slot->generation->params.seed : slot->operation->iterate.seed,
-                    slot->generation ? slot->generation->budget : room, slot->generation.has_value()});
+                    slot->generation ? slot->generation->budget : room, slot->generation.has_value(),
+                    slot->operation && slot->operation->iterate.logits});
+    sequences = sequences || slot->operation;
   }
-  runner_->begin(runs, block_size(*group[0]));
-  const PassResult result = runner_->iterate(1);
+  IterationRunner& runner = begin(runs, block_size(*group[0]));
+  // iterate() of a sequence means one.
+  const PassResult result = runner.iterate(sequences ? 1 : context_.options().burst);
   if (result == PassResult::kFailed) {
     const std::string reason = take_last_log_error();
     for (Slot* slot : group) fail(*slot, reason);
   }
   if (result == PassResult::kOk) {
-    const double forward = context_.pass_milliseconds();
-    const double elapsed = milliseconds_since(tick_started_) - prefill_milliseconds;
-    for (const LaneOutcome& outcome : runner_->poll()) {
-      finish_iteration(slots_[static_cast<size_t>(outcome.index)], outcome, elapsed, forward);
+    const auto outcomes = runner.poll();
+    // A burst's time is shared evenly by its iterations.
+    const double share = static_cast<double>(group.size()) / static_cast<double>(std::max<size_t>(1, outcomes.size()));
+    const double forward = runner.forward_milliseconds() * std::min(1.0, share);
+    const double elapsed = (milliseconds_since(tick_started_) - prefill_milliseconds) * std::min(1.0, share);
+    for (const LaneOutcome& outcome : outcomes) {
+      Slot& slot = slots_[static_cast<size_t>(outcome.index)];
+      // A stop string may have ended the generation earlier in this burst.
+      if (slot.busy()) finish_iteration(slot, outcome, elapsed, forward);
     }
   }
-  runner_->end();
+  runner.end();
+}
+
+// Small blocks run resident where that is possible, others on the host.
+IterationRunner& Engine::begin(const std::vector<LaneRun>& runs, int block_size) {
+  if (resident_ && resident_->fits(static_cast<int>(runs.size()), block_size) && resident_->begin(runs, block_size)) {
+    return *resident_;
+  }
+  host_.begin(runs, block_size);
+  return host_;
+}
+
+std::string Engine::runner_reason() const {
+  return resident_ ? resident_->reason() : host_.reason() + "; not resident: " + no_resident_;
 }
 
 void Engine::finish_iteration(Slot& slot, const LaneOutcome& outcome, double milliseconds, double forward) {

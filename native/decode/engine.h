@@ -13,8 +13,10 @@
 #include "decode/command.h"
 #include "decode/context.h"
 #include "decode/generation.h"
+#include "decode/host_runner.h"
 #include "decode/iteration_runner.h"
 #include "decode/lane.h"
+#include "decode/resident_runner.h"
 
 namespace cllm {
 
@@ -42,7 +44,9 @@ class Engine {
   void stop();
 
   const Context& context() const { return context_; }
-  const IterationRunner& runner() const { return *runner_; }
+  /// The runner in use for ordinary blocks, and why it is that one.
+  const char* runner_name() const { return resident_ ? resident_->name() : host_.name(); }
+  std::string runner_reason() const;
 
  private:
   struct Slot {
@@ -73,6 +77,7 @@ class Engine {
   double prefill_one_chunk();
   void iterate_ready(double prefill_milliseconds);
   void iterate_group(std::vector<Slot*>& group, double prefill_milliseconds);
+  IterationRunner& begin(const std::vector<LaneRun>& runs, int block_size);
   void finish_iteration(Slot& slot, const LaneOutcome& outcome, double milliseconds, double forward);
   void finish_generation(Slot& slot);
   void fail(Slot& slot, const std::string& reason);
@@ -84,7 +89,9 @@ class Engine {
   bool all_lanes_are_sequences() const;
 
   Context context_;
-  std::unique_ptr<IterationRunner> runner_;
+  HostRunner host_;
+  std::unique_ptr<ResidentRunner> resident_;  // null where the context cannot be decoded that way
+  std::string no_resident_;                   // why
   std::vector<Slot> slots_;
   std::deque<Command> waiting_;  // generations without a lane
   std::vector<Event> events_;    // of this tick

@@ -4,9 +4,10 @@
 
 namespace cllm {
 
-void HostRunner::begin(std::span<const LaneRun> lanes, int block_size) {
+bool HostRunner::begin(std::span<const LaneRun> lanes, int block_size) {
   lanes_.assign(lanes.begin(), lanes.end());
   block_size_ = block_size;
+  return true;
 }
 
 PassResult HostRunner::iterate(int /*count*/) {
@@ -23,7 +24,7 @@ PassResult HostRunner::iterate(int /*count*/) {
   const int64_t rows = static_cast<int64_t>(lanes_.size()) * block_size_;
   choices_.resize(static_cast<size_t>(rows));
   const float* logits = context_.logits();
-  choose_greedy(logits, rows, vocab, vocab, choices_.data());
+  choose({.logits = logits, .rows = rows, .vocab = vocab, .stride = vocab, .choices = choices_.data()});
   const uint8_t* ends = context_.model().end_of_generation().data();
   for (size_t i = 0; i < lanes_.size(); i++) {
     LaneRun& run = lanes_[i];

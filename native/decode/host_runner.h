@@ -15,10 +15,11 @@ class HostRunner : public IterationRunner {
 
   const char* name() const override { return "host"; }
   std::string reason() const override { return "llama_decode with logits in host memory: works with every model"; }
-  void begin(std::span<const LaneRun> lanes, int block_size) override;
+  bool begin(std::span<const LaneRun> lanes, int block_size) override;
   /// Runs one iteration whatever `count`: its result is known at once, so there is nothing to gain from more.
   PassResult iterate(int count) override;
   std::span<const LaneOutcome> poll() override { return outcomes_; }
+  double forward_milliseconds() const override { return context_.pass_milliseconds(); }
   void end() override {}  // Context trims a lane's rejected rows when it is next decoded
 
  private:

@@ -17,13 +17,14 @@ struct LaneRun {
   uint64_t seed;     // of the draft source
   int64_t budget;    // tokens that may still be emitted, >= 1
   bool stop_at_end;  // stop at end-of-generation tokens
+  bool wants_logits = false;
 };
 
 /// What one iteration did to one lane.
 struct LaneOutcome {
   int index;
   const Iteration* iteration;  // valid until the next iterate()
-  const float* logits;         // [block, vocab] of the lane, or null where the runner leaves them on the device
+  const float* logits;         // [block, vocab] of the lane's block, valid as long; may be null unless it wants_logits
 };
 
 /// The Jacobi loop over some lanes: begin -> (iterate -> poll)* -> end. While a burst lasts, nobody else may decode the
@@ -36,13 +37,17 @@ class IterationRunner {
   /// Why this runner and no other is in use, one line for decoder.info.
   virtual std::string reason() const = 0;
 
-  virtual void begin(std::span<const LaneRun> lanes, int block_size) = 0;
-  /// Runs (or enqueues) up to `count` iterations. A lane whose budget is used up or that has ended takes part no more.
+  /// False where the runner cannot take these lanes now; nothing has happened to them then.
+  virtual bool begin(std::span<const LaneRun> lanes, int block_size) = 0;
+  /// Runs up to `count` iterations (one, if a lane wants logits). A lane whose budget is used up or that has ended
+  /// takes part no more.
   virtual PassResult iterate(int count) = 0;
   /// The outcomes that have become known since the last poll, in the order they happened.
   virtual std::span<const LaneOutcome> poll() = 0;
   /// Gives the lanes back: afterwards llama_decode may continue any of them.
   virtual void end() = 0;
+  /// Milliseconds that the last iterate() spent in forward passes.
+  virtual double forward_milliseconds() const = 0;
 };
 
 }  // namespace cllm

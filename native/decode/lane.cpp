@@ -2,18 +2,11 @@
 
 #include <algorithm>
 
+#include "kernels/advance.h"
+#include "kernels/draft.h"
 #include "kernels/verify.h"
 
 namespace cllm {
-
-Token random_prompt_token(std::span<const Token> prompt, uint64_t seed, int64_t position) {
-  // splitmix64: one well-mixed draw per (seed, position), no state to carry.
-  uint64_t z = seed * 0x9E3779B97F4A7C15ull + static_cast<uint64_t>(position) + 0x9E3779B97F4A7C15ull;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-  z ^= z >> 31;
-  return prompt[z % prompt.size()];
-}
 
 std::span<const Token> Lane::prefill_piece(int chunk) const {
   const int count = std::min<int>(chunk, static_cast<int>(tokens_.size()) - 1 - written_);
@@ -28,6 +21,7 @@ int Lane::assign(std::vector<Token> tokens) {
   written_ = common;
   prompt_size_ = static_cast<int>(tokens_.size());
   drafted_ = 0;
+  revision_++;
   return common;
 }
 
@@ -36,19 +30,23 @@ void Lane::rollback(int position) {
   written_ = std::min(written_, std::max(0, position - 1));
   prompt_size_ = std::min(prompt_size_, position);
   drafted_ = 0;
+  revision_++;
 }
 
-void Lane::lost_rows(int rows) { written_ = std::min(written_, rows); }
+void Lane::lost_rows(int rows) {
+  if (rows >= written_) return;
+  written_ = rows;
+  revision_++;
+}
 
 std::span<const Token> Lane::block(int n, uint64_t seed) {
   block_.resize(static_cast<size_t>(n));
   stood_.resize(static_cast<size_t>(n));
   block_[0] = tokens_.back();
   drafted_ = std::min(drafted_, n - 1);
-  const auto prompt = std::span<const Token>(tokens_).first(static_cast<size_t>(prompt_size_));
   const int64_t position = static_cast<int64_t>(tokens_.size()) - 1;
   for (int j = drafted_ + 1; j < n; j++) {
-    block_[j] = random_prompt_token(prompt, seed, position + j);
+    block_[j] = random_prompt_token(tokens_.data(), prompt_size_, seed, position + j);
     stood_[j] = 0;
   }
   drafted_ = n - 1;
@@ -60,6 +58,13 @@ void Lane::set_draft(std::span<const Token> draft) {
   block_.insert(block_.end(), draft.begin(), draft.end());
   stood_.assign(block_.size(), 0);
   drafted_ = static_cast<int>(draft.size());
+  revision_++;
+}
+
+void Lane::take_candidate(std::span<const Token> block) {
+  for (size_t j = 1; j < block.size(); j++) stood_[j] = stood_[j] != 0 && block_[j] == block[j];
+  block_.assign(block.begin(), block.end());
+  revision_++;
 }
 
 const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, const uint8_t* end_of_generation) {
@@ -73,6 +78,7 @@ const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, c
 
   tokens_.insert(tokens_.end(), choices.begin(), choices.begin() + last_.emitted);
   written_ = static_cast<int>(tokens_.size()) - 1;  // the rows of block[0 .. emitted - 1], all of them right
+  revision_++;
   drafted_ = advance_draft(last_.block.data(), choices.data(), n, last_.emitted, block_.data() + 1, stood_.data());
   return last_;
 }

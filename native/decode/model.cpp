@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
+#include <utility>
 
 #include "decode/error.h"
 #include "decode/ggml_guard.h"
 #include "decode/model_file.h"
+#include "ggml-backend.h"
+#include "gguf.h"
 #include "llama.h"
 
 namespace cllm {
@@ -94,6 +97,32 @@ ModelInfo read_info(const llama_model* model, const llama_vocab* vocab) {
   return info;
 }
 
+/// The GPU that a whole model goes to; null where the binary or the machine has none.
+ggml_backend_dev_t first_gpu() {
+  for (const enum ggml_backend_dev_type type : {GGML_BACKEND_DEVICE_TYPE_GPU, GGML_BACKEND_DEVICE_TYPE_IGPU}) {
+    if (ggml_backend_dev_t device = ggml_backend_dev_by_type(type)) return device;
+  }
+  return nullptr;
+}
+
+/// Whether the device can look up rows of the file's table of embeddings `name`, in the type that it has there. No for
+/// one that is not in the file (of a split model: in the first part).
+bool looks_up(ggml_backend_dev_t device, const std::string& path, const char* name) {
+  ggml_context* tensors = nullptr;
+  gguf_context* file = gguf_init_from_file(path.c_str(), {/*no_alloc=*/true, &tensors});
+  if (file == nullptr) return false;
+  bool supported = false;
+  if (ggml_tensor* table = ggml_get_tensor(tensors, name)) {
+    ggml_context* scratch = ggml_init({ggml_tensor_overhead() * 4, nullptr, /*no_alloc=*/true});
+    ggml_tensor* ids = ggml_new_tensor_1d(scratch, GGML_TYPE_I32, 1);
+    supported = ggml_backend_dev_supports_op(device, ggml_get_rows(scratch, table, ids));
+    ggml_free(scratch);
+  }
+  gguf_free(file);
+  ggml_free(tensors);
+  return supported;
+}
+
 }  // namespace
 
 Model::Model(const std::string& path, const LoadOptions& options, const std::function<bool(float)>& progress) {
@@ -106,6 +135,23 @@ Model::Model(const std::string& path, const LoadOptions& options, const std::fun
   } watch{progress};
   llama_model_params params = llama_model_default_params();
   params.n_gpu_layers = options.gpu_layers;
+  // One GPU for the whole model: the device loop runs on one stream. With gpuLayers 0 none at all, or llama.cpp would
+  // still send it the large products. (Without a GPU this says nothing.)
+  params.split_mode = LLAMA_SPLIT_MODE_NONE;
+  params.main_gpu = options.gpu_layers == 0 ? -1 : 0;
+  // llama.cpp keeps the tables of embeddings in host memory, and a pass would begin on the CPU. On the GPU a graph can
+  // run from token ids in device memory; with tied weights the output shares the table. Only where all layers are
+  // there.
+  std::vector<llama_model_tensor_buft_override> overrides;
+  if (ggml_backend_dev_t gpu = options.gpu_layers < 0 ? first_gpu() : nullptr) {
+    GgmlGuard guard;
+    for (const auto& [name, pattern] : {std::pair("token_embd.weight", "^token_embd\\.weight$"),
+                                        std::pair("position_embd.weight", "^position_embd\\.weight$")}) {
+      if (looks_up(gpu, path, name)) overrides.push_back({pattern, ggml_backend_dev_buffer_type(gpu)});
+    }
+    overrides.push_back({nullptr, nullptr});
+    params.tensor_buft_overrides = overrides.data();
+  }
   params.load_mode = options.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
   params.progress_callback_user_data = &watch;
   params.progress_callback = [](float fraction, void* data) {

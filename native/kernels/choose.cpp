@@ -1,5 +1,6 @@
 #include "kernels/choose.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -18,56 +19,58 @@ constexpr int kWidth = 8;
 constexpr int kWidth = 4;
 #endif
 typedef float FloatVec __attribute__((vector_size(kWidth * sizeof(float))));
-typedef int32_t IntVec __attribute__((vector_size(kWidth * sizeof(int32_t))));
 
-struct Best {
-  float value;
-  int64_t index;
-};
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
-inline bool better(const Best& a, const Best& b) {
-  return a.value > b.value || (a.value == b.value && a.index < b.index);
+// Independent accumulators hide the latency of the comparison.
+constexpr int kUnroll = 8;
+// Logits whose maximum is found before anything is asked of their places: few enough to be in the nearest cache when
+// the place is looked for, which is rarely, since few parts beat all before them.
+constexpr int64_t kPart = 4096;
+constexpr int64_t kStep = kUnroll * kWidth;
+static_assert(kPart % kStep == 0);
+
+/// The largest of `count` logits, a multiple of kStep; -inf where there is none above.
+float part_maximum(const float* logits, int64_t count) {
+  FloatVec best[kUnroll];
+  for (auto& vector : best) {
+    for (int k = 0; k < kWidth; k++) vector[k] = kLowest;
+  }
+  for (int64_t i = 0; i < count; i += kStep) {
+    for (int u = 0; u < kUnroll; u++) {
+      FloatVec x;
+      std::memcpy(&x, logits + i + u * kWidth, sizeof(x));
+      best[u] = x > best[u] ? x : best[u];  // NaN never wins
+    }
+  }
+  for (int u = 1; u < kUnroll; u++) best[0] = best[u] > best[0] ? best[u] : best[0];
+  float maximum = best[0][0];
+  for (int k = 1; k < kWidth; k++) maximum = best[0][k] > maximum ? best[0][k] : maximum;
+  return maximum;
 }
 
-// Independent accumulators hide the latency of compare + blend: with one, the loop runs at a quarter of the speed.
-constexpr int kUnroll = 4;
-
 Token choose_row(const float* row, int64_t vocab) {
-  const float lowest = -std::numeric_limits<float>::infinity();
-  Best best{lowest, vocab};
+  float best = kLowest;
+  int64_t part = 0;  // where the first logit that equals `best` lies
   int64_t i = 0;
-  if (vocab >= kUnroll * kWidth) {
-    FloatVec value[kUnroll];
-    IntVec index[kUnroll];
-    IntVec at[kUnroll];
-    for (int u = 0; u < kUnroll; u++) {
-      for (int k = 0; k < kWidth; k++) {
-        value[u][k] = lowest;
-        index[u][k] = std::numeric_limits<int32_t>::max();
-        at[u][k] = u * kWidth + k;
-      }
+  while (i + kStep <= vocab) {
+    const int64_t count = std::min(kPart, (vocab - i) / kStep * kStep);
+    const float maximum = part_maximum(row + i, count);
+    if (maximum > best) {  // ties stay with the earlier part, and so the lower id
+      best = maximum;
+      part = i;
     }
-    for (; i + kUnroll * kWidth <= vocab; i += kUnroll * kWidth) {
-      for (int u = 0; u < kUnroll; u++) {
-        FloatVec x;
-        std::memcpy(&x, row + i + u * kWidth, sizeof(x));
-        const IntVec wins = x > value[u];  // false for NaN, and for ties: the earlier, lower id stays
-        value[u] = wins ? x : value[u];
-        index[u] = wins ? at[u] : index[u];
-        at[u] += kUnroll * kWidth;
-      }
-    }
-    for (int u = 0; u < kUnroll; u++) {
-      for (int k = 0; k < kWidth; k++) {
-        const Best lane{value[u][k], index[u][k]};
-        if (better(lane, best)) best = lane;
-      }
-    }
+    i += count;
   }
   for (; i < vocab; i++) {
-    if (row[i] > best.value) best = {row[i], i};
+    if (!(row[i] > best)) continue;
+    best = row[i];
+    part = i;
   }
-  if (best.value > lowest) return static_cast<Token>(best.index);
+  if (best > kLowest) {
+    while (row[part] != best) part++;
+    return static_cast<Token>(part);
+  }
   // Nothing above -inf: the first -inf, or token 0 in a row of NaN.
   for (int64_t k = 0; k < vocab; k++) {
     if (!std::isnan(row[k])) return static_cast<Token>(k);
@@ -77,8 +80,8 @@ Token choose_row(const float* row, int64_t vocab) {
 
 }  // namespace
 
-void choose_greedy(const float* logits, int64_t rows, int64_t vocab, int64_t stride, Token* tokens) {
-  for (int64_t r = 0; r < rows; r++) tokens[r] = choose_row(logits + r * stride, vocab);
+void choose(const ChooseArgs& args) {
+  for (int64_t r = 0; r < args.rows; r++) args.choices[r] = choose_row(args.logits + r * args.stride, args.vocab);
 }
 
 }  // namespace cllm

@@ -17,22 +17,36 @@ int count_emitted(const Token* choices, int accepted, int64_t budget, const uint
   return emitted;
 }
 
-int advance_draft(const Token* block, const Token* choices, int n, int emitted, Token* draft, uint8_t* stood) {
-  const int kept = n - emitted;
-  for (int j = 0; j < n; j++) stood[j] = 0;
-  for (int j = 0; j < kept; j++) {
-    draft[j] = choices[emitted + j];
-    // It is the guess for the absolute position that block[emitted + j + 1] held until now.
-    const int slot = emitted + j + 1;
-    stood[j + 1] = slot < n && block[slot] == draft[j];
-  }
-  return kept;
-}
-
 int count_stationary(const uint8_t* stood, int count) {
   int stationary = 0;
   for (int j = 1; j <= count; j++) stationary += stood[j];
   return stationary;
+}
+
+void verify(const VerifyArgs& args) {
+  const int n = args.shape.block;
+  for (int32_t b = 0; b < args.shape.lanes; b++) {
+    const LaneState& lane = args.lanes[b];
+    Verdict& verdict = args.verdicts[b];
+    verdict = {.position = lane.position};
+    if (!lane_runs(lane, n)) continue;
+    const int64_t first = static_cast<int64_t>(b) * args.shape.candidates * n;
+    verdict.accepted = -1;
+    for (int32_t c = 0; c < args.shape.candidates; c++) {
+      const int accepted = count_accepted(args.tokens + first + c * n, args.choices + first + c * n, n);
+      if (accepted <= verdict.accepted) continue;
+      verdict.accepted = accepted;
+      verdict.winner = c;
+    }
+    const Token* own = args.tokens + first;
+    const Token* block = own + static_cast<int64_t>(verdict.winner) * n;
+    const Token* choices = args.choices + first + static_cast<int64_t>(verdict.winner) * n;
+    const uint8_t* ends = lane.stop_at_end != 0 ? args.end_of_generation : nullptr;
+    verdict.emitted = count_emitted(choices, verdict.accepted, lane.budget, ends);
+    const uint8_t* stood = args.stood + static_cast<int64_t>(b) * n;
+    for (int j = 1; j < verdict.emitted; j++) verdict.stationary += stood[j] != 0 && own[j] == block[j];
+    verdict.ended = ends != nullptr && ends[choices[verdict.emitted - 1]] != 0 ? 1 : 0;
+  }
 }
 
 }  // namespace cllm

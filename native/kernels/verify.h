@@ -6,7 +6,7 @@
 
 namespace cllm {
 
-/// `verify` for one lane: how many leading draft tokens the model itself would have chosen.
+/// Of one lane: how many leading draft tokens the model itself would have chosen.
 ///
 /// block [n]: block[0] is confirmed, block[1..n-1] the draft. choices [n]: choices[j] is the model's choice after
 /// block[j]. Returns m, 0 <= m <= n - 1, the number of leading j with block[j + 1] == choices[j]. The tokens
@@ -19,16 +19,25 @@ int count_accepted(const Token* block, const Token* choices, int n);
 /// lane.
 int count_emitted(const Token* choices, int accepted, int64_t budget, const uint8_t* end_of_generation);
 
-/// The next draft by Jacobi iteration, and which of its tokens have stood still.
-///
-/// `emitted` (1 <= emitted <= m + 1) tokens of this iteration were emitted, so the next block begins with
-/// choices[emitted - 1]. Writes draft[0 .. kept) = choices[emitted .. n-1]. `stood` [n] is indexed like the next block
-/// (stood[0] unused): 1 where the absolute position held this very token in this iteration's block already, else 0.
-/// Returns kept = n - emitted; what lies behind is for the draft source to fill.
-int advance_draft(const Token* block, const Token* choices, int n, int emitted, Token* draft, uint8_t* stood);
-
 /// Stationary tokens among the accepted drafts block[1..count]: those that already stood at their position in the
 /// iteration before, when a token in front of them was still wrong, and stayed (CLLM, section 3.3).
 int count_stationary(const uint8_t* stood, int count);
+
+/// `verify` for all lanes of a pass: which candidate wins, how much of it is accepted and emitted.
+///
+/// A lane that does not run (lane_runs) gets an empty verdict. Where a candidate other than the lane's own block wins,
+/// a token counts as stationary only if the own block held it too.
+struct VerifyArgs {
+  PassShape shape;
+  const Token* tokens = nullptr;   // [B, C, n], the pass's input; tokens[b, c, 0] is the same for all c
+  const Token* choices = nullptr;  // [B, C, n], what `choose` made of its logits
+  const uint8_t* stood = nullptr;  // [B, n], of candidate 0: 1 where the draft token stood there one iteration before
+  const uint8_t* end_of_generation = nullptr;  // [vocab], non-zero for such tokens
+  const LaneState* lanes = nullptr;            // [B]
+  Verdict* verdicts = nullptr;                 // [B] out
+};
+
+/// On the CPU.
+void verify(const VerifyArgs& args);
 
 }  // namespace cllm

@@ -10,6 +10,7 @@
 
 #include "decode/lane.h"
 #include "decode/text_stream.h"
+#include "kernels/advance.h"
 #include "kernels/choose.h"
 #include "kernels/verify.h"
 
@@ -67,7 +68,8 @@ void test_choose() {
         if (kind == 11) row[0] = row[vocab - 1] = std::numeric_limits<float>::denorm_min();
       }
       std::vector<Token> tokens(static_cast<size_t>(rows), -7);
-      cllm::choose_greedy(logits.data() + 1, rows, vocab, stride, tokens.data());
+      cllm::choose(
+          {.logits = logits.data() + 1, .rows = rows, .vocab = vocab, .stride = stride, .choices = tokens.data()});
       for (int64_t r = 0; r < rows; r++) {
         const Token expected = naive_choice(logits.data() + 1 + r * stride, vocab);
         check(tokens[static_cast<size_t>(r)] == expected,

@@ -1,0 +1,152 @@
+#include "kernels/advance.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "kernels/draft.h"
+
+namespace cllm {
+
+namespace {
+
+/// One row of the mask, as columns to show or to hide.
+class MaskRow {
+ public:
+  MaskRow(const GraphInputs& inputs, int64_t row) : f16_(inputs.mask_f16 != 0) {
+    if (f16_) {
+      half_ = static_cast<uint16_t*>(inputs.mask) + row * inputs.n_kv;
+    } else {
+      single_ = static_cast<float*>(inputs.mask) + row * inputs.n_kv;
+    }
+  }
+  void show(int64_t first, int64_t end) { fill(first, end, true); }
+  void hide(int64_t first, int64_t end) { fill(first, end, false); }
+
+ private:
+  void fill(int64_t first, int64_t end, bool visible) {
+    for (int64_t i = first; i < end; i++) {
+      if (f16_) {
+        half_[i] = visible ? 0 : 0xFC00;  // -inf
+      } else {
+        single_[i] = visible ? 0.0f : -INFINITY;
+      }
+    }
+  }
+
+  bool f16_;
+  uint16_t* half_ = nullptr;
+  float* single_ = nullptr;
+};
+
+void write_rows(const GraphInputs& inputs, int64_t row, int64_t stream, int64_t cell) {
+  inputs.k_rows[row] = stream * inputs.kv_size + cell;
+  if (inputs.v_width == 0) {
+    inputs.v_rows[row] = inputs.k_rows[row];
+    return;
+  }
+  for (int64_t e = 0; e < inputs.v_width; e++) {
+    inputs.v_rows[row * inputs.v_width + e] = (stream * inputs.v_width + e) * inputs.kv_size + cell;
+  }
+}
+
+void advance_lane(const AdvanceArgs& args, int32_t b) {
+  const PassShape& shape = args.shape;
+  const GraphInputs& inputs = args.inputs;
+  const Verdict& verdict = args.verdicts[b];
+  LaneState& lane = args.lanes[b];
+  const int n = shape.block;
+  const int64_t first = static_cast<int64_t>(b) * shape.candidates * n;
+  const int64_t won = first + static_cast<int64_t>(verdict.winner) * n;
+
+  int32_t* record = args.ring + (args.ring_slot * shape.lanes + b) * ring_words(n);
+  std::memcpy(record, &verdict, sizeof(verdict));
+  record += sizeof(verdict) / sizeof(int32_t);
+  for (int j = 0; j < n; j++) {
+    record[j] = inputs.tokens[won + j];
+    record[n + j] = args.choices[won + j];
+  }
+
+  if (verdict.emitted == 0) return;
+  const int32_t p = lane.position;
+  lane.position = p + verdict.emitted;
+  lane.budget -= verdict.emitted;
+  lane.ended |= verdict.ended;
+  if (!lane_runs(lane, n)) return;
+
+  // The winner's block is read from the ring: its place may be the one that is written.
+  const Token* block = record;
+  const Token* choices = args.choices + won;
+  Token* own = inputs.tokens + first;
+  own[0] = choices[verdict.emitted - 1];
+  const int kept = advance_draft(block, choices, n, verdict.emitted, own + 1, args.stood + static_cast<int64_t>(b) * n);
+  const int32_t next = lane.position;
+  for (int j = kept + 1; j < n; j++) {
+    own[j] = random_prompt_token(lane.prompt, lane.prompt_size, lane.seed, static_cast<int64_t>(next) + j);
+  }
+  for (int32_t c = 1; c < shape.candidates; c++) {
+    Token* tokens = own + static_cast<int64_t>(c) * n;
+    tokens[0] = own[0];
+    for (int j = 1; j < n; j++) {
+      tokens[j] = random_prompt_token(lane.prompt, lane.prompt_size, candidate_seed(lane.seed, c),
+                                      static_cast<int64_t>(next) + j);
+    }
+  }
+  const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
+  for (int32_t c = 0; c < shape.candidates; c++) {
+    for (int j = 0; j < n; j++) {
+      const int64_t row = first + static_cast<int64_t>(c) * n + j;
+      if (inputs.positions != nullptr) inputs.positions[row] = next + j;
+      if (c == 0) {
+        write_rows(inputs, row, stream, static_cast<int64_t>(next) + j);
+        MaskRow(inputs, row).show(static_cast<int64_t>(p) + j + 1, static_cast<int64_t>(next) + j + 1);
+      } else {
+        MaskRow(inputs, row).show(p, next);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int advance_draft(const Token* block, const Token* choices, int n, int emitted, Token* draft, uint8_t* stood) {
+  const int kept = n - emitted;
+  for (int j = 0; j < n; j++) stood[j] = 0;
+  for (int j = 0; j < kept; j++) {
+    draft[j] = choices[emitted + j];
+    // It is the guess for the absolute position that block[emitted + j + 1] held until now.
+    const int slot = emitted + j + 1;
+    stood[j + 1] = slot < n && block[slot] == draft[j];
+  }
+  return kept;
+}
+
+void advance(const AdvanceArgs& args) {
+  for (int32_t b = 0; b < args.shape.lanes; b++) advance_lane(args, b);
+}
+
+void write_lane_inputs(const PassShape& shape, const GraphInputs& inputs, ScratchRows scratch, int32_t b,
+                       const LaneState& lane, const Token* tokens) {
+  const int n = shape.block;
+  const int64_t first = static_cast<int64_t>(b) * shape.candidates * n;
+  const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
+  for (int32_t c = 0; c < shape.candidates; c++) {
+    const int64_t base = static_cast<int64_t>(scratch.first) + static_cast<int64_t>(c - 1) * n;
+    for (int j = 0; j < n; j++) {
+      const int64_t row = first + static_cast<int64_t>(c) * n + j;
+      inputs.tokens[row] = tokens[static_cast<int64_t>(c) * n + j];
+      if (inputs.positions != nullptr) inputs.positions[row] = lane.position + j;
+      MaskRow mask(inputs, row);
+      mask.hide(0, inputs.n_kv);
+      if (c == 0) {
+        write_rows(inputs, row, stream, static_cast<int64_t>(lane.position) + j);
+        mask.show(0, static_cast<int64_t>(lane.position) + j + 1);
+      } else {
+        write_rows(inputs, row, stream, base + j);
+        mask.show(0, lane.position);
+        mask.show(base, base + j + 1);
+      }
+    }
+  }
+}
+
+}  // namespace cllm

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/types.h"
+
+namespace cllm {
+
+/// The inputs of a llama.cpp graph that change from iteration to iteration, in device memory. Cell = index of a KV row
+/// in its lane's stream; a lane's cell for position p is p.
+struct GraphInputs {
+  Token* tokens = nullptr;       // [B, C, n]
+  int32_t* positions = nullptr;  // [B, C, n]
+  int64_t* k_rows = nullptr;     // [B, C, n]: stream * kv_size + cell
+  /// v_width == 0 (flash attention on): [B, C, n], as k_rows.
+  /// else (V transposed): [B, C, n, v_width], element e of row r: stream * kv_size * v_width + e * kv_size + cell.
+  int64_t* v_rows = nullptr;
+  void* mask = nullptr;      // [B, C * n, n_kv]: 0 where the row sees the cell, else -inf; f16 or f32
+  int32_t mask_f16 = 0;      // 1: f16, 0: f32
+  int32_t first_stream = 0;  // of lane 0; lane b has stream first_stream + b
+  int64_t n_kv = 0;          // cells that the pass attends to, a multiple of 256
+  int64_t kv_size = 0;       // cells of a stream, >= n_kv
+  int64_t v_width = 0;       // E, elements of a V row, when V is transposed; else 0
+};
+
+/// The cells that candidate c >= 1 of every lane writes: scratch + (c - 1) * n + j, for token j. Beyond row_end of
+/// every lane, below n_kv. The row (c, j) sees the cells below its lane's position and the scratch cells (c, 0 .. j).
+struct ScratchRows {
+  int32_t first = 0;
+};
+
+/// One iteration of one lane as the host reads it: a Verdict, then the winner's block [n] and choices [n], all int32.
+/// Ring slot i holds B of them, at ring + (i * B + b) * ring_words(n).
+CLLM_HOST_DEVICE inline int32_t ring_words(int32_t block) {
+  return static_cast<int32_t>(sizeof(Verdict) / sizeof(int32_t)) + 2 * block;
+}
+
+/// `advance`: rolls every lane forward over what it emitted and writes the next iteration's inputs in place.
+///
+/// With w = winner, e = emitted, p' = p + e, for a lane with e > 0:
+///   own block:      x'[j] = choices[w, e - 1 + j] for e - 1 + j < n, else random_prompt_token(seed, p' + j)
+///   candidate c>0:  x'[0] as the own block, x'[j] = random_prompt_token(candidate_seed(seed, c), p' + j)
+///   positions       p' + j for every candidate; k_rows and v_rows of the own block follow it, scratch rows stay
+///   mask            own row j gains the cells p + j + 1 .. p' + j; candidate rows gain p .. p' - 1; nothing is lost
+///   stood'[j]       1 where x'[j] is a kept choice (1 <= j <= n - e) that the winner's block held at the same position
+///   state           position = p', budget -= e, ended |= verdict's
+/// A lane that emitted nothing keeps everything. A lane that cannot run any more after this iteration (lane_runs:
+/// ended, no budget, no room below row_end) gets its new state and nothing else: its tokens, rows, mask and stood stay,
+/// so that running the graph again rewrites its rows with what they hold. Every lane's record is written, with emitted
+/// = 0 where nothing was.
+struct AdvanceArgs {
+  PassShape shape;
+  const Token* choices = nullptr;     // [B, C, n]
+  const Verdict* verdicts = nullptr;  // [B]
+  LaneState* lanes = nullptr;         // [B] in, out
+  uint8_t* stood = nullptr;           // [B, n] out
+  GraphInputs inputs;
+  ScratchRows scratch;  // unused when C == 1
+  int32_t* ring = nullptr;
+  int64_t ring_slot = 0;  // where this iteration's records go
+};
+
+/// On the CPU.
+void advance(const AdvanceArgs& args);
+
+/// Of one lane: the next draft by Jacobi iteration, and which of its tokens have stood still.
+///
+/// `emitted` (1 <= emitted <= m + 1) tokens of this iteration were emitted, so the next block begins with
+/// choices[emitted - 1]. Writes draft[0 .. kept) = choices[emitted .. n-1]. `stood` [n] is indexed like the next block
+/// (stood[0] unused): 1 where the absolute position held this very token in this iteration's block already, else 0.
+/// Returns kept = n - emitted; what lies behind is for the draft source to fill.
+int advance_draft(const Token* block, const Token* choices, int n, int emitted, Token* draft, uint8_t* stood);
+
+/// Writes all inputs of lane b from its state and its blocks, as for the first iteration: positions, row indices, the
+/// whole mask. tokens [C, n]. On the CPU, into host memory.
+void write_lane_inputs(const PassShape& shape, const GraphInputs& inputs, ScratchRows scratch, int32_t b,
+                       const LaneState& lane, const Token* tokens);
+
+}  // namespace cllm

@@ -1,0 +1,157 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { type Decoder, type DecoderOptions, Model } from "../lib/index.js";
+import { type Fixtures, writeFixtures } from "./fixtures/gguf.js";
+import { encodeGguf, f32, text } from "./fixtures/gguf-writer.js";
+import { program as testProgram } from "./programs.js";
+
+const fixtures = writeFixtures();
+const binary = testProgram("cllm-resident-test");
+const PROMPTS = ["the other side", "and a long day in there", "x", "one two one two one two one two"];
+
+function program(...args: string[]): { status: number | null; output: string } {
+  const child = spawnSync(binary, args, { encoding: "utf8" });
+  assert.equal(child.error, undefined);
+  return { status: child.status, output: child.stdout.trim() };
+}
+
+async function withDecoder<T>(model: string, options: DecoderOptions, body: (d: Decoder) => Promise<T>): Promise<T> {
+  await using loaded = await Model.load(model);
+  await using decoder = await loaded.createDecoder({ contextSize: 300, threads: 1, ...options });
+  return await body(decoder);
+}
+
+describe("resident runner", () => {
+  for (const name of ["llamaWide", "llamaEog", "qwen3", "chain"] as const) {
+    it(`${name}: in lockstep with llama_decode, bit by bit (test/native/resident_test.cpp)`, () => {
+      const { status, output } = program(fixtures[name], "all");
+      assert.equal(status, 0, output);
+    }).timeout(300_000);
+  }
+
+  it("is the default where the model allows, and says so; where not, says why", async () => {
+    const expected: [keyof Fixtures, DecoderOptions, "resident" | "host", RegExp][] = [
+      ["llama", {}, "resident", /kernels on the CPU/],
+      ["gpt2", { contextSize: 64 }, "resident", /kernels on the CPU/],
+      ["llama", { runner: "host" }, "host", /not resident: it was asked for/],
+      ["gemma3", {}, "host", /not resident: the model has a sliding-window KV cache/],
+      ["mamba", { blockSize: 1 }, "host", /not resident: the model's recurrent state cannot be rolled back/],
+    ];
+    for (const [model, options, runner, reason] of expected) {
+      await withDecoder(fixtures[model], options, async ({ info }) => {
+        assert.equal(info.runner, runner, model);
+        assert.match(info.runnerReason, reason);
+      });
+    }
+    await using model = await Model.load(fixtures.gemma3);
+    await assert.rejects(model.createDecoder({ runner: "resident", contextSize: 64 }), {
+      code: "CLLM_NOT_SUPPORTED",
+      message:
+        /^Expected a model for the resident runner but .* cannot use it: the model has a sliding-window KV cache/,
+    });
+  });
+
+  it("a context with a LoRA adapter is refused", () => {
+    const rank = 4;
+    const tensor = (name: string, shape: [number, number]) => ({
+      name,
+      shape,
+      data: new Float32Array(shape[0] * shape[1]).fill(0.01),
+    });
+    const file = path.join(path.dirname(fixtures.llama), `lora-${process.pid}.gguf`);
+    const metadata = {
+      "general.type": text("adapter"),
+      "general.architecture": text("llama"),
+      "adapter.type": text("lora"),
+      "adapter.lora.alpha": f32(8),
+    };
+    const tensors = [
+      tensor("blk.0.attn_q.weight.lora_a", [64, rank]),
+      tensor("blk.0.attn_q.weight.lora_b", [rank, 64]),
+    ];
+    fs.writeFileSync(file, encodeGguf(metadata, tensors));
+    try {
+      assert.deepEqual(program(fixtures.llama, "refuse", file), { status: 0, output: "a LoRA adapter is applied" });
+      assert.deepEqual(program(fixtures.llama, "refuse"), { status: 0, output: "accepted" });
+    } finally {
+      fs.rmSync(file);
+    }
+  });
+
+  it("gives the host runner's answers and statistics, at every burst, with lanes that come and go", async () => {
+    for (const name of ["llama", "llamaEog", "chain"] as const) {
+      const run = (options: DecoderOptions) =>
+        withDecoder(fixtures[name], { lanes: 3, blockSize: 16, ...options }, (decoder) =>
+          Promise.all(
+            Array.from({ length: 12 }, (_, i) =>
+              decoder.generate(PROMPTS[i % PROMPTS.length] as string, {
+                maxTokens: 7 * (i + 1),
+                blockSize: [2, 4, 7, 16][i % 4] as number,
+                seed: i,
+              }),
+            ),
+          ),
+        );
+      const counted = (results: Awaited<ReturnType<typeof run>>) =>
+        results.map(({ tokens, text, finishReason, stats }) => ({
+          tokens,
+          text,
+          finishReason,
+          iterations: stats.iterations,
+          fastForwarded: stats.fastForwardedTokens,
+          stationary: stats.stationaryTokens,
+        }));
+      const expected = counted(await run({ runner: "host" }));
+      for (const burst of [1, 3, 16]) assert.deepEqual(counted(await run({ runner: "resident", burst })), expected);
+    }
+  });
+
+  it("stop strings inside a burst: nothing behind them, and the lane goes on as if it had not been there", async () => {
+    const run = (options: DecoderOptions) =>
+      withDecoder(fixtures.chain, { blockSize: 4, ...options }, async (decoder) => {
+        await using sequence = await decoder.sequence();
+        const first = await sequence.generate(">", { stop: "cd" });
+        const tokens = [...sequence.tokens];
+        const second = await sequence.generate([...sequence.tokens], { maxTokens: 5 });
+        return { first: first.text, tokens, second: second.tokens };
+      });
+    const expected = await run({ runner: "host" });
+    assert.equal(expected.first, "aé🦊b€");
+    for (const burst of [1, 4, 16]) assert.deepEqual(await run({ burst }), expected);
+  });
+
+  it("aborts mid-burst and stays usable", async () => {
+    await withDecoder(fixtures.llama, { blockSize: 4, burst: 16, lanes: 2 }, async (decoder) => {
+      const abort = new AbortController();
+      const stream = decoder.stream("the other side", { maxTokens: 250, signal: abort.signal });
+      await assert.rejects(async () => {
+        for await (const _ of stream) abort.abort();
+      });
+      const [a, b] = await Promise.all(
+        PROMPTS.slice(0, 2).map((prompt) => decoder.generate(prompt, { maxTokens: 20 })),
+      );
+      assert.equal(a?.tokens.length, 20);
+      assert.equal(b?.tokens.length, 20);
+    });
+  });
+
+  it("sequences: iterate() reports blocks, choices and logits as the host runner does", async () => {
+    const run = (options: DecoderOptions) =>
+      withDecoder(fixtures.qwen3, { blockSize: 8, lanes: 2, ...options }, async (decoder) => {
+        await using sequence = await decoder.sequence();
+        await sequence.prefill(decoder.model.tokenize("the other side of the day"));
+        const all = [];
+        for (let i = 0; i < 12; i++) {
+          const { logits, forwardMilliseconds: _, ...rest } = await sequence.iterate({ logits: i % 3 === 0 });
+          all.push({ ...rest, logits: logits === null ? null : Buffer.from(logits.buffer).toString("base64") });
+          if (i === 5) await sequence.rollback(sequence.tokens.length - 3);
+        }
+        await using fork = await sequence.fork();
+        all.push(await fork.generate([...fork.tokens], { maxTokens: 9 }).then(({ tokens }) => tokens));
+        return all;
+      });
+    assert.deepEqual(await run({ burst: 4 }), await run({ runner: "host" }));
+  });
+});
