@@ -1,0 +1,119 @@
+// `advance`: the next iteration's graph inputs, in place.
+#include <cmath>
+#include <cstdint>
+
+#include "cuda/check.cuh"
+#include "cuda/kernels.cuh"
+#include "kernels/draft.h"
+
+namespace cllm::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kLongestBlock = 128;
+constexpr uint32_t kShownF32 = 0;  // bits of 0.0f; those of f16 0.0 are zero too
+
+/// Copies the verdict and the winner's block and choices to the ring, and the block to shared memory: its place in
+/// `tokens` is about to be written.
+__device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict& verdict, int64_t won, Token* block) {
+  const int32_t n = args.shape.block;
+  int32_t* out = args.ring + (args.ring_slot * args.shape.lanes + b) * ring_words(n);
+  const int32_t words = ring_words(n) - 2 * n;
+  if (threadIdx.x == 0) {
+    const int32_t* bits = reinterpret_cast<const int32_t*>(&verdict);
+    for (int32_t w = 0; w < words; w++) out[w] = bits[w];
+  }
+  for (int32_t j = static_cast<int32_t>(threadIdx.x); j < n; j += kThreads) {
+    block[j] = args.inputs.tokens[won + j];
+    out[words + j] = block[j];
+    out[words + n + j] = args.choices[won + j];
+  }
+}
+
+/// Block b owns lane b: first all threads record, then each takes tokens, rows and mask cells in turn.
+__global__ void __launch_bounds__(kThreads) advance_kernel(AdvanceArgs args) {
+  CLLM_SHARED(Token, block, kLongestBlock);
+  const int32_t b = static_cast<int32_t>(blockIdx.x);
+  const int32_t thread = static_cast<int32_t>(threadIdx.x);
+  const int32_t n = args.shape.block;
+  const int32_t candidates = args.shape.candidates;
+  const GraphInputs& inputs = args.inputs;
+  const Verdict verdict = args.verdicts[b];
+  LaneState lane = args.lanes[b];
+  const int64_t first = static_cast<int64_t>(b) * candidates * n;
+  const int64_t won = first + static_cast<int64_t>(verdict.winner) * n;
+  record(args, b, verdict, won, block);
+  __syncthreads();  // everybody has read the old state, and the old tokens are in shared memory
+  if (verdict.emitted == 0) return;
+
+  const int32_t p = lane.position;
+  lane.position = p + verdict.emitted;
+  lane.budget -= verdict.emitted;
+  lane.ended |= verdict.ended;
+  if (thread == 0) {
+    args.lanes[b].position = lane.position;
+    args.lanes[b].budget = lane.budget;
+    args.lanes[b].ended = lane.ended;
+  }
+  if (!lane_runs(lane, n)) return;
+
+  const Token* choices = args.choices + won;
+  const int32_t next = lane.position;
+  const int32_t rows = candidates * n;
+  for (int32_t r = thread; r < rows; r += kThreads) {
+    const int32_t c = r / n;
+    const int32_t j = r % n;
+    const int32_t kept = verdict.emitted - 1 + j;  // index of the choice that slot j of the own block keeps
+    Token token;
+    if (j == 0) {
+      token = choices[verdict.emitted - 1];
+    } else if (c == 0 && kept < n) {
+      token = choices[kept];
+    } else {
+      const uint64_t seed = c == 0 ? lane.seed : candidate_seed(lane.seed, c);
+      token = random_prompt_token(lane.prompt, lane.prompt_size, seed, static_cast<int64_t>(next) + j);
+    }
+    inputs.tokens[first + r] = token;
+    if (inputs.positions != nullptr) inputs.positions[first + r] = next + j;
+    if (c != 0) continue;
+    // Slot j is the guess for the absolute position that block[emitted + j] held until now.
+    const int32_t slot = verdict.emitted + j;
+    args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && block[slot] == token ? 1 : 0;
+  }
+
+  const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
+  for (int32_t j = thread; j < n; j += kThreads) {
+    const int64_t cell = static_cast<int64_t>(next) + j;
+    inputs.k_rows[first + j] = stream * inputs.kv_size + cell;
+    if (inputs.v_width == 0) inputs.v_rows[first + j] = stream * inputs.kv_size + cell;
+  }
+  for (int64_t i = thread; i < n * inputs.v_width; i += kThreads) {
+    const int64_t j = i / inputs.v_width;
+    const int64_t e = i % inputs.v_width;
+    inputs.v_rows[first * inputs.v_width + i] =
+        (stream * inputs.v_width + e) * inputs.kv_size + static_cast<int64_t>(next) + j;
+  }
+
+  // Own row j gains the cells p + j + 1 .. p' + j, candidate rows p .. p' - 1: as many each as tokens were emitted.
+  for (int32_t i = thread; i < rows * verdict.emitted; i += kThreads) {
+    const int32_t r = i / verdict.emitted;
+    const int32_t from = r < n ? p + r + 1 : p;
+    const int64_t at = (first + r) * inputs.n_kv + from + i % verdict.emitted;
+    if (inputs.mask_f16 != 0) {
+      static_cast<uint16_t*>(inputs.mask)[at] = static_cast<uint16_t>(kShownF32);
+    } else {
+      static_cast<uint32_t*>(inputs.mask)[at] = kShownF32;
+    }
+  }
+}
+
+}  // namespace
+
+cudaError_t advance(const AdvanceArgs& args, cudaStream_t stream) {
+  if (args.shape.block > kLongestBlock) return cudaErrorInvalidValue;
+  CLLM_LAUNCH(advance_kernel, dim3(static_cast<unsigned>(args.shape.lanes)), dim3(kThreads), stream, args);
+  return launched();
+}
+
+}  // namespace cllm::cuda

@@ -1,0 +1,144 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+// The proof that test/21 can fail: each of these bugs, put into a copy of the CUDA sources, must make it fail.
+const root = path.join(__dirname, "..", "..");
+const FILES = ["choose", "verify", "roll_forward", "advance"] as const;
+
+interface Mutation {
+  file: (typeof FILES)[number];
+  bug: string;
+  /** Each text must be in the file exactly once. */
+  edits: readonly (readonly [find: string, replace: string])[];
+}
+
+const mutations: Mutation[] = [
+  { file: "choose", bug: "no barrier before the warps' results are read", edits: [["  __syncthreads();\n", ""]] },
+  {
+    file: "choose",
+    bug: "ties go to the highest id",
+    edits: [
+      ["| ~static_cast<unsigned>(id)", "| static_cast<unsigned>(id)"],
+      ["static_cast<Token>(~static_cast<unsigned>(best))", "static_cast<Token>(static_cast<unsigned>(best))"],
+    ],
+  },
+  { file: "choose", bug: "-0 is below +0", edits: [["logit == 0.0f ? 0.0f : logit", "logit"]] },
+  { file: "choose", bug: "NaN is a number", edits: [["if (logit == logit) {", "if (true) {"]] },
+  {
+    file: "choose",
+    bug: "no head before the first aligned logit",
+    edits: [["if (begin + thread < aligned)", "if (false)"]],
+  },
+  { file: "choose", bug: "no tail", edits: [["if (rest + thread < end)", "if (false)"]] },
+  { file: "choose", bug: "reads behind the part", edits: [["i + (kUnroll - 1) * kThreads < vectors", "i < vectors"]] },
+  {
+    file: "choose",
+    bug: "the second block writes, not the last",
+    edits: [["!= static_cast<unsigned long long>(splits)) return;", "< 2) return;"]],
+  },
+  {
+    file: "choose",
+    bug: "the count of blocks is not reset",
+    edits: [["    atomicExch(&scratch[row].blocks, 0ull);\n", ""]],
+  },
+  { file: "choose", bug: "one warp is left out", edits: [["int w = 1; w < kWarps", "int w = 1; w < kWarps - 1"]] },
+  {
+    file: "verify",
+    bug: "the last choice is compared with what is behind the block",
+    edits: [["first_where(n - 1,", "first_where(n,"]],
+  },
+  {
+    file: "verify",
+    bug: "ties go to the last candidate",
+    edits: [["if (accepted > verdict.accepted)", "if (accepted >= verdict.accepted)"]],
+  },
+  {
+    file: "verify",
+    bug: "the budget is not a limit",
+    edits: [["verdict.accepted + 1 < lane.budget ? verdict.accepted + 1 : lane.budget", "verdict.accepted + 1"]],
+  },
+  {
+    file: "verify",
+    bug: "the end-of-generation token is not emitted",
+    edits: [["end < limit ? end + 1 : limit", "end"]],
+  },
+  { file: "verify", bug: "stopped lanes go on", edits: [["if (!lane_runs(lane, n)) {", "if (false) {"]] },
+  { file: "verify", bug: "what another candidate held counts as stationary", edits: [[" && own[j] == block[j]", ""]] },
+  { file: "roll_forward", bug: "one row too many", edits: [["j >= verdict.emitted", "j > verdict.emitted"]] },
+  {
+    file: "roll_forward",
+    bug: "the end of odd rows is left out",
+    edits: [["if (bits % sizeof(Unit) != 0) return false;", ""]],
+  },
+  { file: "roll_forward", bug: "the next candidate's rows", edits: [["(verdict.winner - 1)", "(verdict.winner)"]] },
+  {
+    file: "advance",
+    bug: "no barrier between reading the old state and writing the new",
+    edits: [["  __syncthreads();", "  "]],
+  },
+  { file: "advance", bug: "mask one cell early", edits: [["p + r + 1 : p", "p + r : p"]] },
+  { file: "advance", bug: "stopped lanes get new inputs", edits: [["  if (!lane_runs(lane, n)) return;\n", ""]] },
+  { file: "advance", bug: "one choice too many is kept", edits: [["kept < n)", "kept <= n)"]] },
+  { file: "advance", bug: "the end is forgotten", edits: [["    args.lanes[b].ended = lane.ended;\n", ""]] },
+  {
+    file: "advance",
+    bug: "standing still is looked up one slot off",
+    edits: [["slot = verdict.emitted + j;", "slot = verdict.emitted + j + 1;"]],
+  },
+  {
+    file: "advance",
+    bug: "candidates do not see what was emitted",
+    edits: [["i < rows * verdict.emitted", "i < n * verdict.emitted"]],
+  },
+];
+
+describe("bugs in the CUDA sources are found", function () {
+  this.timeout(120_000);
+  const compiler = process.env.CXX ?? "c++";
+  let directory: string;
+  before(() => {
+    directory = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-mutations-"));
+    for (const file of FILES) compile(path.join(root, "cuda", `${file}.cu`), object(file));
+  });
+  after(() => fs.rmSync(directory, { recursive: true, force: true }));
+
+  const object = (name: string) => path.join(directory, `${name}.o`);
+  function call(args: string[]): void {
+    const child = spawnSync(compiler, args, { encoding: "utf8" });
+    assert.equal(child.status, 0, child.stderr);
+  }
+  function compile(source: string, target: string): void {
+    const includes = [path.join(root, "test", "cuda_harness"), path.join(root, "native"), root].map((at) => `-I${at}`);
+    call(["-std=c++20", "-O1", "-DCLLM_CUDA_HARNESS=1", ...includes, "-xc++", "-c", source, "-o", target]);
+  }
+  /** Whether the program finds nothing, in any of the first orders. */
+  function passes(objects: string[]): boolean {
+    const program = path.join(directory, "program");
+    const library = path.join(root, ".cmake", "native", "lib", "libcllm-harness.a");
+    call([...objects, "-Wl,--whole-archive", library, "-Wl,--no-whole-archive", "-o", program]);
+    return [1, 2, 3].every((seed) => {
+      const env = { ...process.env, CLLM_HARNESS_SEED: String(seed) };
+      return spawnSync(program, ["--quick"], { env, timeout: 60_000 }).status === 0;
+    });
+  }
+
+  it("(without a bug the program passes)", () => assert.equal(passes(FILES.map(object)), true));
+
+  for (const { file, bug, edits } of mutations) {
+    it(`${file}: ${bug}`, () => {
+      let source = fs.readFileSync(path.join(root, "cuda", `${file}.cu`), "utf8");
+      for (const [find, replace] of edits) {
+        assert.equal(source.split(find).length, 2, `Expected ${JSON.stringify(find)} exactly once in cuda/${file}.cu`);
+        source = source.replace(find, replace);
+      }
+      const mutant = path.join(directory, `mutant-${file}.cu`);
+      fs.writeFileSync(mutant, source);
+      compile(mutant, object("mutant"));
+      const others = FILES.filter((name) => name !== file).map(object);
+      assert.equal(passes([object("mutant"), ...others]), false, "Expected the test to fail but it passed");
+    });
+  }
+});

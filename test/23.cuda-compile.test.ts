@@ -1,0 +1,26 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import path from "node:path";
+
+const root = path.join(__dirname, "..", "..");
+
+describe("CUDA sources", () => {
+  it("compile with nvcc for sm_80, sm_90 and sm_120, without a warning or a spilled register", function () {
+    this.timeout(300_000);
+    if (process.platform !== "linux" || process.arch !== "x64") this.skip(); // needs nvcc's wheels
+    const script = (name: string) =>
+      spawnSync(process.execPath, [path.join(root, "scripts", name)], { cwd: root, encoding: "utf8" });
+    const toolkit = script("cuda-toolkit.mjs");
+    if (toolkit.status !== 0) {
+      console.log(`      needs nvcc 12.8, or the Python package index to fetch it: ${toolkit.stderr.trim()}`);
+      this.skip();
+    }
+    const { status, stdout, stderr } = script("cuda-compile.mjs");
+    assert.equal(status, 0, stderr);
+    for (const architecture of ["sm_80", "sm_90", "sm_120"]) {
+      for (const kernel of ["choose", "verify", "roll_forward", "advance"]) {
+        assert.match(stdout, new RegExp(`^${architecture} +${kernel}_kernel +\\d+ +\\d+ +\\d+ +0$`, "m"));
+      }
+    }
+  });
+});

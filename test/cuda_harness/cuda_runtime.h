@@ -1,0 +1,110 @@
+#pragma once
+
+// CUDA on the CPU, enough for cuda/*.cu and for tests alone: the very sources compile as C++20 against this header.
+// Every CUDA thread is a fiber; blocks and threads run in an order shuffled by a seed (CLLM_HARNESS_SEED), and change
+// at every barrier, shuffle, vote and atomic. So a missing barrier shows, because some seed lets a thread run ahead of
+// the others. Shared memory is poisoned before a block begins. A barrier or warp operation that not all threads reach
+// is reported.
+//
+// What it cannot show: reordered memory accesses (a missing __threadfence), coalescing, timing.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __launch_bounds__(...)
+
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+
+/// Of the fiber that runs.
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorNotSupported = 801 };
+using cudaStream_t = void*;
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+namespace cuda_harness {
+
+/// Runs a kernel to its end: `body` once per thread.
+void launch(dim3 grid, dim3 block, const std::function<void()>& body);
+/// The block's array that is declared at `place`, the same for all its threads.
+void* shared(const void* place, size_t bytes);
+void sync_threads();
+/// Lets others run.
+void yield();
+/// Meets the other threads of the warp, which must come to an operation of the same name; returns what each brought.
+const uint64_t* warp_meet(const char* operation, unsigned mask, uint64_t value);
+unsigned warp_lane();
+
+}  // namespace cuda_harness
+
+#define CLLM_LAUNCH(kernel, grid, block, stream, ...) \
+  (static_cast<void>(stream), cuda_harness::launch(grid, block, [&] { kernel(__VA_ARGS__); }))
+#define CLLM_SHARED(type, name, count) \
+  static const char name##_place = 0;  \
+  type* const name = static_cast<type*>(cuda_harness::shared(&name##_place, sizeof(type) * (count)))
+
+inline void __syncthreads() { cuda_harness::sync_threads(); }
+inline void __threadfence() { cuda_harness::yield(); }
+
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int lanes) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  const uint64_t* all = cuda_harness::warp_meet("shuffle", mask, bits);
+  std::memcpy(&value, &all[cuda_harness::warp_lane() ^ static_cast<unsigned>(lanes)], sizeof(T));
+  return value;
+}
+inline unsigned __ballot_sync(unsigned mask, bool vote) {
+  const uint64_t* all = cuda_harness::warp_meet("ballot", mask, vote ? 1 : 0);
+  unsigned votes = 0;
+  for (unsigned lane = 0; lane < 32; lane++) votes |= all[lane] != 0 ? 1u << lane : 0u;
+  return votes;
+}
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline unsigned __float_as_uint(float value) {
+  unsigned bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+
+// One fiber runs at a time, so these are atomic; others may run before and after.
+template <typename T>
+T atomicMax(T* at, T value) {
+  cuda_harness::yield();
+  const T old = *at;
+  if (value > old) *at = value;
+  cuda_harness::yield();
+  return old;
+}
+template <typename T>
+T atomicAdd(T* at, T value) {
+  cuda_harness::yield();
+  const T old = *at;
+  *at = old + value;
+  cuda_harness::yield();
+  return old;
+}
+template <typename T>
+T atomicExch(T* at, T value) {
+  cuda_harness::yield();
+  const T old = *at;
+  *at = value;
+  cuda_harness::yield();
+  return old;
+}

@@ -1,0 +1,132 @@
+// Figures of the kernels on this build's own device, as one JSON object on stdout: microseconds per iteration of choose
+// alone, and of choose, verify and advance together, enqueued in one go as a burst enqueues them; and the floor, which
+// is the time to read the logits once at the bandwidth that a copy within the device reaches.
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <stdexcept>
+
+#include "device_world.h"
+#ifdef CLLM_CUDA
+#include <cuda_runtime_api.h>
+#endif
+
+namespace cllm {
+
+namespace {
+
+constexpr int kIterations = 200;
+constexpr int kRounds = 5;
+
+template <typename Body>
+double microseconds_of(KernelDevice& device, Body body) {
+  double best = 1e30;
+  for (int round = 0; round <= kRounds; round++) {  // the first one warms up
+    device.wait();
+    const auto started = std::chrono::steady_clock::now();
+    for (int i = 0; i < kIterations; i++) body(i);
+    device.wait();
+    const double took = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - started).count();
+    if (round > 0) best = std::min(best, took / kIterations);
+  }
+  return best;
+}
+
+/// Bytes per second, read and written, of a copy within device memory.
+double bandwidth() {
+#ifdef CLLM_CUDA
+  constexpr size_t kBytes = 1ull << 30;
+  constexpr int kCopies = 10;
+  void *from = nullptr, *to = nullptr;
+  cudaEvent_t begin, end;
+  const auto check = [](cudaError_t status) {
+    if (status != cudaSuccess) throw std::runtime_error(cudaGetErrorString(status));
+  };
+  check(cudaMalloc(&from, kBytes));
+  check(cudaMalloc(&to, kBytes));
+  check(cudaMemset(from, 1, kBytes));
+  check(cudaEventCreate(&begin));
+  check(cudaEventCreate(&end));
+  float best = 1e30f;
+  for (int round = 0; round < kRounds; round++) {
+    check(cudaEventRecord(begin));
+    for (int i = 0; i < kCopies; i++) check(cudaMemcpyAsync(to, from, kBytes, cudaMemcpyDeviceToDevice));
+    check(cudaEventRecord(end));
+    check(cudaEventSynchronize(end));
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, begin, end));
+    best = std::min(best, milliseconds);
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  cudaFree(from);
+  cudaFree(to);
+  return 2.0 * kBytes * kCopies / (best / 1e3);
+#else
+  return std::numeric_limits<double>::infinity();  // the CPU's floor is bench/kernel's business
+#endif
+}
+
+void bench(int32_t lanes, int64_t vocab, double bytes_per_second, bool& first) {
+  const auto device = make_device();
+  WorldOptions options;
+  options.shape = {lanes, 1, 16};
+  options.vocab = vocab;
+  options.n_kv = options.kv_size = 65536;  // room for every token of every round
+  options.largest_budget = 1;
+  options.end_share = 0;
+  options.iterations = kIterations;
+  World world(*device, options);
+  // Lanes that run to the end: every iteration accepts what it accepts.
+  for (LaneState& lane : world.lanes.host) {
+    lane.row_end = world.scratch.first;
+    lane.budget = 1 << 30;
+  }
+  world.lanes.upload();
+  const int64_t rows = options.shape.rows();
+  std::vector<float> values(static_cast<size_t>(rows * vocab));
+  std::mt19937 random(1);
+  for (auto& value : values) value = static_cast<float>(random() >> 8);
+  DeviceArray<float> logits(*device, std::move(values));
+  ChooseArgs args;
+  args.logits = logits.data;
+  args.rows = rows;
+  args.vocab = vocab;
+  args.stride = vocab;
+  args.choices = world.choices.data;
+  const double choose = microseconds_of(*device, [&](int) { device->choose(args); });
+  const double all = microseconds_of(*device, [&](int i) {
+    device->choose(args);
+    world.iterate(i);
+  });
+  const double floor = static_cast<double>(rows * vocab) * sizeof(float) / bytes_per_second * 1e6;
+  std::printf(
+      "%s\n  {\"rows\": %lld, \"vocab\": %lld, \"floor\": %.2f, \"choose\": %.2f, \"all\": %.2f, \"goal\": %.2f}",
+      first ? "" : ",", static_cast<long long>(rows), static_cast<long long>(vocab), floor, choose, all,
+      1.3 * floor + 8);
+  first = false;
+}
+
+}  // namespace
+
+int run_device_bench() {
+  const double bytes_per_second = bandwidth();
+  std::printf("{\"device\": \"%s\", \"bandwidth\": %.4g, \"unit\": \"microseconds per iteration\", \"kernels\": [",
+              make_device()->name(), std::isinf(bytes_per_second) ? 0 : bytes_per_second);
+  bool first = true;
+#ifdef CLLM_CUDA
+  const std::initializer_list<int32_t> lane_counts = {1, 2, 4, 8, 16, 32};
+#else
+  const std::initializer_list<int32_t> lane_counts = {1};
+#endif
+  for (const int64_t vocab : {32000, 49152, 128256, 151936}) {
+    for (const int32_t lanes : lane_counts) bench(lanes, vocab, bytes_per_second, first);
+  }
+  std::printf("\n]}\n");
+  return 0;
+}
+
+}  // namespace cllm

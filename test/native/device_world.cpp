@@ -1,0 +1,215 @@
+#include "device_world.h"
+
+#include <algorithm>
+
+namespace cllm {
+
+namespace {
+
+constexpr int32_t kPromptSize = 37;
+// One layer with rows of an odd number of 16-byte units and of bytes, one as F32, one transposed of each element size.
+constexpr int64_t kRowBytes[] = {34, 256, 0, 0};
+constexpr int32_t kElementBytes[] = {0, 0, 2, 4};
+constexpr int32_t kWidth = 6;
+
+size_t rows_of(const PassShape& shape) { return static_cast<size_t>(shape.rows()); }
+
+std::vector<Token> random_tokens(size_t count, int64_t vocab, uint64_t seed) {
+  std::mt19937 random(static_cast<uint32_t>(seed));
+  std::vector<Token> values(count);
+  for (auto& value : values) value = static_cast<Token>(random() % static_cast<uint64_t>(vocab));
+  return values;
+}
+
+std::vector<char> random_bytes(size_t count, uint64_t seed) {
+  std::mt19937 random(static_cast<uint32_t>(seed));
+  std::vector<char> values(count);
+  for (auto& value : values) value = static_cast<char>(random());
+  return values;
+}
+
+std::vector<uint8_t> random_ends(const WorldOptions& options) {
+  std::mt19937 random(static_cast<uint32_t>(options.seed) + 3);
+  std::bernoulli_distribution end(options.end_share);
+  std::vector<uint8_t> values(static_cast<size_t>(options.vocab));
+  for (auto& value : values) value = end(random);
+  return values;
+}
+
+size_t kv_bytes(const WorldOptions& options, size_t layer) {
+  if (options.shape.candidates == 1) return 0;  // nothing is rolled forward
+  const int64_t cells = options.kv_size * options.shape.lanes;
+  return static_cast<size_t>(kRowBytes[layer] > 0 ? cells * kRowBytes[layer] : cells * kWidth * kElementBytes[layer]);
+}
+
+std::vector<DeviceArray<char>> make_kv(KernelDevice& device, const WorldOptions& options) {
+  std::vector<DeviceArray<char>> arrays;
+  for (size_t layer = 0; layer < std::size(kRowBytes); layer++) {
+    arrays.emplace_back(device, random_bytes(kv_bytes(options, layer), options.seed + layer));
+  }
+  return arrays;
+}
+
+std::vector<KvTensor> describe(const std::vector<DeviceArray<char>>& arrays) {
+  std::vector<KvTensor> tensors;
+  for (size_t layer = 0; layer < arrays.size(); layer++) {
+    tensors.push_back({arrays[layer].data, kRowBytes[layer], kElementBytes[layer], kRowBytes[layer] > 0 ? 0 : kWidth});
+  }
+  return tensors;
+}
+
+}  // namespace
+
+World::World(KernelDevice& device, const WorldOptions& given)
+    : device(device),
+      options(given),
+      scratch{static_cast<int32_t>(given.n_kv - static_cast<int64_t>(given.shape.candidates - 1) * given.shape.block)},
+      prompt(device, random_tokens(kPromptSize, given.vocab, given.seed + 1)),
+      tokens(device, random_tokens(rows_of(given.shape), given.vocab, given.seed + 2)),
+      choices(device, std::vector<Token>(rows_of(given.shape))),
+      positions(device, std::vector<int32_t>(rows_of(given.shape))),
+      k_rows(device, std::vector<int64_t>(rows_of(given.shape))),
+      v_rows(device,
+             std::vector<int64_t>(rows_of(given.shape) * static_cast<size_t>(std::max<int64_t>(1, given.v_width)))),
+      mask(device,
+           std::vector<char>(rows_of(given.shape) * static_cast<size_t>(given.n_kv) * (given.mask_f16 ? 2 : 4))),
+      stood(device, std::vector<uint8_t>(static_cast<size_t>(given.shape.lanes) * given.shape.block)),
+      ends(device, random_ends(given)),
+      lanes(device, std::vector<LaneState>(static_cast<size_t>(given.shape.lanes))),
+      verdicts(device, std::vector<Verdict>(static_cast<size_t>(given.shape.lanes))),
+      kv(make_kv(device, given)),
+      kv_tensors(describe(kv)),
+      kv_table(device, kv_tensors),
+      ring_host(static_cast<size_t>(given.iterations) * given.shape.lanes * ring_words(given.shape.block)),
+      ring(static_cast<int32_t*>(device.allocate_ring(ring_host.size() * sizeof(int32_t)))) {
+  write_inputs();
+}
+
+// As the runner does when lanes join: state and inputs are made on the host and written.
+void World::write_inputs() {
+  const auto [lane_count, candidates, block] = options.shape;
+  std::mt19937 random(static_cast<uint32_t>(options.seed) + 4);
+  const auto below = [&](int64_t limit) { return static_cast<int32_t>(random() % static_cast<uint64_t>(limit)); };
+  for (int32_t b = 0; b < lane_count; b++) {
+    LaneState& lane = lanes.host[static_cast<size_t>(b)];
+    lane.position = below(std::max(1, scratch.first / 2 - block));
+    // Some lanes come to the end of their rows, some to that of their budget, some begin with neither.
+    lane.row_end = std::min(scratch.first, lane.position + block + below(options.largest_budget + 8) - 2);
+    lane.budget = below(8) == 0 ? 0 : 1 + below(options.largest_budget);
+    lane.stop_at_end = below(4) != 0;
+    lane.prompt_size = 1 + below(kPromptSize);
+    lane.prompt = prompt.data;
+    lane.seed = random();
+    Token* first = tokens.host.data() + static_cast<size_t>(b) * candidates * block;
+    for (int32_t c = 1; c < candidates; c++) first[static_cast<size_t>(c) * block] = first[0];
+    for (int32_t j = 1; j < block; j++) stood.host[static_cast<size_t>(b) * block + j] = below(2);
+  }
+  GraphInputs inputs;
+  inputs.tokens = tokens.host.data();
+  inputs.positions = positions.host.data();
+  inputs.k_rows = k_rows.host.data();
+  inputs.v_rows = v_rows.host.data();
+  inputs.mask = mask.host.data();
+  inputs.mask_f16 = options.mask_f16;
+  inputs.n_kv = options.n_kv;
+  inputs.kv_size = options.kv_size;
+  inputs.v_width = options.v_width;
+  const std::vector<Token> blocks = tokens.host;
+  for (int32_t b = 0; b < lane_count; b++) {
+    write_lane_inputs(options.shape, inputs, scratch, b, lanes.host[static_cast<size_t>(b)],
+                      blocks.data() + static_cast<size_t>(b) * candidates * block);
+  }
+  tokens.upload();
+  positions.upload();
+  k_rows.upload();
+  v_rows.upload();
+  mask.upload();
+  stood.upload();
+  lanes.upload();
+}
+
+std::vector<Token> World::make_choices(World& of, std::mt19937& random) {
+  const std::vector<Token>& blocks = of.tokens.download();
+  const auto block = static_cast<size_t>(options.shape.block);
+  std::vector<Token> values(blocks.size());
+  for (size_t r = 0; r < values.size(); r++) {
+    const bool last = r % block == block - 1;
+    const bool right = !last && random() % 8 != 0;
+    values[r] = right ? blocks[r + 1] : static_cast<Token>(random() % static_cast<uint64_t>(options.vocab));
+  }
+  // All candidates begin with the same token, so their first choices are the same: one that suits some candidate.
+  const auto span = block * static_cast<size_t>(options.shape.candidates);
+  for (size_t first = 0; first < values.size(); first += span) {
+    const Token choice = values[first + random() % span / block * block];
+    for (size_t r = first; r < first + span; r += block) values[r] = choice;
+  }
+  return values;
+}
+
+VerifyArgs World::verify_args() const {
+  return {options.shape, tokens.data, choices.data, stood.data, ends.data, lanes.data, verdicts.data};
+}
+
+RollForwardArgs World::roll_forward_args() const {
+  RollForwardArgs args;
+  args.shape = options.shape;
+  args.verdicts = verdicts.data;
+  args.tensors = kv_table.data;
+  args.count = static_cast<int32_t>(kv_tensors.size());
+  args.kv_size = options.kv_size;
+  args.scratch = scratch;
+  return args;
+}
+
+AdvanceArgs World::advance_args(int slot) const {
+  AdvanceArgs args;
+  args.shape = options.shape;
+  args.choices = choices.data;
+  args.verdicts = verdicts.data;
+  args.lanes = lanes.data;
+  args.stood = stood.data;
+  args.inputs.tokens = tokens.data;
+  args.inputs.positions = positions.data;
+  args.inputs.k_rows = k_rows.data;
+  args.inputs.v_rows = v_rows.data;
+  args.inputs.mask = mask.data;
+  args.inputs.mask_f16 = options.mask_f16;
+  args.inputs.n_kv = options.n_kv;
+  args.inputs.kv_size = options.kv_size;
+  args.inputs.v_width = options.v_width;
+  args.scratch = scratch;
+  args.ring = ring;
+  args.ring_slot = slot;
+  return args;
+}
+
+void World::iterate(int slot) {
+  device.verify(verify_args());
+  if (options.shape.candidates > 1) device.roll_forward(roll_forward_args());
+  device.advance(advance_args(slot));
+}
+
+std::vector<std::pair<const char*, std::vector<char>>> World::state() {
+  device.wait();
+  std::vector<std::pair<const char*, std::vector<char>>> parts;
+  const auto add = [&](const char* name, const auto& values) {
+    const auto* bytes = reinterpret_cast<const char*>(values.data());
+    parts.emplace_back(name, std::vector<char>(bytes, bytes + values.size() * sizeof(values[0])));
+  };
+  add("tokens", tokens.download());
+  add("positions", positions.download());
+  add("k_rows", k_rows.download());
+  add("v_rows", v_rows.download());
+  add("mask", mask.download());
+  add("stood", stood.download());
+  add("verdicts", verdicts.download());
+  auto states = lanes.download();
+  for (auto& lane : states) lane.prompt = nullptr;
+  add("lanes", states);
+  for (auto& tensor : kv) add("KV rows", tensor.download());
+  std::memcpy(ring_host.data(), ring, ring_host.size() * sizeof(int32_t));
+  add("ring", ring_host);
+  return parts;
+}
+
+}  // namespace cllm

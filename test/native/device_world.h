@@ -1,0 +1,90 @@
+#pragma once
+
+// The data of the device loop on one KernelDevice, for device_test.cpp and device_bench.cpp: made on the host from a
+// seed, written to the device, read back whole.
+
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "kernels/device.h"
+#include "kernels/draft.h"
+
+namespace cllm {
+
+/// An array in device memory, with the host's copy to fill it from and to read it into.
+template <typename T>
+class DeviceArray {
+ public:
+  DeviceArray(KernelDevice& device, std::vector<T> values) : host(std::move(values)), device_(&device) {
+    data = static_cast<T*>(device.allocate(host.size() * sizeof(T) + 16));
+    upload();
+  }
+  void upload() { device_->write(data, host.data(), host.size() * sizeof(T)); }
+  const std::vector<T>& download() {
+    device_->read(host.data(), data, host.size() * sizeof(T));
+    return host;
+  }
+
+  T* data = nullptr;
+  std::vector<T> host;
+
+ private:
+  KernelDevice* device_;
+};
+
+struct WorldOptions {
+  PassShape shape;
+  int64_t vocab = 64;
+  int64_t n_kv = 512;
+  int64_t kv_size = 768;
+  int64_t v_width = 0;  // V transposed, of this width; 0: rows
+  bool mask_f16 = true;
+  int32_t largest_budget = 60;
+  double end_share = 0.02;  // of the vocabulary, end-of-generation tokens
+  int iterations = 1;       // ring slots
+  uint64_t seed = 1;
+};
+
+/// Everything that verify, roll_forward and advance read and write, in one device's memory. Two worlds with the same
+/// options on two devices hold the same values.
+class World {
+ public:
+  World(KernelDevice& device, const WorldOptions& options);
+
+  /// Choices for the next iteration, made from the tokens of `of` (which may be this world): many drafts are accepted.
+  std::vector<Token> make_choices(World& of, std::mt19937& random);
+  void set_choices(const std::vector<Token>& values) {
+    choices.host = values;
+    choices.upload();
+  }
+  /// Verify, roll forward, advance; records go to `slot`.
+  void iterate(int slot);
+  VerifyArgs verify_args() const;
+  RollForwardArgs roll_forward_args() const;
+  AdvanceArgs advance_args(int slot) const;
+  /// All that the device wrote, but for addresses, as bytes; each part named.
+  std::vector<std::pair<const char*, std::vector<char>>> state();
+
+  KernelDevice& device;
+  WorldOptions options;
+  ScratchRows scratch;
+  DeviceArray<Token> prompt, tokens, choices;
+  DeviceArray<int32_t> positions;
+  DeviceArray<int64_t> k_rows, v_rows;
+  DeviceArray<char> mask;
+  DeviceArray<uint8_t> stood, ends;
+  DeviceArray<LaneState> lanes;
+  DeviceArray<Verdict> verdicts;
+  std::vector<DeviceArray<char>> kv;
+  std::vector<KvTensor> kv_tensors;
+  DeviceArray<KvTensor> kv_table;
+  std::vector<int32_t> ring_host;
+  int32_t* ring;
+
+ private:
+  void write_inputs();
+};
+
+}  // namespace cllm
