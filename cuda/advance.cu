@@ -88,11 +88,12 @@ __global__ void __launch_bounds__(kThreads) advance_kernel(AdvanceArgs args) {
     inputs.k_rows[first + j] = stream * inputs.kv_size + cell;
     if (inputs.v_width == 0) inputs.v_rows[first + j] = stream * inputs.kv_size + cell;
   }
-  for (int64_t i = thread; i < n * inputs.v_width; i += kThreads) {
-    const int64_t j = i / inputs.v_width;
-    const int64_t e = i % inputs.v_width;
-    inputs.v_rows[first * inputs.v_width + i] =
-        (stream * inputs.v_width + e) * inputs.kv_size + static_cast<int64_t>(next) + j;
+  // Two loops: one would divide by v_width, in 64 bits, for each of n * v_width elements.
+  for (int32_t j = 0; j < n; j++) {
+    for (int64_t e = thread; e < inputs.v_width; e += kThreads) {
+      inputs.v_rows[(first + j) * inputs.v_width + e] =
+          (stream * inputs.v_width + e) * inputs.kv_size + static_cast<int64_t>(next) + j;
+    }
   }
 
   // Own row j gains the cells p + j + 1 .. p' + j, candidate rows p .. p' - 1: as many each as tokens were emitted.

@@ -54,13 +54,17 @@ function compile(toolkit, architecture, name, directory) {
     .split(/Compiling entry function '/)
     .slice(1)
     .map((text) => {
-      const number = (pattern) => Number(pattern.exec(text)?.[1] ?? 0);
+      const number = (pattern, otherwise) => {
+        const found = pattern.exec(text)?.[1] ?? otherwise;
+        if (found === undefined) throw new Failure(`Expected ${pattern} in what ptxas says of cuda/${name}:\n${said}`);
+        return Number(found);
+      };
       const mangled = text.slice(0, text.indexOf("'"));
       return {
         architecture,
         kernel: /([a-z_]+_kernel)/.exec(mangled)?.[1] ?? mangled,
         registers: number(/Used (\d+) registers/),
-        sharedBytes: number(/(\d+) bytes smem/),
+        sharedBytes: number(/(\d+) bytes smem/, 0), // not named where there is none
         stackBytes: number(/(\d+) bytes stack frame/),
         spillBytes: number(/(\d+) bytes spill stores/),
       };

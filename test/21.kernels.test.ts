@@ -15,7 +15,10 @@ function run(args: string[], seed: number): string {
 // cuda/*.cu as they are, compiled as C++ against test/cuda_harness, threads as fibers in shuffled order.
 describe("CUDA sources on the CPU harness equal the CPU kernels", () => {
   it("all sizes", () => {
-    assert.match(run([], 1), /^device cuda sources on the CPU harness\nok choose.*\nok loop.*\nok loop.*\n$/);
+    assert.match(
+      run([], 1),
+      /^device cuda sources on the CPU harness\nok choose.*\nok planted.*\nok loop.*\nok loop.*\n$/,
+    );
   }).timeout(300_000);
 
   it("in eight orders of threads and blocks", () => {

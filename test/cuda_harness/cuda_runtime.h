@@ -2,9 +2,9 @@
 
 // CUDA on the CPU, enough for cuda/*.cu and for tests alone: the very sources compile as C++20 against this header.
 // Every CUDA thread is a fiber; blocks and threads run in an order shuffled by a seed (CLLM_HARNESS_SEED), and change
-// at every barrier, shuffle, vote and atomic. So a missing barrier shows, because some seed lets a thread run ahead of
-// the others. Shared memory is poisoned before a block begins. A barrier or warp operation that not all threads reach
-// is reported.
+// at every barrier, shuffle, vote, atomic and fence. So a missing barrier shows, because some seed lets a thread run
+// ahead of the others, or leaves it behind all of them. Shared memory is poisoned before a block begins. A barrier or
+// warp operation that not all threads reach is reported.
 //
 // What it cannot show: reordered memory accesses (a missing __threadfence), coalescing, timing.
 
@@ -81,6 +81,12 @@ inline unsigned __float_as_uint(float value) {
   unsigned bits;
   std::memcpy(&bits, &value, sizeof(bits));
   return bits;
+}
+
+inline float __uint_as_float(unsigned bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
 }
 
 // One fiber runs at a time, so these are atomic; others may run before and after.

@@ -1,3 +1,6 @@
+#undef _FORTIFY_SOURCE  // whose longjmp refuses to go to another stack
+
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -18,18 +21,23 @@ namespace {
 
 constexpr size_t kStack = 32 * 1024;
 constexpr size_t kResidentBlocks = 6;  // blocks that run at the same time
-constexpr unsigned char kPoison = 0xA5;
+// Behind a shared array, so that what is read there is poison too.
+constexpr size_t kGuard = 1024;
+// Of the pauses at atomics and fences, one in this many lasts until nothing else can run: what a block does between two
+// of them, all others may do meanwhile.
+constexpr uint64_t kLongPause = 4;
 
 struct Block;
 
 /// A thread of a kernel.
 struct Fiber {
-  ucontext_t context;
+  ucontext_t first;  // until it has begun; then `at`
+  jmp_buf at;
+  bool begun = false;
   std::unique_ptr<char[]> stack = std::make_unique<char[]>(kStack);
   Block* block = nullptr;
   dim3 index;
-  unsigned number = 0;  // in the block
-  bool done = false;
+  unsigned number = 0;   // in the block
   bool waiting = false;  // at a barrier or in a warp operation
 };
 
@@ -57,9 +65,9 @@ uint64_t seed() {
 }
 std::mt19937_64 random_order(seed());
 std::vector<std::unique_ptr<Fiber>> pool;  // unused fibers, whose stacks are kept
-std::vector<Fiber*> runnable;
+std::vector<Fiber*> runnable, delayed;
 Fiber* current = nullptr;
-ucontext_t scheduler;
+jmp_buf scheduler;
 const std::function<void()>* kernel = nullptr;
 
 [[noreturn]] void fail(const char* what) {
@@ -74,7 +82,20 @@ void wake(Fiber* fiber) {
   runnable.push_back(fiber);
 }
 
-void pause() { swapcontext(&current->context, &scheduler); }
+// _setjmp and _longjmp, because swapcontext calls the system twice to keep the signal mask.
+void pause() {
+  if (_setjmp(current->at) == 0) _longjmp(scheduler, 1);
+}
+
+void run(Fiber* fiber) {
+  current = fiber;
+  threadIdx = fiber->index;
+  blockIdx = fiber->block->index;
+  if (_setjmp(scheduler) != 0) return;
+  if (fiber->begun) _longjmp(fiber->at, 1);
+  fiber->begun = true;
+  setcontext(&fiber->first);
+}
 
 void release_barrier(Block& block) {
   if (block.at_barrier == 0 || block.at_barrier < block.alive) return;
@@ -84,17 +105,33 @@ void release_barrier(Block& block) {
   }
 }
 
+/// A fiber is a thread of one block after another.
 void enter() {
-  (*kernel)();
-  Fiber* fiber = current;
-  fiber->done = true;
-  Block& block = *fiber->block;
-  Warp& warp = block.warps[fiber->number / 32];
-  if (warp.arrived > 0) fail("ended while its warp waits for it");
-  warp.alive--;
-  block.alive--;
-  release_barrier(block);
-  pause();
+  for (;;) {
+    (*kernel)();
+    Block& block = *current->block;
+    Warp& warp = block.warps[current->number / 32];
+    if (warp.arrived > 0) fail("ended while its warp waits for it");
+    warp.alive--;
+    block.alive--;
+    release_barrier(block);
+    pause();
+  }
+}
+
+std::unique_ptr<Fiber> unused_fiber() {
+  if (!pool.empty()) {
+    auto fiber = std::move(pool.back());
+    pool.pop_back();
+    return fiber;
+  }
+  auto fiber = std::make_unique<Fiber>();
+  getcontext(&fiber->first);
+  fiber->first.uc_stack.ss_sp = fiber->stack.get();
+  fiber->first.uc_stack.ss_size = kStack;
+  fiber->first.uc_link = nullptr;
+  makecontext(&fiber->first, enter, 0);
+  return fiber;
 }
 
 std::unique_ptr<Block> start(dim3 index) {
@@ -103,22 +140,11 @@ std::unique_ptr<Block> start(dim3 index) {
   block->alive = blockDim.x;
   block->warps.resize((blockDim.x + 31) / 32);
   for (unsigned t = 0; t < blockDim.x; t++) {
-    std::unique_ptr<Fiber> fiber;
-    if (pool.empty()) {
-      fiber = std::make_unique<Fiber>();
-    } else {
-      fiber = std::move(pool.back());
-      pool.pop_back();
-    }
+    std::unique_ptr<Fiber> fiber = unused_fiber();
     fiber->block = block.get();
     fiber->number = t;
     fiber->index = dim3(t);
-    fiber->done = fiber->waiting = false;
-    getcontext(&fiber->context);
-    fiber->context.uc_stack.ss_sp = fiber->stack.get();
-    fiber->context.uc_stack.ss_size = kStack;
-    fiber->context.uc_link = nullptr;
-    makecontext(&fiber->context, enter, 0);
+    fiber->waiting = false;
     block->warps[t / 32].alive++;
     runnable.push_back(fiber.get());
     block->fibers.push_back(fiber.release());
@@ -150,14 +176,13 @@ void launch(dim3 grid, dim3 block, const std::function<void()>& body) {
       resident.push_back(start(waiting.back()));
       waiting.pop_back();
     }
-    if (runnable.empty()) fail("all threads wait for others: a barrier that some never reach");
-    std::swap(runnable[random_order() % runnable.size()], runnable.back());
-    current = runnable.back();
-    runnable.pop_back();
-    threadIdx = current->index;
-    blockIdx = current->block->index;
-    swapcontext(&scheduler, &current->context);
-    Block* ran = current->block;
+    auto& ready = runnable.empty() ? delayed : runnable;
+    if (ready.empty()) fail("all threads wait for others: a barrier that some never reach");
+    std::swap(ready[random_order() % ready.size()], ready.back());
+    Fiber* next = ready.back();
+    ready.pop_back();
+    run(next);
+    Block* ran = next->block;
     if (ran->alive > 0) continue;
     finish(*ran);
     resident.erase(std::find_if(resident.begin(), resident.end(), [&](const auto& b) { return b.get() == ran; }));
@@ -168,8 +193,12 @@ void launch(dim3 grid, dim3 block, const std::function<void()>& body) {
 void* shared(const void* place, size_t bytes) {
   auto& memory = current->block->memory[place];
   if (memory.empty()) {
-    memory.resize(bytes / sizeof(std::max_align_t) + 1);
-    std::memset(memory.data(), kPoison, memory.size() * sizeof(std::max_align_t));
+    memory.resize((bytes + kGuard) / sizeof(std::max_align_t) + 1);
+    // Huge as a key, an index or a token; or small, as what another block may have left there.
+    const bool huge = random_order() % 2 != 0;
+    auto* words = reinterpret_cast<uint32_t*>(memory.data());
+    const size_t count = memory.size() * sizeof(std::max_align_t) / sizeof(uint32_t);
+    for (size_t i = 0; i < count; i++) words[i] = huge ? 0xA5A5A5A5u : static_cast<uint32_t>(random_order() % 64);
   }
   return memory.data();
 }
@@ -184,7 +213,7 @@ void sync_threads() {
 }
 
 void yield() {
-  wake(current);
+  (random_order() % kLongPause == 0 ? delayed : runnable).push_back(current);
   pause();
 }
 

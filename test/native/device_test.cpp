@@ -4,6 +4,7 @@
 //   cllm-device-test [--quick]        checks; --quick is for compute-sanitizer
 //   cllm-device-test --bench          figures as JSON, after a check (device_bench.cpp)
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -94,9 +95,54 @@ void check_choose() {
   report("choose: " + std::to_string(cases) + " rows", "");
 }
 
-/// What the loops did, so that nobody trusts a check of lanes that stood still.
+/// Winners planted on both sides of every place where a row may be cut in parts, each in a row of its own.
+void check_planted() {
+  constexpr int64_t kPart = 2048, kAround = 5;  // as in cuda/choose.cu
+  constexpr size_t kRows = 48;                  // more of them would be cut in fewer parts
+  int64_t cases = 0;
+  for (const int64_t vocab : {1, 5, 1023, 8195, 20483, 32003}) {
+    if (quick && vocab > 10'000) continue;
+    const int64_t parts = (vocab + kPart - 1) / kPart;
+    std::vector<Token> winners;
+    for (int64_t part = 0; part <= parts; part++) {
+      const int64_t cut = vocab * part / parts;
+      for (int64_t at = std::max<int64_t>(0, cut - kAround); at < std::min(vocab, cut + kAround); at++) {
+        winners.push_back(static_cast<Token>(at));
+      }
+    }
+    for (size_t first = 0; first < winners.size(); first += kRows) {
+      const std::vector<Token> expected(
+          winners.begin() + static_cast<std::ptrdiff_t>(first),
+          winners.begin() + static_cast<std::ptrdiff_t>(std::min(first + kRows, winners.size())));
+      const auto rows = static_cast<int64_t>(expected.size());
+      std::vector<float> logits(static_cast<size_t>(rows * vocab), -1.0f);
+      for (size_t r = 0; r < expected.size(); r++)
+        logits[r * static_cast<size_t>(vocab) + static_cast<size_t>(expected[r])] = 1;
+      const auto device = make_device();
+      DeviceArray<float> input(*device, logits);
+      DeviceArray<Token> output(*device, std::vector<Token>(expected.size(), -1));
+      ChooseArgs args;
+      args.logits = input.data;
+      args.rows = rows;
+      args.vocab = args.stride = vocab;
+      args.choices = output.data;
+      device->choose(args);
+      device->wait();
+      cases += rows;
+      const auto& found = output.download();
+      const auto at = std::mismatch(found.begin(), found.end(), expected.begin());
+      if (at.first == found.end()) continue;
+      return report("planted winners", "vocabulary " + std::to_string(vocab) + ": expected " +
+                                           std::to_string(*at.second) + " but received " + std::to_string(*at.first));
+    }
+  }
+  report("planted winners: " + std::to_string(cases) + " rows", "");
+}
+
+/// What the loops did, so that nobody trusts a check of lanes that stood still, or of none at an edge.
 struct Tally {
   int64_t cases = 0, tokens = 0, iterations = 0, rolled = 0, ended = 0;
+  int64_t idle = 0, all_accepted = 0, none_accepted = 0, out_of_budget = 0, ended_early = 0, went_on = 0;
   void add(const World& world) {
     const auto& [lanes, candidates, block] = world.options.shape;
     for (size_t at = 0; at < world.ring_host.size(); at += static_cast<size_t>(ring_words(block))) {
@@ -106,35 +152,86 @@ struct Tally {
       iterations += verdict.emitted > 0;
       rolled += verdict.winner > 0 && verdict.emitted > 1;
       ended += verdict.ended;
+      idle += verdict.emitted == 0;
+      all_accepted += verdict.emitted > 0 && block > 1 && verdict.accepted == block - 1;
+      none_accepted += verdict.emitted > 0 && block > 1 && verdict.accepted == 0;
+      out_of_budget += verdict.emitted > 0 && verdict.emitted <= verdict.accepted && verdict.ended == 0;
+      ended_early += verdict.ended != 0 && verdict.emitted <= verdict.accepted;
     }
+    for (const LaneState& lane : world.lanes.host) went_on += lane_runs(lane, block);
     cases++;
   }
+  bool complete() const {
+    return rolled > 0 && ended > 0 && idle > 0 && all_accepted > 0 && none_accepted > 0 && out_of_budget > 0 &&
+           ended_early > 0 && went_on > 0;
+  }
 };
+
+/// What verify must find for lane b, written once more from its definition.
+Verdict defined_verdict(const World& world, const std::vector<Token>& choices, int32_t b) {
+  const auto& [lanes, candidates, block] = world.options.shape;
+  const LaneState& lane = world.lanes.host[static_cast<size_t>(b)];
+  Verdict verdict;
+  verdict.position = lane.position;
+  if (!lane_runs(lane, block)) return verdict;
+  const auto at = static_cast<std::ptrdiff_t>(b) * candidates * block;
+  const auto own = world.tokens.host.begin() + at;
+  std::vector<std::ptrdiff_t> accepted;
+  for (int32_t c = 0; c < candidates; c++) {
+    const auto draft = own + c * block + 1;
+    accepted.push_back(std::mismatch(draft, draft + block - 1, choices.begin() + at + c * block).first - draft);
+  }
+  const auto longest = std::max_element(accepted.begin(), accepted.end());  // the first of equals
+  verdict.winner = static_cast<int32_t>(longest - accepted.begin());
+  verdict.accepted = static_cast<int32_t>(*longest);
+  const auto chosen = choices.begin() + at + verdict.winner * block;
+  const bool stops = lane.stop_at_end != 0 && world.options.end_share > 0;
+  const auto ends = [&](Token token) { return stops && world.ends.host[static_cast<size_t>(token)] != 0; };
+  const auto limit = chosen + std::min(verdict.accepted + 1, lane.budget);
+  const auto end = std::find_if(chosen, limit, ends);
+  verdict.ended = end != limit;
+  verdict.emitted = static_cast<int32_t>(end - chosen) + verdict.ended;
+  const auto stood = world.stood.host.begin() + static_cast<std::ptrdiff_t>(b) * block;
+  for (int32_t j = 1; j < verdict.emitted; j++) {
+    verdict.stationary += stood[j] != 0 && own[j] == own[verdict.winner * block + j];
+  }
+  return verdict;
+}
 
 /// Several iterations of verify, roll_forward and advance on both devices; at the end all memory is equal.
 std::string compare_loops(WorldOptions options, int iterations, Tally& tally) {
   const auto device = make_device(), reference = make_cpu_device();
   options.iterations = iterations;
   World ours(*device, options), theirs(*reference, options);
+  const auto& s = options.shape;
+  const std::string where = "B = " + std::to_string(s.lanes) + ", C = " + std::to_string(s.candidates) +
+                            ", n = " + std::to_string(s.block) + ", seed " + std::to_string(options.seed) + ", after ";
   std::mt19937 random(static_cast<uint32_t>(options.seed) + 9);
   for (int i = 0; i < iterations; i++) {
     const std::vector<Token> choices = ours.make_choices(theirs, random);
     ours.set_choices(choices);
     theirs.set_choices(choices);
+    std::vector<Verdict> expected;
+    theirs.lanes.download();
+    theirs.stood.download();
+    for (int32_t b = 0; b < s.lanes; b++) expected.push_back(defined_verdict(theirs, choices, b));
     ours.iterate(i);
     theirs.iterate(i);
+    const auto& found = theirs.verdicts.download();
+    if (std::memcmp(found.data(), expected.data(), expected.size() * sizeof(Verdict)) == 0) continue;
+    return where + std::to_string(i) + " iterations: the CPU's verdicts are not those of the definition";
   }
   const auto [left, right] = std::pair(ours.state(), theirs.state());
   tally.add(theirs);
+  if (const char* name = theirs.rewritten()) {
+    return where + std::to_string(iterations) + " iterations: the CPU's " + name + " are not as if written anew";
+  }
   for (size_t part = 0; part < left.size(); part++) {
     const auto& [name, bytes] = left[part];
     const auto& expected = right[part].second;
     for (size_t at = 0; at < bytes.size(); at++) {
       if (bytes[at] == expected[at]) continue;
-      const auto& s = options.shape;
-      return "B = " + std::to_string(s.lanes) + ", C = " + std::to_string(s.candidates) +
-             ", n = " + std::to_string(s.block) + ", seed " + std::to_string(options.seed) + ", after " +
-             std::to_string(iterations) + " iterations: " + name + " differ at byte " + std::to_string(at);
+      return where + std::to_string(iterations) + " iterations: " + name + " differ at byte " + std::to_string(at);
     }
   }
   return "";
@@ -153,12 +250,15 @@ void check_loops(const std::string& name, bool transposed, bool f16) {
                                 {64, 1, 4},
                                 {256, 1, 2},
                                 {33, 2, 3}}) {
-    if (quick && shape.rows() > 128) continue;
+    if (quick && shape.lanes > 8) continue;
     for (uint64_t seed = 1; seed <= (quick ? 2u : 4u); seed++) {
       WorldOptions options;
       options.shape = shape;
       options.v_width = transposed ? 3 : 0;
       options.mask_f16 = f16;
+      options.first_stream = static_cast<int32_t>(seed % 3);
+      options.positions = seed != 3;
+      if (seed == 4) options.end_share = 0;
       options.seed = seed * 1000 + static_cast<uint64_t>(tally.cases);
       const std::string failure = compare_loops(options, seed % 2 != 0 ? 12 : 1, tally);
       if (!failure.empty()) return report(name, failure);
@@ -167,12 +267,13 @@ void check_loops(const std::string& name, bool transposed, bool f16) {
   const auto count = [](int64_t value, const char* what) { return ", " + std::to_string(value) + what; };
   report(name + ": " + std::to_string(tally.cases) + " cases" + count(tally.iterations, " iterations of lanes") +
              count(tally.tokens, " tokens") + count(tally.rolled, " rolled forward") + count(tally.ended, " ended"),
-         tally.rolled > 0 && tally.ended > 0 ? "" : "the lanes did too little");
+         tally.complete() ? "" : "the lanes did too little");
 }
 
 int run(bool benches) {
   std::printf("device %s\n", make_device()->name());
   check_choose();
+  check_planted();
   check_loops("loop, V in rows, mask f16", false, true);
   check_loops("loop, V transposed, mask f32", true, false);
   if (failures > 0) return 1;

@@ -1,15 +1,16 @@
 #include "device_world.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace cllm {
 
 namespace {
 
 constexpr int32_t kPromptSize = 37;
-// One layer with rows of an odd number of 16-byte units and of bytes, one as F32, one transposed of each element size.
-constexpr int64_t kRowBytes[] = {34, 256, 0, 0};
-constexpr int32_t kElementBytes[] = {0, 0, 2, 4};
+// Rows that can be copied one, two, four and sixteen bytes at a time, and transposed ones of each element size.
+constexpr int64_t kRowBytes[] = {35, 34, 36, 256, 0, 0};
+constexpr int32_t kElementBytes[] = {0, 0, 0, 0, 2, 4};
 constexpr int32_t kWidth = 6;
 
 size_t rows_of(const PassShape& shape) { return static_cast<size_t>(shape.rows()); }
@@ -38,7 +39,7 @@ std::vector<uint8_t> random_ends(const WorldOptions& options) {
 
 size_t kv_bytes(const WorldOptions& options, size_t layer) {
   if (options.shape.candidates == 1) return 0;  // nothing is rolled forward
-  const int64_t cells = options.kv_size * options.shape.lanes;
+  const int64_t cells = options.kv_size * (options.first_stream + options.shape.lanes);
   return static_cast<size_t>(kRowBytes[layer] > 0 ? cells * kRowBytes[layer] : cells * kWidth * kElementBytes[layer]);
 }
 
@@ -85,6 +86,37 @@ World::World(KernelDevice& device, const WorldOptions& given)
   write_inputs();
 }
 
+GraphInputs World::host_inputs() {
+  GraphInputs inputs;
+  inputs.tokens = tokens.host.data();
+  inputs.positions = options.positions ? positions.host.data() : nullptr;
+  inputs.k_rows = k_rows.host.data();
+  inputs.v_rows = v_rows.host.data();
+  inputs.mask = mask.host.data();
+  inputs.mask_f16 = options.mask_f16;
+  inputs.first_stream = options.first_stream;
+  inputs.n_kv = options.n_kv;
+  inputs.kv_size = options.kv_size;
+  inputs.v_width = options.v_width;
+  return inputs;
+}
+
+const char* World::rewritten() {
+  const auto [lane_count, candidates, block] = options.shape;
+  const auto was = std::tuple(positions.host, k_rows.host, v_rows.host, mask.host);
+  const std::vector<Token> blocks = tokens.host;
+  for (int32_t b = 0; b < lane_count; b++) {
+    const LaneState& lane = lanes.host[static_cast<size_t>(b)];
+    if (!lane_runs(lane, block)) continue;
+    write_lane_inputs(options.shape, host_inputs(), scratch, b, lane,
+                      blocks.data() + static_cast<size_t>(b) * candidates * block);
+  }
+  if (positions.host != std::get<0>(was)) return "positions";
+  if (k_rows.host != std::get<1>(was)) return "k_rows";
+  if (v_rows.host != std::get<2>(was)) return "v_rows";
+  return mask.host != std::get<3>(was) ? "mask" : nullptr;
+}
+
 // As the runner does when lanes join: state and inputs are made on the host and written.
 void World::write_inputs() {
   const auto [lane_count, candidates, block] = options.shape;
@@ -104,19 +136,9 @@ void World::write_inputs() {
     for (int32_t c = 1; c < candidates; c++) first[static_cast<size_t>(c) * block] = first[0];
     for (int32_t j = 1; j < block; j++) stood.host[static_cast<size_t>(b) * block + j] = below(2);
   }
-  GraphInputs inputs;
-  inputs.tokens = tokens.host.data();
-  inputs.positions = positions.host.data();
-  inputs.k_rows = k_rows.host.data();
-  inputs.v_rows = v_rows.host.data();
-  inputs.mask = mask.host.data();
-  inputs.mask_f16 = options.mask_f16;
-  inputs.n_kv = options.n_kv;
-  inputs.kv_size = options.kv_size;
-  inputs.v_width = options.v_width;
   const std::vector<Token> blocks = tokens.host;
   for (int32_t b = 0; b < lane_count; b++) {
-    write_lane_inputs(options.shape, inputs, scratch, b, lanes.host[static_cast<size_t>(b)],
+    write_lane_inputs(options.shape, host_inputs(), scratch, b, lanes.host[static_cast<size_t>(b)],
                       blocks.data() + static_cast<size_t>(b) * candidates * block);
   }
   tokens.upload();
@@ -132,9 +154,11 @@ std::vector<Token> World::make_choices(World& of, std::mt19937& random) {
   const std::vector<Token>& blocks = of.tokens.download();
   const auto block = static_cast<size_t>(options.shape.block);
   std::vector<Token> values(blocks.size());
+  uint32_t wrong = 0;  // one draft in this many, differently for each block: long ones get far too
   for (size_t r = 0; r < values.size(); r++) {
+    if (r % block == 0) wrong = 4u << random() % 6;
     const bool last = r % block == block - 1;
-    const bool right = !last && random() % 8 != 0;
+    const bool right = !last && random() % wrong != 0;
     values[r] = right ? blocks[r + 1] : static_cast<Token>(random() % static_cast<uint64_t>(options.vocab));
   }
   // All candidates begin with the same token, so their first choices are the same: one that suits some candidate.
@@ -147,7 +171,8 @@ std::vector<Token> World::make_choices(World& of, std::mt19937& random) {
 }
 
 VerifyArgs World::verify_args() const {
-  return {options.shape, tokens.data, choices.data, stood.data, ends.data, lanes.data, verdicts.data};
+  const uint8_t* table = options.end_share > 0 ? ends.data : nullptr;
+  return {options.shape, tokens.data, choices.data, stood.data, table, lanes.data, verdicts.data};
 }
 
 RollForwardArgs World::roll_forward_args() const {
@@ -156,6 +181,7 @@ RollForwardArgs World::roll_forward_args() const {
   args.verdicts = verdicts.data;
   args.tensors = kv_table.data;
   args.count = static_cast<int32_t>(kv_tensors.size());
+  args.first_stream = options.first_stream;
   args.kv_size = options.kv_size;
   args.scratch = scratch;
   return args;
@@ -169,11 +195,12 @@ AdvanceArgs World::advance_args(int slot) const {
   args.lanes = lanes.data;
   args.stood = stood.data;
   args.inputs.tokens = tokens.data;
-  args.inputs.positions = positions.data;
+  args.inputs.positions = options.positions ? positions.data : nullptr;
   args.inputs.k_rows = k_rows.data;
   args.inputs.v_rows = v_rows.data;
   args.inputs.mask = mask.data;
   args.inputs.mask_f16 = options.mask_f16;
+  args.inputs.first_stream = options.first_stream;
   args.inputs.n_kv = options.n_kv;
   args.inputs.kv_size = options.kv_size;
   args.inputs.v_width = options.v_width;

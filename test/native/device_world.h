@@ -18,7 +18,7 @@ template <typename T>
 class DeviceArray {
  public:
   DeviceArray(KernelDevice& device, std::vector<T> values) : host(std::move(values)), device_(&device) {
-    data = static_cast<T*>(device.allocate(host.size() * sizeof(T) + 16));
+    data = static_cast<T*>(device.allocate(host.size() * sizeof(T)));  // exactly: what lies behind is watched
     upload();
   }
   void upload() { device_->write(data, host.data(), host.size() * sizeof(T)); }
@@ -41,8 +41,10 @@ struct WorldOptions {
   int64_t kv_size = 768;
   int64_t v_width = 0;  // V transposed, of this width; 0: rows
   bool mask_f16 = true;
+  bool positions = true;  // false: a graph that has no such input
+  int32_t first_stream = 0;
   int32_t largest_budget = 60;
-  double end_share = 0.02;  // of the vocabulary, end-of-generation tokens
+  double end_share = 0.02;  // of the vocabulary, end-of-generation tokens; 0: the kernels get no table of them
   int iterations = 1;       // ring slots
   uint64_t seed = 1;
 };
@@ -66,6 +68,9 @@ class World {
   AdvanceArgs advance_args(int slot) const;
   /// All that the device wrote, but for addresses, as bytes; each part named.
   std::vector<std::pair<const char*, std::vector<char>>> state();
+  /// After state(): writes anew, from scratch, the inputs of the lanes that run on. The name of one that differs from
+  /// what the iterations made of it, or null.
+  const char* rewritten();
 
   KernelDevice& device;
   WorldOptions options;
@@ -84,6 +89,7 @@ class World {
   int32_t* ring;
 
  private:
+  GraphInputs host_inputs();
   void write_inputs();
 };
 
