@@ -1,6 +1,5 @@
 #include "kernels/choose.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -19,24 +18,23 @@ constexpr int kWidth = 8;
 constexpr int kWidth = 4;
 #endif
 typedef float FloatVec __attribute__((vector_size(kWidth * sizeof(float))));
+typedef int32_t IntVec __attribute__((vector_size(kWidth * sizeof(int32_t))));
 
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 // Independent accumulators hide the latency of the comparison.
-constexpr int kUnroll = 8;
-// Logits whose maximum is found before anything is asked of their places: few enough to be in the nearest cache when
-// the place is looked for, which is rarely, since few parts beat all before them.
-constexpr int64_t kPart = 4096;
-constexpr int64_t kStep = kUnroll * kWidth;
-static_assert(kPart % kStep == 0);
+constexpr int kUnroll = 4;
+// A row is read in parts of this many logits. Within a part only the largest value per vector lane is kept, one
+// instruction a vector; what is kept of a part's place costs once per part. The place within it is looked for at the
+// end.
+constexpr int64_t kPart = 16 * kWidth;
+static_assert(kPart % (kUnroll * kWidth) == 0);
 
-/// The largest of `count` logits, a multiple of kStep; -inf where there is none above.
-float part_maximum(const float* logits, int64_t count) {
+/// Per vector lane the largest logit of a part, -inf where there is none above.
+FloatVec part_maximum(const float* logits) {
   FloatVec best[kUnroll];
-  for (auto& vector : best) {
-    for (int k = 0; k < kWidth; k++) vector[k] = kLowest;
-  }
-  for (int64_t i = 0; i < count; i += kStep) {
+  for (auto& vector : best) vector = FloatVec{} + kLowest;
+  for (int64_t i = 0; i < kPart; i += kUnroll * kWidth) {
     for (int u = 0; u < kUnroll; u++) {
       FloatVec x;
       std::memcpy(&x, logits + i + u * kWidth, sizeof(x));
@@ -44,32 +42,36 @@ float part_maximum(const float* logits, int64_t count) {
     }
   }
   for (int u = 1; u < kUnroll; u++) best[0] = best[u] > best[0] ? best[u] : best[0];
-  float maximum = best[0][0];
-  for (int k = 1; k < kWidth; k++) maximum = best[0][k] > maximum ? best[0][k] : maximum;
-  return maximum;
+  return best[0];
 }
 
 Token choose_row(const float* row, int64_t vocab) {
-  float best = kLowest;
-  int64_t part = 0;  // where the first logit that equals `best` lies
-  int64_t i = 0;
-  while (i + kStep <= vocab) {
-    const int64_t count = std::min(kPart, (vocab - i) / kStep * kStep);
-    const float maximum = part_maximum(row + i, count);
-    if (maximum > best) {  // ties stay with the earlier part, and so the lower id
-      best = maximum;
-      part = i;
-    }
-    i += count;
+  const int64_t parts = vocab / kPart;
+  FloatVec value = FloatVec{} + kLowest;
+  IntVec part = {};
+  for (int64_t p = 0; p < parts; p++) {
+    const FloatVec maximum = part_maximum(row + p * kPart);
+    const IntVec wins = maximum > value;  // ties stay with the earlier part, and so the lower id
+    value = wins ? maximum : value;
+    part = wins ? IntVec{} + static_cast<int32_t>(p) : part;
   }
-  for (; i < vocab; i++) {
+  float best = kLowest;
+  int64_t at = 0;  // where the first logit that equals `best` may be looked for
+  for (int k = 0; k < kWidth; k++) {
+    const int64_t begin = part[k] * kPart;
+    if (value[k] > best || (value[k] == best && begin < at)) {
+      best = value[k];
+      at = begin;
+    }
+  }
+  for (int64_t i = parts * kPart; i < vocab; i++) {
     if (!(row[i] > best)) continue;
     best = row[i];
-    part = i;
+    at = i;
   }
   if (best > kLowest) {
-    while (row[part] != best) part++;
-    return static_cast<Token>(part);
+    while (row[at] != best) at++;
+    return static_cast<Token>(at);
   }
   // Nothing above -inf: the first -inf, or token 0 in a row of NaN.
   for (int64_t k = 0; k < vocab; k++) {
