@@ -14,6 +14,8 @@ export interface Addon {
   /** Gives the addon the class that its run-time failures are instances of. Called once per environment. */
   setErrorClass(errorClass: CllmErrorConstructor): void;
   buildInfo(): BuildInfo;
+  /** What ggml can compute on. `prove`: computes a product on each GPU first, and throws where it is wrong. */
+  devices(prove: boolean): NativeDevice[];
   /** Starts loading on a thread of its own. `onProgress` receives 0..1, throttled to whole percents. */
   loadModel(path: string, options: LoadOptions, onProgress: ((fraction: number) => void) | null): Task<NativeModel>;
   /** llama.cpp's own quantiser on a thread of its own; writes `output` itself (no temporary file). */
@@ -23,8 +25,37 @@ export interface Addon {
     options: QuantizeOptions,
     onProgress: ((fraction: number) => void) | null,
   ): Task<void>;
+  /** Greedy choice of `rows` rows of logits, row r at r * stride. Blocks; see lib/kernels.ts. */
+  chooseTokens(logits: Float32Array, vocab: number, stride: number, rows: number): Int32Array;
+  verifyBlocks(input: VerifyBlocks): Verdicts;
   Model: new () => NativeModel; // not constructible from JS: throws
   Decoder: new () => NativeDecoder; // not constructible from JS: throws
+}
+
+/** B lanes, C candidates, n tokens a block; flat arrays. */
+export interface VerifyBlocks {
+  lanes: number; // B
+  candidates: number; // C
+  block: number; // n
+  tokens: Int32Array; // [B, C, n]
+  choices: Int32Array; // [B, C, n]
+  budgets: Int32Array; // [B]
+  stood: Uint8Array; // [B, n]
+  endOfGeneration: Uint8Array; // [vocab], longer than the largest choice
+}
+
+/** What verify found, one element per lane. All 0 for a lane without budget. */
+export interface Verdicts {
+  /** Candidate with the most accepted drafts. */
+  winner: Int32Array;
+  /** Its accepted draft tokens, 0 to n - 1. */
+  accepted: Int32Array;
+  /** Of its choices, how many are emitted: 1 to accepted + 1. */
+  emitted: Int32Array;
+  /** Of the emitted drafts, how many had stood still (CLLM, section 3.3). */
+  stationary: Int32Array;
+  /** 1 where the last emitted token ends the lane. */
+  ended: Int32Array;
 }
 
 export interface Task<T> {
@@ -42,6 +73,17 @@ export interface BuildInfo {
   compiler: string;
   /** ggml's own list of what it was compiled with, e.g. ["AVX2", "FMA", "AVX512", "LLAMAFILE", "REPACK"]. */
   features: string[];
+}
+
+export interface NativeDevice {
+  /** ggml's name: `CPU`, `CUDA0`, ... */
+  name: string;
+  /** The product's name. */
+  description: string;
+  kind: "cpu" | "gpu" | "integrated" | "accelerator" | "other"; // integrated: a GPU on the CPU's memory
+  /** Bytes. */
+  freeMemory: number;
+  totalMemory: number;
 }
 
 export interface LoadOptions {
@@ -106,11 +148,14 @@ export interface DecoderOptions {
   prefillChunk: number; // tokens per prefill pass
   flashAttention: boolean | null; // null = llama.cpp decides
   kvType: string; // "f16" | "f32" | "bf16" | "q8_0" | "q4_0" ...
+  runner: "auto" | "resident" | "host";
+  burst: number; // iterations between two looks of the host, on the resident runner
 }
 
 export interface DecoderInfo {
   runner: "host" | "resident";
   runnerReason: string;
+  burst: number;
   contextSize: number;
   lanes: number;
   blockSize: number;

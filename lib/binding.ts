@@ -1,9 +1,16 @@
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
-import type { Addon, BuildInfo } from "./addon.js";
+import type { Addon, BuildInfo, NativeDevice } from "./addon.js";
 import { type CpuFeatures, cpuFeatures, missingFeatures, type PrebuiltLevel, prebuiltLevels } from "./cpu.js";
+import { BACKENDS, type Backend, chooseCuda } from "./cuda.js";
+import { loadCudaAddon } from "./cuda-load.js";
 import { CllmError } from "./errors.js";
+import { explainLoadFailure } from "./load-failure.js";
+import * as check from "./options.js";
+
+/** A device that the binary can compute on. */
+export interface Device extends NativeDevice {}
 
 /** Which binary runs, and why it was chosen. */
 export interface BinaryInfo extends BuildInfo {
@@ -11,6 +18,10 @@ export interface BinaryInfo extends BuildInfo {
   path: string;
   /** Why this binary and no other, as a sentence. */
   reason: string;
+  /** Why CUDA runs, or why it does not, as a sentence. */
+  cuda: string;
+  /** What the binary can compute on, with the memory that is free at this moment. */
+  devices: Device[];
 }
 
 /** The binaries there are, before looking at the CPU. */
@@ -136,25 +147,66 @@ function builtFor(directory: string): readonly string[] {
   }
 }
 
-/** What a failure of dlopen means, in words. */
-export function explainLoadFailure(message: string): string {
-  const version = /version [`'"]?(GLIBC(?:XX)?_[\d.]+)/.exec(message)?.[1];
-  if (version) return `this system's C library is older than the binary needs (${version})`;
-  if (/ld-linux|libc\.musl|Error relocating/.test(message))
-    return "the binary was made for another C library (glibc, musl)";
-  const library = /^([^\s:/]+\.so[.\d]*|[^\s:/]+\.dylib): cannot open/.exec(message)?.[1];
-  if (library) return `the library ${library} is missing on this system`;
-  if (/invalid ELF|wrong ELF|Exec format|not a valid Win32|mach-o|file too short/i.test(message)) {
-    return "the file is damaged or was made for another platform";
-  }
-  if (/cannot open shared object|no such file|cannot find module/i.test(message)) return "the file does not exist";
-  return "the system could not load it";
+interface Loaded {
+  addon: Addon;
+  info: BuildInfo & ChosenBinary & { cuda: string };
 }
 
-let loaded: { addon: Addon; info: BinaryInfo } | undefined;
+let loaded: Loaded | undefined;
 
-function load(): { addon: Addon; info: BinaryInfo } {
-  if (loaded) return loaded;
+function load(asked: Backend | undefined): Loaded {
+  if (loaded) {
+    const { backend, path: file } = loaded.info;
+    if (asked === undefined || asked === "auto" || asked === backend) return loaded;
+    throw new CllmError(
+      "CLLM_BACKEND_UNAVAILABLE",
+      `Expected the backend ${asked} but this process runs ${backend} already (${file}): ` +
+        "choose with the first use of node-cllm, or with CLLM_BACKEND",
+    );
+  }
+  const by = asked === undefined ? "CLLM_BACKEND is" : "the option backend is";
+  const wanted = asked ?? environmentBackend();
+  let cuda = `Not used: ${by} ${wanted}`;
+  if (wanted === "auto" && process.env.CLLM_BINARY) cuda = "Not used: CLLM_BINARY names a binary";
+  else if (wanted !== "cpu") {
+    const choice = loadCuda(wanted === "cuda");
+    if ("info" in choice) {
+      loaded = choice;
+      return loaded;
+    }
+    cuda = choice.reason;
+    if (wanted === "cuda") {
+      throw new CllmError(
+        "CLLM_BACKEND_UNAVAILABLE",
+        `Expected the backend cuda (${by} cuda) but ${lowerFirst(cuda)}`,
+        {
+          cause: choice.cause,
+        },
+      );
+    }
+  }
+  loaded = loadCpu(cuda);
+  return loaded;
+}
+
+/** The variable CLLM_BACKEND, auto without it. */
+function environmentBackend(): Backend {
+  return check.oneOf(process.env.CLLM_BACKEND || undefined, "CLLM_BACKEND", BACKENDS, "auto") as Backend;
+}
+
+function loadCuda(insist: boolean): Loaded | { reason: string; cause?: unknown } {
+  const choice = chooseCuda(insist);
+  if (choice.path === null) return choice;
+  try {
+    const addon = loadCudaAddon(choice.path);
+    return ready(addon, { path: choice.path, reason: choice.reason }, choice.reason);
+  } catch (cause) {
+    // It worked in the other process: a limit of this one (address space, a sandbox), or a library that it holds.
+    return { reason: `Not used: ${choice.path} worked in a process of its own but not in this one [${cause}]`, cause };
+  }
+}
+
+function loadCpu(cuda: string): Loaded {
   const available = findBinaries(path.join(__dirname, ".."), process.env.CLLM_BINARY);
   const chosen = chooseBinary(cpuFeatures(), available);
   let addon: Addon;
@@ -162,29 +214,41 @@ function load(): { addon: Addon; info: BinaryInfo } {
     addon = createRequire(__filename)(chosen.path);
   } catch (error) {
     const text = (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] as string;
-    throw notFound(
-      `Could not load ${chosen.path} (${chosen.reason}), ${explainLoadFailure(text)} [${text}]`,
-      [],
-      error,
-    );
+    const why = explainLoadFailure(text) ?? "the system could not load it";
+    throw notFound(`Could not load ${chosen.path} (${chosen.reason}), ${why} [${text}]`, [], error);
   }
-  addon.setErrorClass(CllmError as Parameters<Addon["setErrorClass"]>[0]);
-  loaded = { addon, info: { ...addon.buildInfo(), ...chosen } };
-  return loaded;
+  return ready(addon, chosen, cuda);
 }
 
-/** The addon, loaded at the first call. */
-export function addon(): Addon {
-  return load().addon;
+function ready(addon: Addon, chosen: ChosenBinary, cuda: string): Loaded {
+  addon.setErrorClass(CllmError as Parameters<Addon["setErrorClass"]>[0]);
+  const build = addon.buildInfo();
+  // CLLM_BINARY may name a CUDA binary: whoever does that gets it untried.
+  return { addon, info: { ...build, ...chosen, cuda: build.backend === "cuda" ? chosen.reason : cuda } };
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}
+
+/**
+ * The addon, loaded at the first call: the backend of that call, else of CLLM_BACKEND, runs until the process ends.
+ *
+ * @throws {@link CllmError} `CLLM_BACKEND_UNAVAILABLE` when CUDA is asked for and does not work, or when the other
+ * backend runs already; `CLLM_BINDING_NOT_FOUND`, `CLLM_UNSUPPORTED_CPU`
+ */
+export function addon(backend?: Backend): Addon {
+  return load(backend).addon;
 }
 
 /**
  * Which binary runs and why. Loads it.
  *
- * @throws {@link CllmError} `CLLM_BINDING_NOT_FOUND`, `CLLM_UNSUPPORTED_CPU`
+ * @throws {@link CllmError} `CLLM_BINDING_NOT_FOUND`, `CLLM_UNSUPPORTED_CPU`, `CLLM_BACKEND_UNAVAILABLE`
  * @example
- * const { cpuLevel, reason } = binaryInfo();
+ * const { backend, reason, cuda } = binaryInfo();
  */
 export function binaryInfo(): BinaryInfo {
-  return { ...load().info };
+  const { addon, info } = load(undefined);
+  return { ...info, devices: addon.devices(false) };
 }

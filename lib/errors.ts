@@ -1,6 +1,7 @@
 /** Stable codes of run-time failures. Codes are part of the API, messages are not. See docs/errors.md. */
 export type CllmErrorCode =
   | "CLLM_ABORTED"
+  | "CLLM_BACKEND_UNAVAILABLE"
   | "CLLM_BINDING_NOT_FOUND"
   | "CLLM_CHAT_TEMPLATE"
   | "CLLM_CONTEXT_OVERFLOW"

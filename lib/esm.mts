@@ -1,11 +1,13 @@
 // ESM twin of index.ts: the same objects, so that both ways of loading share one addon and one set of classes. By name,
 // because `export *` from CommonJS leaks __esModule.
 export type {
+  Backend,
   BinaryInfo,
   ChatMessage,
   CllmErrorCode,
   DecoderInfo,
   DecoderOptions,
+  Device,
   GenerateChunk,
   GenerateOptions,
   GenerateResult,
@@ -21,5 +23,7 @@ export type {
   QuantizeOptions,
   SpecialTokens,
   TokenInfo,
+  Verdicts,
+  VerifyInput,
 } from "./index.js";
-export { binaryInfo, CllmError, Decoder, Model, pull, quantize, Sequence } from "./index.js";
+export { binaryInfo, CllmError, Decoder, kernels, Model, pull, quantize, Sequence } from "./index.js";

@@ -1,13 +1,16 @@
 import "./dispose-symbols.js";
 import type { PullOptions } from "./pull.js";
 
-export type { BinaryInfo } from "./binding.js";
+export type { BinaryInfo, Device } from "./binding.js";
 export { binaryInfo } from "./binding.js";
+export type { Backend } from "./cuda.js";
 export type { DecoderInfo, DecoderOptions } from "./decoder.js";
 export { Decoder } from "./decoder.js";
 export type { CllmErrorCode } from "./errors.js";
 export { CllmError } from "./errors.js";
 export type { GenerateOptions, GenerateResult, GenerateStats, Input } from "./generate.js";
+export type { Verdicts, VerifyInput } from "./kernels.js";
+export { kernels } from "./kernels.js";
 export type { ChatMessage, ModelInfo, ModelLoadOptions, SpecialTokens, TokenInfo } from "./model.js";
 export { Model } from "./model.js";
 export type { PullOptions, PullProgress } from "./pull.js";

@@ -2,16 +2,22 @@ import type { NativeModel, NativeModelInfo } from "./addon.js";
 import { addon } from "./binding.js";
 import { type ChatMessage, chatMessages, renderChat } from "./chat.js";
 import { Commands } from "./commands.js";
+import { BACKENDS, type Backend } from "./cuda.js";
 import { Decoder, type DecoderOptions, type DecoderSettings, decoderSettings } from "./decoder.js";
 import { CllmError } from "./errors.js";
-import { checkMemory } from "./memory.js";
+import { checkContext, checkWeights } from "./gpu.js";
 import * as check from "./options.js";
 
 export type { ChatMessage } from "./chat.js";
 
 /** Options of Model.load(). */
 export interface ModelLoadOptions {
-  /** Layers to place on the GPU; -1 = all. Without a GPU in this binary it has no effect. Default -1. */
+  /**
+   * `cpu`, `cuda`, or `auto`: CUDA where it is installed and works. One backend runs in a process, so this counts for the
+   * first use of node-cllm; without it the variable CLLM_BACKEND decides, else `auto`.
+   */
+  backend?: Backend | undefined;
+  /** Layers to place on the GPU, the output counting as one more; -1 = all. No effect on the backend cpu. Default -1. */
   gpuLayers?: number | undefined;
   /** Map the file instead of reading it: faster to load, and shared between processes. Default true. */
   mmap?: boolean | undefined;
@@ -103,6 +109,7 @@ export class Model implements AsyncDisposable {
   readonly chatTemplate: string | null;
 
   #native: NativeModel | null;
+  readonly #gpuLayers: number;
   readonly #nativeInfo: NativeModelInfo;
   // Weakly: a decoder nobody refers to is collected. Its commands live while a generation is pending or a sequence is held.
   readonly #decoders = new Set<WeakRef<Commands>>();
@@ -111,9 +118,10 @@ export class Model implements AsyncDisposable {
   readonly #creating = new Set<Promise<unknown>>();
   #disposing: Promise<void> | null = null;
 
-  private constructor(path: string, native: NativeModel) {
+  private constructor(path: string, native: NativeModel, gpuLayers: number) {
     this.path = path;
     this.#native = native;
+    this.#gpuLayers = gpuLayers;
     const raw = native.info();
     this.#nativeInfo = raw;
     const { kvBytesPerToken: _, bos, eos, eot, nl, pad, sep, addBos, addEos, ...info } = raw;
@@ -138,20 +146,25 @@ export class Model implements AsyncDisposable {
    * The file is checked before llama.cpp sees it.
    *
    * @throws {@link CllmError} `CLLM_MODEL_NOT_FOUND`, `CLLM_INVALID_MODEL`, `CLLM_UNSUPPORTED_MODEL`,
-   * `CLLM_OUT_OF_MEMORY`, or why the addon cannot be loaded. The signal's reason after an abort.
+   * `CLLM_OUT_OF_MEMORY`, or why the addon cannot be loaded (`CLLM_BACKEND_UNAVAILABLE`, `CLLM_BINDING_NOT_FOUND`,
+   * `CLLM_UNSUPPORTED_CPU`). The signal's reason after an abort.
    */
   static async load(path: string, options: ModelLoadOptions = {}): Promise<Model> {
     check.nonEmptyString(path, "path");
     if (path.includes("\0")) throw check.rangeError("a path without NUL characters", "path", path);
-    const given = check.optionsObject(options, ["gpuLayers", "mmap", "onProgress", "signal"]);
+    const given = check.optionsObject(options, ["backend", "gpuLayers", "mmap", "onProgress", "signal"]);
+    const backend =
+      given.backend === undefined ? undefined : (check.oneOf(given.backend, "backend", BACKENDS, "auto") as Backend);
     const gpuLayers = check.integer(given.gpuLayers, "gpuLayers", -1, 1 << 20, -1);
     const mmap = check.boolean(given.mmap, "mmap", true);
     const onProgress = check.callback<(fraction: number) => void>(given.onProgress, "onProgress");
     const signal = check.abortSignal(given.signal);
     signal?.throwIfAborted();
 
+    const native = addon(backend);
+    checkWeights(path, gpuLayers);
     let failure: { cause: unknown } | null = null;
-    const task = addon().loadModel(
+    const task = native.loadModel(
       path,
       { gpuLayers, mmap },
       onProgress === null
@@ -169,9 +182,9 @@ export class Model implements AsyncDisposable {
     const cancel = () => task.cancel();
     signal?.addEventListener("abort", cancel, { once: true });
     try {
-      const native = await task.promise;
-      if (failure !== null || signal?.aborted) native.dispose();
-      else return new Model(path, native);
+      const model = await task.promise;
+      if (failure !== null || signal?.aborted) model.dispose();
+      else return new Model(path, model, gpuLayers);
     } catch (error) {
       if (failure === null && !signal?.aborted) throw error;
     } finally {
@@ -259,12 +272,7 @@ export class Model implements AsyncDisposable {
   async createDecoder(options: DecoderOptions = {}): Promise<Decoder> {
     const native = this.#open();
     const settings = decoderSettings(options, this.info);
-    const { contextSize, lanes, blockSize, kvType } = settings.native;
-    const elementBytes: Record<string, number> = { f32: 4, f16: 2, bf16: 2, q8_0: 34 / 32, q5_1: 0.75, q5_0: 22 / 32 };
-    const perToken = (this.#nativeInfo.kvBytesPerToken / 2) * (elementBytes[kvType] ?? 0.625);
-    const kv = contextSize * lanes * perToken;
-    const logits = lanes * blockSize * this.info.vocabSize * Float32Array.BYTES_PER_ELEMENT;
-    checkMemory(kv + logits, `a KV cache of ${lanes} x ${contextSize} tokens and logits of ${lanes} x ${blockSize}`);
+    checkContext(settings.native, this.#nativeInfo, this.#gpuLayers);
     const creating = this.#create(native, settings);
     this.#creating.add(creating);
     try {

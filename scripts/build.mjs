@@ -1,7 +1,8 @@
-// Builds the addon from source into build/Release/cllm.node.
-//   node scripts/build.mjs [--level native|x86-64-v3|x86-64-avx512|generic] [--target NAME]...
-// Targets besides cllm: cllm-reference (tests), llama-bench (bench); they land in .cmake/<level>/bin.
+// Builds the addon from source into build/Release/cllm.node, with --cuda the CUDA one into build/Release-cuda/cllm.node.
+//   node scripts/build.mjs [--level native|x86-64-v3|x86-64-avx512|generic] [--cuda [--arch 90]...] [--target NAME]...
+// Targets besides cllm: cllm-reference (tests), llama-bench (bench); they land in .cmake/<level>/bin, or .cmake/cuda/bin.
 // The level is also taken from CLLM_CPU_LEVEL. Options for CMake: CLLM_CMAKE_ARGS="-DCLLM_OPENMP=ON".
+// --arch (CLLM_CUDA_ARCHITECTURES): GPU architectures as CMake names them; a plain 90 is 90-real, machine code alone.
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -25,23 +26,52 @@ import { preflight } from "./preflight.mjs";
 
 const require = createRequire(path.join(root, "package.json"));
 
-export async function build({ level = "native", targets = ["cllm"] } = {}) {
+/** `cuda`: null, or { arch: ["90"] }. The host code of a CUDA binary is for x86-64-v3 unless a level is given. */
+export async function build({ level, targets = ["cllm"], cuda = null } = {}) {
   preflight();
   const llama = await llamaSource();
-  const tree = path.join(work, level);
-  await locked(path.join(work, `${level}.lock`), async () => {
-    await configure(tree, level, llama, targets.includes("llama-bench"));
+  const name = cuda ? "cuda" : (level ?? "native");
+  const tree = path.join(work, name);
+  await locked(path.join(work, `${name}.lock`), async () => {
+    const definitions = {
+      CLLM_CPU_LEVEL: level ?? (cuda ? "x86-64-v3" : "native"),
+      CLLM_LLAMA_DIR: llama,
+      CLLM_BUILD_TOOLS: targets.includes("llama-bench") ? "ON" : "OFF",
+      ...(cuda ? await cudaDefinitions(cuda) : {}),
+    };
+    await configure(tree, definitions);
     for (const target of targets) {
-      const bar = progress(`Building ${target} (${level})`);
+      const bar = progress(`Building ${target} (${name})`);
       await compile(tree, target, bar);
       bar.end("done");
     }
-    if (targets.includes("cllm")) publishAddon(tree, level);
+    if (targets.includes("cllm")) publishAddon(tree, definitions, cuda ? "Release-cuda" : "Release");
   });
 }
 
+/** Where the CUDA binary of a local build lies. */
+export const cudaAddon = path.join(root, "build", "Release-cuda", "cllm.node");
+
+async function cudaDefinitions({ arch = ["90"] }) {
+  if (process.platform !== "linux" || process.arch !== "x64") {
+    throw new Failure(`Expected Linux on x64 for the CUDA binary but this is ${process.platform} on ${process.arch}`);
+  }
+  const { cudaToolkit } = await import("./cuda-toolkit.mjs");
+  const toolkit = await cudaToolkit({ cublas: true });
+  // Under a name of its own: the path is in every command, and a toolkit that moves would cost half an hour.
+  const link = path.join(work, "cuda-toolkit-in-use");
+  fs.rmSync(link, { force: true });
+  fs.symlinkSync(toolkit.root, link);
+  return {
+    CLLM_CUDA: "ON",
+    CLLM_CUDA_ARCHITECTURES: arch.map((name) => (/^\d+[af]?$/.test(name) ? `${name}-real` : name)).join(";"),
+    CMAKE_CUDA_COMPILER: path.join(link, "bin", "nvcc"),
+    CUDAToolkit_ROOT: link,
+  };
+}
+
 /** Always, because `cmake-js build` alone would ignore changed options; three seconds when nothing changed. */
-async function configure(tree, level, llama, tools) {
+async function configure(tree, chosen) {
   const generator = output("ninja", ["--version"]) ? "Ninja" : process.platform === "win32" ? null : "Unix Makefiles";
   const cache = readText(path.join(tree, "CMakeCache.txt"));
   const entry = (name) => new RegExp(`^${name}:\\w+=(.*)$`, "m").exec(cache)?.[1];
@@ -50,12 +80,10 @@ async function configure(tree, level, llama, tools) {
     fs.rmSync(tree, { recursive: true, force: true });
   }
   const definitions = {
-    CLLM_CPU_LEVEL: level,
-    CLLM_LLAMA_DIR: llama,
+    ...chosen,
     CLLM_LLAMA_COMMIT: llamaCommit,
     CLLM_LLAMA_VERSION: llamaVersion,
     CLLM_NODE_ADDON_API: path.resolve(require("node-addon-api").include_dir), // it is relative to the cwd
-    CLLM_BUILD_TOOLS: tools ? "ON" : "OFF",
   };
   const args = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`);
   for (const option of process.env.CLLM_CMAKE_ARGS?.split(/\s+/) ?? []) args.push(option.replace(/^-D/, "--CD"));
@@ -70,7 +98,7 @@ async function compile(tree, target, bar) {
   await cmakeJs(tree, ["build", "--target", target, "--parallel", parallel()], (line) => {
     const step = /^\[\s*(\d+)(?:\/(\d+)|%)\] (?!Re-)/.exec(line); // ninja's [12/345], make's [ 12%]
     if (step) bar.update(Number(step[1]), Number(step[2] ?? 100));
-    if (/^\S*\bnative\/.*warning:/.test(line)) say(line); // of our code; llama.cpp's stay in the log
+    if (/^\S*\b(native|(?<!ggml-)cuda)\/.*warning:/.test(line)) say(line); // of our code; llama.cpp's stay in the log
   });
 }
 
@@ -100,27 +128,37 @@ async function cmakeJs(tree, args, onLine) {
 }
 
 /** Trees of several levels share build/Release, so each links in its own and the result is copied. */
-function publishAddon(tree, level) {
+function publishAddon(tree, definitions, folder) {
   const built = path.join(tree, "out", "cllm.node");
-  const addon = path.join(root, "build", "Release", "cllm.node");
+  const addon = path.join(root, "build", folder, "cllm.node");
   if (!fs.existsSync(addon) || !fs.readFileSync(built).equals(fs.readFileSync(addon))) publish(built, addon);
   // A native build moved to another CPU (a container image, a shared folder) would die of SIGILL: lib/binding.ts compares.
   const flags = /^flags\s*:(.*)$/m.exec(readText("/proc/cpuinfo"))?.[1].trim().split(/\s+/) ?? [];
   const used = flags.filter((flag) =>
     /^(sse|ssse|avx|fma|f16c|bmi|amx|abm|movbe|popcnt|gfni|vaes|vpclmul|adx)/.test(flag),
   );
-  fs.writeFileSync(
-    path.join(root, "build", "Release", "cllm.json"),
-    `${JSON.stringify({ level, cpuFlags: level === "native" ? used : [] })}\n`,
-  );
+  const level = definitions.CLLM_CPU_LEVEL;
+  const about = { level, cpuFlags: level === "native" ? used : [] };
+  if (definitions.CLLM_CUDA) about.cudaArchitectures = definitions.CLLM_CUDA_ARCHITECTURES;
+  fs.writeFileSync(path.join(path.dirname(addon), "cllm.json"), `${JSON.stringify(about)}\n`);
 }
 
 await main(import.meta.url, async (argv) => {
   const { values } = parseArgs({
     args: argv,
-    options: { level: { type: "string" }, target: { type: "string", multiple: true } },
+    options: {
+      level: { type: "string" },
+      target: { type: "string", multiple: true },
+      cuda: { type: "boolean" },
+      arch: { type: "string", multiple: true },
+    },
   });
-  await build({ level: values.level ?? (process.env.CLLM_CPU_LEVEL || "native"), targets: values.target ?? ["cllm"] });
+  if (values.arch && !values.cuda) throw new Failure("Expected --cuda with --arch");
+  await build({
+    level: values.level ?? (process.env.CLLM_CPU_LEVEL || undefined),
+    targets: values.target,
+    cuda: values.cuda ? { arch: values.arch ?? process.env.CLLM_CUDA_ARCHITECTURES?.split(/[;,]/) } : null,
+  });
   // Installed as somebody's dependency: 250 MB that nobody needs any more.
   if (root.split(path.sep).includes("node_modules")) fs.rmSync(work, { recursive: true, force: true });
 });

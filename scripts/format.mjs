@@ -20,6 +20,8 @@ await main(import.meta.url, async (argv) => {
   await install();
   const colors = process.stdout.isTTY ? [] : ["--colors=off"];
   await run(bin("biome"), [...(check ? ["ci", "--error-on-warnings"] : ["check", "--write"]), ...colors]);
-  const files = ["native", "cuda", "test/native"].flatMap((name) => sources(path.join(root, name)));
+  const files = ["native", "cuda", "test/native", "test/cuda_harness", "bench/kernel"].flatMap((name) =>
+    sources(path.join(root, name)),
+  );
   if (files.length > 0) await run(bin("clang-format"), [...(check ? ["--dry-run", "-Werror"] : ["-i"]), ...files]);
 });

@@ -36,7 +36,9 @@ async function prebuild(level) {
   const build = path.join(root, "build");
   const kept = path.join(work, "kept-build");
   fs.rmSync(kept, { recursive: true, force: true });
-  if (fs.existsSync(path.join(build, "Release", "cllm.node"))) fs.renameSync(build, kept);
+  if (["Release", "Release-cuda"].some((name) => fs.existsSync(path.join(build, name, "cllm.node")))) {
+    fs.renameSync(build, kept);
+  }
   // Through npm, because prebuildify expects node-gyp on PATH. The empty nodedir saves the download of Node's headers.
   const env = { ...process.env, CLLM_CPU_LEVEL: level };
   Object.assign(env, { npm_config_nodedir: path.join(root, "gyp"), npm_config_loglevel: "error" });

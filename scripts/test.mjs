@@ -22,7 +22,16 @@ await main(import.meta.url, async (argv) => {
   if (!argv.includes("--no-build")) {
     preflight();
     await install();
-    await build({ targets: ["cllm", "cllm-reference", "cllm-engine-test"] });
+    await build({
+      targets: [
+        "cllm",
+        "cllm-reference",
+        "cllm-engine-test",
+        "cllm-device-test",
+        "cllm-kernel-test",
+        "cllm-resident-test",
+      ],
+    });
     await compile();
   }
   const directory = path.join(root, "dist-test", "test");

@@ -49,9 +49,25 @@ describe("boundary: addon.d.ts and the built addon", () => {
     const info = addon().buildInfo();
     assert.deepEqual(Object.keys(info).sort(), [...members("BuildInfo").keys()].sort());
     assert.match(info.cpuLevel, /^(native|x86-64-v3|x86-64-avx512|generic)$/);
-    assert.equal(info.backend, "cpu");
+    assert.match(info.backend, /^(cpu|cuda)$/);
     assert.equal(info.llamaVersion, "0.5.0");
     assert.match(info.llamaCommit, /^[0-9a-f]{40}$/);
     assert.ok(Array.isArray(info.features));
+  });
+
+  it("lists the devices that are declared", () => {
+    const devices = addon().devices(false);
+    assert.ok(devices.some(({ kind }) => kind === "cpu"));
+    for (const device of devices) {
+      assert.deepEqual(Object.keys(device).sort(), [...members("NativeDevice").keys()].sort());
+      assert.match(device.kind, /^(cpu|gpu|integrated|accelerator|other)$/);
+      assert.ok(device.freeMemory <= device.totalMemory);
+    }
+    assert.deepEqual(
+      addon()
+        .devices(true)
+        .map(({ name }) => name),
+      devices.map(({ name }) => name),
+    );
   });
 });

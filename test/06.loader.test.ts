@@ -3,9 +3,10 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { type AvailableBinaries, binaryInfo, chooseBinary, explainLoadFailure, findBinaries } from "../lib/binding.js";
+import { type AvailableBinaries, binaryInfo, chooseBinary, findBinaries } from "../lib/binding.js";
 import { type CpuFeatures, cpuFeatures, missingFeatures, parseCpuinfo, parseSysctl } from "../lib/cpu.js";
 import { CllmError } from "../lib/errors.js";
+import { explainLoadFailure } from "../lib/load-failure.js";
 
 const V3 = "fpu ssse3 sse4_1 sse4_2 popcnt movbe abm bmi1 bmi2 avx avx2 fma f16c";
 const AVX512 = `${V3} avx512f avx512cd avx512bw avx512dq avx512vl avx512vbmi avx512_vnni avx512_bf16`;
@@ -171,7 +172,7 @@ describe("loader: loading", () => {
       ["/p/x.node: cannot open shared object file: No such file or directory", /does not exist/],
       ["Error loading shared library ld-linux-x86-64.so.2: No such file", /another C library/],
     ];
-    for (const [message, expected] of cases) assert.match(explainLoadFailure(message), expected);
+    for (const [message, expected] of cases) assert.match(explainLoadFailure(message) ?? "", expected);
   });
 
   it("turns a file that does not load into CLLM_BINDING_NOT_FOUND with its cause", () => {

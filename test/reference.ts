@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import path from "node:path";
+import { program } from "./programs.js";
 
 /** A token the reference chose, and by how much its logit beat the second largest. */
 export interface ReferenceToken {
@@ -17,7 +17,7 @@ export interface ReferenceRequest {
   prompt: readonly number[];
 }
 
-const binary = path.join(__dirname, "..", "..", ".cmake", "native", "bin", "cllm-reference");
+const binary = program("cllm-reference");
 
 /** Greedy decoding by llama.cpp alone (test/native/reference.cpp), in a process of its own. */
 export function reference(

@@ -67,8 +67,9 @@ function usage(about, defaults) {
   return `${about}\n\nOptions, with their defaults (--model: a GGUF file of your own in place of --formats):\n${lines.join("\n")}`;
 }
 
-function describe({ cpu, threads, cores, flags, memoryGiB, system, node, binary, llama }) {
+function describe({ gpu, cpu, threads, cores, flags, memoryGiB, system, node, binary, llama }) {
   return [
+    ...(gpu ? [`GPU       ${gpu}`] : []),
     `CPU       ${cpu}, ${cores} logical cores, ${threads} physical, ${memoryGiB} GiB`,
     `          ${flags.join(" ")}`,
     `System    ${system}, Node ${node}`,

@@ -22,15 +22,14 @@ export function machine() {
 }
 
 function look() {
-  const { path: file, cpuLevel, backend, compiler, features, llamaVersion, llamaCommit } = binaryInfo();
+  const info = binaryInfo();
+  const { path: file, cpuLevel, backend, compiler, features, llamaVersion, llamaCommit } = info;
   const cpu = os.cpus()[0]?.model.trim() || os.arch();
   const cores = os.availableParallelism();
+  const gpu = info.devices.find(({ kind }) => kind === "gpu" || kind === "integrated") ?? null;
   return {
-    name: `${cpu
-      .toLowerCase()
-      .match(/[a-z0-9.]+/g)
-      .slice(0, 4)
-      .join("-")}-${cores}c`,
+    name: gpu ? words(gpu.description) : `${words(cpu)}-${cores}c`,
+    ...(gpu && { gpu: `${gpu.description}, ${Math.round(gpu.totalMemory / 2 ** 30)} GiB` }),
     cpu,
     cores,
     threads: defaultThreads(),
@@ -50,6 +49,13 @@ function look() {
     llama: { version: llamaVersion, commit: llamaCommit },
   };
 }
+
+const words = (name) =>
+  name
+    .toLowerCase()
+    .match(/[a-z0-9.]+/g)
+    .slice(0, 4)
+    .join("-");
 
 function cpuFlags() {
   try {

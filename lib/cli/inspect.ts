@@ -1,4 +1,4 @@
-import { binaryInfo } from "../binding.js";
+import { binaryInfo, type Device } from "../binding.js";
 import type { Decoder } from "../decoder.js";
 import type { Model } from "../model.js";
 import { formatBytes } from "../pull/cache.js";
@@ -96,6 +96,8 @@ function render(report: Report, model: Model): string {
       [
         ["binary", `${binary.cpuLevel}, ${binary.backend}: ${binary.reason}`],
         ["", binary.path],
+        ["CUDA", binary.cuda],
+        ...binary.devices.map((device): [string, string] => [device.name, describeDevice(device)]),
         ["llama.cpp", `${binary.llamaVersion} (${binary.llamaCommit.slice(0, 10)})`],
         ["features", binary.features.join(" ")],
         ["runner", "error" in decoder ? `none: ${decoder.error}` : `${decoder.runner}: ${decoder.runnerReason}`],
@@ -109,6 +111,10 @@ function render(report: Report, model: Model): string {
       return `${title}\n${rows.map(([key, value]) => `  ${key.padEnd(width)}  ${value}`.trimEnd()).join("\n")}\n`;
     })
     .join("\n");
+}
+
+function describeDevice({ description, freeMemory, totalMemory }: Device): string {
+  return `${description}, ${formatBytes(freeMemory)} of ${formatBytes(totalMemory)} free`;
 }
 
 function specialTokens(model: Model): string {

@@ -3,7 +3,9 @@
 
 #include "addon/convert.h"
 #include "addon/decoder_object.h"
+#include "addon/devices.h"
 #include "addon/errors.h"
+#include "addon/kernel_calls.h"
 #include "addon/model_object.h"
 #include "addon/napi_api.h"
 #include "addon/task.h"
@@ -42,7 +44,11 @@ Napi::Value build_info(const Napi::CallbackInfo& call) {
   Napi::Env env = call.Env();
   auto info = Napi::Object::New(env);
   info.Set("cpuLevel", Napi::String::New(env, CLLM_CPU_LEVEL));
+#ifdef CLLM_CUDA
+  info.Set("backend", Napi::String::New(env, "cuda"));
+#else
   info.Set("backend", Napi::String::New(env, "cpu"));
+#endif
   info.Set("llamaVersion", Napi::String::New(env, CLLM_LLAMA_VERSION));
   info.Set("llamaCommit", Napi::String::New(env, CLLM_LLAMA_COMMIT));
   info.Set("compiler", Napi::String::New(env, __VERSION__));
@@ -118,7 +124,10 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("Decoder", decoder);
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class, "setErrorClass"));
   exports.Set("buildInfo", Napi::Function::New(env, build_info, "buildInfo"));
+  exports.Set("devices", Napi::Function::New(env, list_devices, "devices"));
   exports.Set("loadModel", Napi::Function::New(env, load_model, "loadModel"));
+  exports.Set("chooseTokens", Napi::Function::New(env, choose_tokens, "chooseTokens"));
+  exports.Set("verifyBlocks", Napi::Function::New(env, verify_blocks, "verifyBlocks"));
   exports.Set("quantize", Napi::Function::New(env, quantize, "quantize"));
   return exports;
 }

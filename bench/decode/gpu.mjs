@@ -1,0 +1,93 @@
+// Jacobi decoding on the GPU: both runners, bursts of the resident one, blocks and lanes. The tokens of the runners are
+// compared first. On a GPU a pass may round otherwise when it attends to more padding, so a difference is a missed goal and
+// no reason to measure nothing.
+//   CLLM_BACKEND=cuda node bench/decode/gpu.mjs [--model FILE]
+import path from "node:path";
+import { bench, goal, step } from "../lib/bench.mjs";
+import { machine } from "../lib/machine.mjs";
+import { interleave, median, sum } from "../lib/numbers.mjs";
+import { syntheticModels } from "../lib/synthetic.mjs";
+
+const { binaryInfo, Model } = await import("../../dist/esm.mjs");
+const about =
+  "Blocks of n tokens on the GPU, by runner; random weights of SmolLM2-135M's shape unless --model is given";
+const options = { formats: "F16,Q8_0,Q4_0", blocks: "1,2,4,8,16,32,64", lanes: "1,8", tokens: 128, rounds: 5 };
+const RUNNERS = [
+  { name: "host", runner: "host", burst: 1 },
+  { name: "resident", runner: "auto", burst: 1 },
+  { name: "resident, bursts of 8", runner: "auto", burst: 8 },
+];
+
+await bench(
+  { name: "gpu-decode", about, options },
+  async ({ model, formats, rounds, tokens, threads, ...settings }) => {
+    if (machine().binary.backend !== "cuda") throw new Error(`CUDA does not run: ${binaryInfo().cuda}`);
+    const files = model ? [{ format: path.basename(model, ".gguf"), file: model }] : await syntheticModels(formats);
+    const numbers = (text) => text.split(",").map(Number);
+    const rows = [];
+    const goals = [];
+    const samples = {};
+    for (const { format, file } of files) {
+      const loaded = await Model.load(file);
+      for (const lanes of numbers(settings.lanes)) {
+        const largest = Math.max(...numbers(settings.blocks));
+        const decoders = [];
+        for (const { name, ...choice } of RUNNERS) {
+          const settings = { contextSize: 1024, lanes, blockSize: largest, threads, ...choice };
+          decoders.push([name, await loaded.createDecoder(settings)]);
+        }
+        for (const blockSize of numbers(settings.blocks)) {
+          const key = `${format}, ${lanes} lanes, n = ${blockSize}`;
+          const run = async (decoder) => {
+            step(key);
+            const prompts = Array.from({ length: lanes }, (_, lane) =>
+              Array.from({ length: 32 }, (_, i) => 100 + 7 * lane + i),
+            );
+            return Promise.all(prompts.map((prompt) => decoder.generate(prompt, { maxTokens: tokens, blockSize })));
+          };
+          const outputs = [];
+          for (const [name, decoder] of decoders) {
+            outputs.push([name, (await run(decoder)).map((result) => result.tokens.join(" ")).join("\n")]);
+          }
+          const different = outputs.filter(([, text]) => text !== outputs[0][1]).map(([name]) => name);
+          goals.push(goal(`${key}: runners with other tokens than host`, different.length, "<=", 0));
+          const measure = async (decoder) => {
+            const started = performance.now();
+            const results = await run(decoder);
+            const took = performance.now() - started;
+            const total = (name) => sum(results.map(({ stats }) => stats[name]));
+            const iterations = Math.max(...results.map(({ stats }) => stats.iterations));
+            const prefill = Math.max(...results.map(({ stats }) => stats.prefillMilliseconds));
+            return {
+              iteration: (took - prefill) / iterations,
+              forward: total("forwardMilliseconds") / total("iterations"),
+              speed: (1000 * total("emittedTokens")) / took,
+            };
+          };
+          const sides = Object.fromEntries(decoders.map(([name, decoder]) => [name, () => measure(decoder)]));
+          samples[key] = await interleave(rounds, sides);
+          for (const [name, decoder] of decoders) {
+            const of = (figure) => median(samples[key][name].map((sample) => sample[figure]));
+            rows.push({
+              format,
+              lanes,
+              n: blockSize,
+              runner: decoder.info.runner === "host" && name !== "host" ? `host, for ${name}` : name,
+              "ms per iteration": of("iteration"),
+              "ms in the forward pass": of("forward"),
+              "tok/s": of("speed"),
+              tokens: different.includes(name) ? "other than host" : "equal",
+            });
+          }
+          const [host, , burst] = RUNNERS.map(({ name }) =>
+            median(samples[key][name].map((sample) => sample.iteration)),
+          );
+          goals.push(goal(`${key}: an iteration in bursts over one of the host runner`, burst / host, "<=", 1));
+        }
+        for (const [, decoder] of decoders) await decoder.dispose();
+      }
+      await loaded.dispose();
+    }
+    return { rows, goals, samples };
+  },
+);

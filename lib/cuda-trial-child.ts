@@ -1,0 +1,17 @@
+import { writeSync } from "node:fs";
+import { loadCudaAddon } from "./cuda-load.js";
+import type { TrialAnswer } from "./cuda-trial.js";
+
+// Run by cuda-trial.ts in a process of its own: loads the binary argv[2], computes something on its GPUs, and tells.
+function answer(file: string): TrialAnswer {
+  try {
+    const addon = loadCudaAddon(file);
+    const { backend } = addon.buildInfo();
+    if (backend !== "cuda") return { error: `it is a binary for the backend ${backend}` };
+    return { devices: addon.devices(true) };
+  } catch (error) {
+    return { error: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+writeSync(1, `${JSON.stringify(answer(process.argv[2] as string))}\n`);
