@@ -41,6 +41,7 @@ class ResidentRunner : public IterationRunner {
   /// For tests: the graph of a resident lane's run, and what the device knows of the lane.
   const ResidentGraph* graph_of(int lane) const { return resident(lane).graph; }
   const LaneState& state_of(int lane) const { return resident(lane).state; }
+  KernelDevice& device() { return *device_; }
 
  private:
   /// The claim that a lane's rows are part of.

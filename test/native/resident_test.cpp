@@ -166,13 +166,16 @@ void check_inputs(Side& side, int first, int lanes, int n, const std::string& wh
   cache.set_input_k_idxs(k, &batch, slots);
   cache.set_input_v_idxs(v, &batch, slots);
   cache.set_input_kq_mask(mask, &batch, true);
-  check(std::memcmp(inputs.tokens, tokens.data(), rows * sizeof(Token)) == 0, where + ": tokens as llama.cpp's");
-  if (inputs.positions != nullptr) {
-    check(std::memcmp(inputs.positions, positions.data(), rows * 4) == 0, where + ": positions as llama.cpp's");
-  }
-  check(std::memcmp(inputs.k_rows, k->data, rows * 8) == 0, where + ": K rows as llama.cpp's");
-  check(std::memcmp(inputs.v_rows, v->data, rows * v_width * 8) == 0, where + ": V rows as llama.cpp's");
-  check(std::memcmp(inputs.mask, mask->data, ggml_nbytes(mask)) == 0, where + ": mask as llama.cpp's");
+  const auto compare = [&](const void* ours, const void* theirs, size_t bytes, const char* what) {
+    std::vector<char> read(bytes);
+    side.resident->device().read(read.data(), ours, bytes);
+    check(std::memcmp(read.data(), theirs, bytes) == 0, where + ": " + what + " as llama.cpp's");
+  };
+  compare(inputs.tokens, tokens.data(), rows * sizeof(Token), "tokens");
+  if (inputs.positions != nullptr) compare(inputs.positions, positions.data(), rows * sizeof(int32_t), "positions");
+  compare(inputs.k_rows, k->data, rows * sizeof(int64_t), "K rows");
+  compare(inputs.v_rows, v->data, rows * v_width * sizeof(int64_t), "V rows");
+  compare(inputs.mask, mask->data, ggml_nbytes(mask), "mask");
   ggml_backend_buffer_free(buffer);
   ggml_backend_free(cpu);
   ggml_free(scratch);
@@ -328,17 +331,22 @@ void fuzz(const ModelPointer& model, ContextOptions options, unsigned seed, int 
 std::vector<char> kv_bytes(Side& side, int lane, int rows) {
   std::string reason;
   const auto bridge = GraphBridge::create(side.context.handle(), 1, nullptr, reason);
+  const auto device = bridge->make_device();
   std::vector<char> bytes;
+  const auto append = [&](const char* from, int64_t count) {
+    bytes.resize(bytes.size() + static_cast<size_t>(count));
+    device->read(bytes.data() + bytes.size() - count, from, static_cast<size_t>(count));
+  };
   for (const KvTensor& tensor : bridge->kv_tensors()) {
     const int64_t kv_size = bridge->kv_size();
     if (tensor.row_bytes != 0) {
       const char* from = tensor.data + lane * kv_size * tensor.row_bytes;
-      bytes.insert(bytes.end(), from, from + rows * tensor.row_bytes);
+      append(from, rows * tensor.row_bytes);
       continue;
     }
     for (int e = 0; e < tensor.width; e++) {
       const char* from = tensor.data + (static_cast<int64_t>(lane) * tensor.width + e) * kv_size * tensor.element_bytes;
-      bytes.insert(bytes.end(), from, from + rows * tensor.element_bytes);
+      append(from, rows * tensor.element_bytes);
     }
   }
   return bytes;
