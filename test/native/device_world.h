@@ -21,9 +21,12 @@ class DeviceArray {
     data = static_cast<T*>(device.allocate(host.size() * sizeof(T)));  // exactly: what lies behind is watched
     upload();
   }
-  void upload() { device_->write(data, host.data(), host.size() * sizeof(T)); }
+  // An empty one has no address to copy from: host.data() may be null.
+  void upload() {
+    if (!host.empty()) device_->write(data, host.data(), host.size() * sizeof(T));
+  }
   const std::vector<T>& download() {
-    device_->read(host.data(), data, host.size() * sizeof(T));
+    if (!host.empty()) device_->read(host.data(), data, host.size() * sizeof(T));
     return host;
   }
 
