@@ -25,11 +25,76 @@ export interface Addon {
     options: QuantizeOptions,
     onProgress: ((fraction: number) => void) | null,
   ): Task<void>;
+  /**
+   * Reads the base's header and plans the training; takes no memory for it yet. `data.tokens` are prompts and answers one
+   * after the other, `data.lengths` [prompt, answer, prompt, answer, ...] the lengths of each.
+   */
+  createTrainer(base: string, options: TrainOptions, data: TrainData): Task<NativeTrainer>;
   /** Greedy choice of `rows` rows of logits, row r at r * stride. Blocks; see lib/kernels.ts. */
   chooseTokens(logits: Float32Array, vocab: number, stride: number, rows: number): Int32Array;
   verifyBlocks(input: VerifyBlocks): Verdicts;
   Model: new () => NativeModel; // not constructible from JS: throws
   Decoder: new () => NativeDecoder; // not constructible from JS: throws
+  Trainer: new () => NativeTrainer; // not constructible from JS: throws
+}
+
+/** See native/train/trainer.h, and lib/distill.ts for the ranges. */
+export interface TrainOptions {
+  bf16: boolean; // matrix products in BF16 with F32 master weights, else F32
+  trainEmbeddings: boolean;
+  loraRank: number; // 0: full fine-tuning
+  rowTokens: number;
+  rowsPerPass: number;
+  passesPerStep: number;
+  labels: number; // of a pass
+  blockSize: number;
+  arEpochs: number;
+  epochs: number;
+  cleanShare: number;
+  pool: number;
+  rowSteps: number;
+  arWeight: number;
+  consistencyWeight: number;
+  softShare: number;
+  decay: number;
+  learningRate: number;
+  arLearningRate: number;
+  weightDecay: number;
+  clip: number;
+  warmup: number;
+  seed: number;
+  threads: number;
+  fingerprint: string;
+}
+
+export interface TrainData {
+  tokens: Int32Array;
+  lengths: Int32Array;
+}
+
+export interface TrainStep {
+  step: number; // done, counted over both phases
+  phase: "ar" | "consistency";
+  answerLoss: number; // mean cross entropy of clean answer tokens
+  blockLoss: number; // weighted mean cross entropy of block tokens against the answer; 0 in the AR phase
+  tokensPerIteration: number; // of the blocks in training; 0 in the AR phase
+  tokens: number; // through the model, padding not counted
+  gradientNorm: number;
+  learningRate: number;
+}
+
+/** One call at a time: a second one throws. */
+export interface NativeTrainer {
+  info(): { bytes: number; steps: number; arSteps: number; step: number; trainedParameters: number };
+  /** Takes the memory and reads the base, and where it is not null the checkpoint. */
+  load(checkpoint: string | null): Task<void>;
+  /** Steps until `milliseconds` have passed, at least one; none where all are done. cancel() breaks a pass off. */
+  run(milliseconds: number): Task<TrainStep[]>;
+  saveCheckpoint(path: string): Task<void>;
+  /** The model as it is, adapters merged, matrices in BF16 or F32; `notes` are added to the metadata. */
+  write(path: string, bf16: boolean, notes: Record<string, string>): Task<void>;
+  /** Frees the memory, at the end of a call in progress, which rejects with CLLM_ABORTED. Idempotent. */
+  dispose(): void;
 }
 
 /** B lanes, C candidates, n tokens a block; flat arrays. */

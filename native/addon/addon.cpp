@@ -9,6 +9,7 @@
 #include "addon/model_object.h"
 #include "addon/napi_api.h"
 #include "addon/task.h"
+#include "addon/trainer_object.h"
 #include "decode/error.h"
 #include "decode/ggml_guard.h"
 #include "decode/quantize.h"
@@ -120,14 +121,18 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   const auto decoder = DecoderObject::define(env);
   data->model_class = Napi::Persistent(model);
   data->decoder_class = Napi::Persistent(decoder);
+  const auto trainer = TrainerObject::define(env);
+  data->trainer_class = Napi::Persistent(trainer);
   exports.Set("Model", model);
   exports.Set("Decoder", decoder);
+  exports.Set("Trainer", trainer);
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class, "setErrorClass"));
   exports.Set("buildInfo", Napi::Function::New(env, build_info, "buildInfo"));
   exports.Set("devices", Napi::Function::New(env, list_devices, "devices"));
   exports.Set("loadModel", Napi::Function::New(env, load_model, "loadModel"));
   exports.Set("chooseTokens", Napi::Function::New(env, choose_tokens, "chooseTokens"));
   exports.Set("verifyBlocks", Napi::Function::New(env, verify_blocks, "verifyBlocks"));
+  exports.Set("createTrainer", Napi::Function::New(env, create_trainer, "createTrainer"));
   exports.Set("quantize", Napi::Function::New(env, quantize, "quantize"));
   return exports;
 }

@@ -11,6 +11,7 @@ struct AddonData {
   Napi::FunctionReference error_class;
   Napi::FunctionReference model_class;
   Napi::FunctionReference decoder_class;
+  Napi::FunctionReference trainer_class;
 };
 
 /// An instance of lib's CllmError (or a plain Error with `code` before setErrorClass was called).

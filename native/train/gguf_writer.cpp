@@ -1,0 +1,42 @@
+#include "train/gguf_writer.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "decode/error.h"
+
+namespace cllm {
+
+GgufWriter::GgufWriter() : file_(gguf_init_empty()) {}
+
+void GgufWriter::add(const std::string& name, ggml_type type, int64_t columns, int64_t rows, bool vector,
+                     std::function<void(void*)> data) {
+  ggml_init_params params{ggml_tensor_overhead() + 64, nullptr, true};
+  const std::unique_ptr<ggml_context, decltype(&ggml_free)> ctx(ggml_init(params), ggml_free);
+  ggml_tensor* tensor =
+      vector ? ggml_new_tensor_1d(ctx.get(), type, columns) : ggml_new_tensor_2d(ctx.get(), type, columns, rows);
+  ggml_set_name(tensor, name.c_str());
+  gguf_add_tensor(file_.get(), tensor);
+  tensors_.push_back({ggml_nbytes(tensor), std::move(data)});
+}
+
+void GgufWriter::write(const std::string& path) const {
+  const auto check = [&](bool good) {
+    if (!good) throw Error("CLLM_TRAINING_FAILED", "Could not write " + path + ": " + std::strerror(errno));
+  };
+  FilePointer file(std::fopen(path.c_str(), "wb"));
+  check(file != nullptr);
+  std::vector<char> bytes(gguf_get_meta_size(file_.get()));
+  gguf_get_meta_data(file_.get(), bytes.data());
+  check(std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size());
+  const size_t alignment = gguf_get_alignment(file_.get());
+  for (const auto& tensor : tensors_) {
+    bytes.assign((tensor.size + alignment - 1) / alignment * alignment, 0);
+    tensor.data(bytes.data());
+    check(std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size());
+  }
+  check(std::fflush(file.get()) == 0);
+  check(std::fclose(file.release()) == 0);
+}
+
+}  // namespace cllm

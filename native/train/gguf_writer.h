@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ggml.h"
+#include "gguf.h"
+
+namespace cllm {
+
+struct GgufDeleter {
+  void operator()(gguf_context* file) const { gguf_free(file); }
+};
+using GgufPointer = std::unique_ptr<gguf_context, GgufDeleter>;
+
+struct FileDeleter {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using FilePointer = std::unique_ptr<std::FILE, FileDeleter>;
+
+/// Writes a GGUF file tensor by tensor, so that never more than one of them is in memory a second time.
+class GgufWriter {
+ public:
+  GgufWriter();
+  /// The metadata; for those of another file use gguf_set_kv.
+  gguf_context* metadata() { return file_.get(); }
+  /// `data` fills a buffer of ggml_nbytes() when the tensor is written.
+  void add(const std::string& name, ggml_type type, int64_t columns, int64_t rows, bool vector,
+           std::function<void(void*)> data);
+  /// Throws Error CLLM_TRAINING_FAILED with the system's reason (disk full); the half-written file is the caller's.
+  void write(const std::string& path) const;
+
+ private:
+  struct Tensor {
+    size_t size;
+    std::function<void(void*)> data;
+  };
+  GgufPointer file_;
+  std::vector<Tensor> tensors_;
+};
+
+}  // namespace cllm

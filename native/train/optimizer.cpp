@@ -1,0 +1,125 @@
+#include "train/optimizer.h"
+
+#include <cmath>
+#include <vector>
+
+#include "decode/error.h"
+#include "train/transpose.h"
+
+namespace cllm {
+
+namespace {
+
+constexpr size_t kNodesPerParameter = 8;
+
+}  // namespace
+
+Optimizer::Optimizer(Weights& weights, ggml_backend_t backend)
+    : weights_(weights),
+      backend_(backend),
+      allocator_(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend))) {}
+
+ContextPointer Optimizer::new_context() const {
+  const size_t nodes = (weights_.all().size() + 4) * kNodesPerParameter;
+  return ContextPointer(ggml_init({.mem_size = ggml_tensor_overhead() * nodes + ggml_graph_overhead_custom(nodes, false),
+                                   .mem_buffer = nullptr,
+                                   .no_alloc = true}));
+}
+
+ggml_cgraph* Optimizer::new_graph(ggml_context* ctx) const {
+  return ggml_new_graph_custom(ctx, (weights_.all().size() + 4) * kNodesPerParameter, false);
+}
+
+void Optimizer::compute(ggml_cgraph* graph) {
+  if (ggml_backend_graph_compute(backend_, graph) != GGML_STATUS_SUCCESS) {
+    throw Error("CLLM_TRAINING_FAILED", "ggml could not compute an optimiser step");
+  }
+}
+
+void Optimizer::clear_gradients() {
+  for (const auto& p : weights_.all()) {
+    if (p.trained) ggml_backend_tensor_memset(p.gradient, 0, 0, ggml_nbytes(p.gradient));
+  }
+}
+
+float Optimizer::gradient_norm() {
+  const ContextPointer ctx = new_context();
+  ggml_cgraph* graph = new_graph(ctx.get());
+  std::vector<ggml_tensor*> sums;
+  for (const auto& p : weights_.all()) {
+    if (!p.trained) continue;
+    sums.push_back(ggml_sum(ctx.get(), ggml_sqr(ctx.get(), p.gradient)));
+    ggml_set_output(sums.back());
+    ggml_build_forward_expand(graph, sums.back());
+  }
+  if (!ggml_gallocr_alloc_graph(allocator_.get(), graph)) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory");
+  compute(graph);
+  double total = 0;
+  for (const auto* sum : sums) {
+    float value = 0;
+    ggml_backend_tensor_get(sum, &value, 0, sizeof(value));
+    total += value;
+  }
+  return static_cast<float>(std::sqrt(total));
+}
+
+void Optimizer::refresh(ggml_context* ctx, ggml_cgraph* graph, const Parameter& p) {
+  if (p.value != p.master) ggml_build_forward_expand(graph, ggml_cpy(ctx, p.master, p.value));
+  if (p.transposed == nullptr) return;
+  if (ggml_backend_dev_type(ggml_backend_get_device(backend_)) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+    // The result is put where it belongs at once: an allocated tensor is left alone by the graph's allocator.
+    ggml_tensor* turned = transpose_on_cpu(ctx, p.master, p.transposed->type);
+    turned->data = p.transposed->data;
+    turned->buffer = p.transposed->buffer;
+    ggml_build_forward_expand(graph, turned);
+  } else {
+    ggml_build_forward_expand(graph, ggml_cpy(ctx, ggml_transpose(ctx, p.master), p.transposed));
+  }
+}
+
+void Optimizer::refresh() {
+  const ContextPointer ctx = new_context();
+  ggml_cgraph* graph = new_graph(ctx.get());
+  for (const auto& p : weights_.all()) {
+    if (p.trained) refresh(ctx.get(), graph, p);
+  }
+  if (!ggml_gallocr_alloc_graph(allocator_.get(), graph)) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory");
+  compute(graph);
+}
+
+float Optimizer::step(const AdamW& options, int64_t update) {
+  const float norm = gradient_norm();
+  if (!std::isfinite(norm)) return norm;
+  const ContextPointer ctx = new_context();
+  ggml_cgraph* graph = new_graph(ctx.get());
+  ggml_tensor* settings[2];  // of matrices, of vectors
+  for (auto& tensor : settings) {
+    tensor = ggml_new_tensor_1d(ctx.get(), GGML_TYPE_F32, 7);
+    ggml_set_input(tensor);
+  }
+  const float shrink = options.clip > 0 && norm > options.clip ? options.clip / norm : 1;
+  for (const auto& p : weights_.all()) {
+    if (!p.trained) continue;
+    ggml_tensor* gradient = shrink < 1 ? ggml_scale_inplace(ctx.get(), p.gradient, shrink) : p.gradient;
+    ggml_build_forward_expand(
+        graph, ggml_opt_step_adamw(ctx.get(), p.master, gradient, p.first_moment, p.second_moment, settings[p.vector]));
+    refresh(ctx.get(), graph, p);
+  }
+  if (!ggml_gallocr_alloc_graph(allocator_.get(), graph)) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory");
+  for (int vector = 0; vector < 2; vector++) {
+    if (settings[vector]->buffer == nullptr) continue;  // no such parameter is trained
+    const auto t = static_cast<double>(update);
+    const float values[7] = {options.learning_rate,
+                             options.beta1,
+                             options.beta2,
+                             options.epsilon,
+                             vector == 1 ? 0 : options.weight_decay,
+                             static_cast<float>(1 / (1 - std::pow(options.beta1, t))),
+                             static_cast<float>(1 / (1 - std::pow(options.beta2, t)))};
+    ggml_backend_tensor_set(settings[vector], values, 0, sizeof(values));
+  }
+  compute(graph);
+  return norm;
+}
+
+}  // namespace cllm

@@ -1,0 +1,217 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "decode/error.h"
+#include "ggml-cpu.h"
+
+namespace cllm {
+
+namespace {
+
+BackendPointer make_backend(int threads) {
+  BackendPointer backend(ggml_backend_cpu_init());
+  if (!backend) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory for ggml's CPU backend");
+  ggml_backend_cpu_set_n_threads(backend.get(), threads);
+  return backend;
+}
+
+}  // namespace
+
+Trainer::Trainer(TrainOptions options, std::vector<Example> examples)
+    : options_(std::move(options)),
+      examples_(std::move(examples)),
+      packer_(examples_),
+      backend_(make_backend(options_.threads)),
+      weights_(options_.base, options_.weights) {
+  const int labels = options_.pass.labels / options_.pass.rows - options_.block;
+  for (size_t i = 0; i < examples_.size(); i++) {
+    const Example& example = examples_[i];
+    const auto known = [&](int32_t token) { return token >= 0 && token < weights_.architecture().vocab; };
+    for (const auto* tokens : {&example.prompt, &example.answer}) {
+      if (!std::all_of(tokens->begin(), tokens->end(), known)) {
+        throw Error("CLLM_INVALID_DATA", "Example " + std::to_string(i) + " has a token that the model has not");
+      }
+    }
+    if (example.prompt.empty() || example.answer.empty() || example.size() > options_.pass.length - options_.block ||
+        static_cast<int64_t>(example.answer.size()) > labels) {
+      throw Error("CLLM_INVALID_DATA", "Example " + std::to_string(i) + " does not fit into a training row");
+    }
+  }
+  graph_ = std::make_unique<TrainingGraph>(weights_, backend_.get(), options_.pass);
+  optimizer_ = std::make_unique<Optimizer>(weights_, backend_.get());
+  ar_steps_ = options_.ar_epochs > 0 ? count_steps(false) : 0;
+  consistency_steps_ = options_.epochs > 0 ? count_steps(true) : 0;
+}
+
+size_t Trainer::bytes() const {
+  // The largest matrix once more: the square of its gradient, and the base tensor being read.
+  size_t largest = 0;
+  for (const auto& p : const_cast<Trainer*>(this)->weights_.all()) {
+    largest = std::max<size_t>(largest, static_cast<size_t>(p.in * p.out) * sizeof(float));
+  }
+  const size_t mask = static_cast<size_t>(options_.pass.rows) * options_.pass.length * options_.pass.length * sizeof(float);
+  return weights_.bytes() + graph_->bytes() + 2 * largest + mask;
+}
+
+PackLimits Trainer::limits(bool consistency) const {
+  const TrainingShape& pass = options_.pass;
+  // Labels are shared out among the rows of a pass.
+  const int labels = pass.labels / pass.rows;
+  if (!consistency) return {pass.length, labels};
+  const int length = std::min(pass.length - options_.block, static_cast<int>(pass.length * options_.clean_share));
+  return {length, std::max(1, std::min(labels - options_.block, static_cast<int>(labels * options_.clean_share)))};
+}
+
+int64_t Trainer::count_steps(bool consistency) const {
+  const auto rows = static_cast<double>(packer_.epoch(limits(consistency), options_.seed, 0).size());
+  const double per_step = static_cast<double>(options_.pass.rows) * options_.passes;
+  const double uses = consistency ? options_.epochs * options_.row_steps : options_.ar_epochs;
+  return static_cast<int64_t>(std::ceil(rows * uses / per_step));
+}
+
+void Trainer::load(std::function<bool()> stop) {
+  stop_ = std::move(stop);
+  weights_.load(backend_.get(), options_.seed);
+  graph_->allocate();
+  ggml_backend_cpu_set_abort_callback(
+      backend_.get(), [](void* trainer) { return static_cast<Trainer*>(trainer)->stop_(); }, this);
+}
+
+PackedRow Trainer::next_row(bool consistency) {
+  if (epoch_ < 0 || epoch_consistency_ != consistency) {
+    epoch_ = 0;
+    epoch_begin_ = 0;
+    epoch_consistency_ = consistency;
+    epoch_rows_ = packer_.epoch(limits(consistency), options_.seed, 0);
+  }
+  while (row_cursor_ - epoch_begin_ >= static_cast<int64_t>(epoch_rows_.size())) {
+    epoch_begin_ += static_cast<int64_t>(epoch_rows_.size());
+    epoch_++;
+    epoch_rows_ = packer_.epoch(limits(consistency), options_.seed, static_cast<uint64_t>(epoch_));
+  }
+  return epoch_rows_[row_cursor_++ - epoch_begin_];
+}
+
+void Trainer::spawn_blocks(RowState& state) {
+  const PackLimits used = row_sizes(examples_, state.segments);
+  const int by_length = (options_.pass.length - used.length) / options_.block;
+  const int by_labels = (options_.pass.labels / options_.pass.rows - used.labels) / options_.block;
+  Draws draws(options_.seed, draws_);
+  for (int i = 0; i < std::min(by_length, by_labels); i++) {
+    state.blocks.push_back(first_block(examples_, state.segments, options_.block, draws));
+  }
+  draws_ = draws.count();
+}
+
+void Trainer::enter(RowState& state) {
+  state = RowState{next_row(true), {}, 0};
+  spawn_blocks(state);
+}
+
+double Trainer::rate() const {
+  const bool consistency = step_ >= ar_steps_;
+  const double peak = consistency ? options_.adam.learning_rate : options_.ar_learning_rate;
+  const auto done = static_cast<double>(consistency ? step_ - ar_steps_ : step_);
+  const auto all = static_cast<double>(consistency ? consistency_steps_ : ar_steps_);
+  const double warm = std::min(1.0, (done + 1) / std::max(1.0, std::min<double>(options_.warmup, all / 10)));
+  return peak * warm * 0.5 * (1 + std::cos(M_PI * done / all));
+}
+
+StepReport Trainer::advance() {
+  const bool consistency = step_ >= ar_steps_;
+  if (step_ == ar_steps_) row_cursor_ = 0;  // the stream of the second phase begins
+  StepReport report{.step = step_ + 1, .consistency = consistency, .learning_rate = rate()};
+  optimizer_->clear_gradients();
+  std::vector<RowState> plain(consistency ? 0 : options_.pass.rows);
+  for (int p = 0; p < options_.passes; p++) {
+    Pass pass;
+    for (int r = 0; r < options_.pass.rows; r++) {
+      if (!consistency) {
+        plain[r] = RowState{next_row(false), {}, 0};
+        pass.rows.push_back(&plain[r]);
+        continue;
+      }
+      const auto size = static_cast<size_t>(std::max(options_.pool, options_.pass.rows));
+      if (pool_.size() < size) pool_.resize(size);
+      RowState& state = pool_[pool_cursor_];
+      pool_cursor_ = (pool_cursor_ + 1) % size;
+      if (state.segments.empty() || state.age >= options_.row_steps) {
+        const bool first = state.segments.empty();
+        enter(state);
+        // Rows of all ages at once, from the beginning.
+        if (first) state.age = static_cast<int32_t>(mixed(options_.seed, 3, pool_cursor_) % options_.row_steps);
+      }
+      pass.rows.push_back(&state);
+    }
+    pass.labels = lay_out_pass(examples_, pass.rows, options_.pass, options_.loss, pass.input);
+    const auto share = static_cast<float>(1.0 / options_.passes);
+    for (auto& weight : pass.input.hard) weight *= share;
+    for (auto& weight : pass.input.soft) weight *= share;
+    const PassResult result = graph_->run(pass.input);
+    advance_rows(pass, result, report);
+    report.tokens += pass.labels.used;
+  }
+  AdamW adam = options_.adam;
+  adam.learning_rate = static_cast<float>(report.learning_rate);
+  report.gradient_norm = optimizer_->step(adam, step_ + 1);
+  const auto passes = static_cast<double>(options_.passes);
+  report.answer_loss /= passes;
+  report.block_loss /= passes;
+  report.tokens_per_iteration /= passes;
+  if (!std::isfinite(report.gradient_norm) || !std::isfinite(report.answer_loss + report.block_loss)) {
+    throw Error("CLLM_TRAINING_FAILED", "The loss is no longer a finite number at step " + std::to_string(step_ + 1) +
+                                            ": use a smaller learning rate");
+  }
+  step_++;
+  return report;
+}
+
+void Trainer::advance_rows(const Pass& pass, const PassResult& result, StepReport& report) {
+  double answers = 0, blocks = 0, answer_loss = 0, block_loss = 0, accepted = 0, moved = 0;
+  const int n = options_.block;
+  std::vector<std::vector<int32_t>> choices(pass.rows.size());
+  for (size_t r = 0; r < pass.rows.size(); r++) choices[r].assign(pass.rows[r]->blocks.size() * n, -1);
+  for (size_t i = 0; i < pass.labels.entries.size(); i++) {
+    const auto& entry = pass.labels.entries[i];
+    const double loss = -std::log(std::max(result.probability[i], 1e-30f));
+    if (!std::isfinite(result.probability[i])) answer_loss = NAN;
+    if (entry.block < 0) {
+      answers += 1;
+      answer_loss += loss;
+      continue;
+    }
+    const double weight = std::pow(options_.loss.decay, entry.offset);
+    blocks += weight;
+    block_loss += weight * loss;
+    choices[entry.row][static_cast<size_t>(entry.block) * n + entry.offset] = result.choice[i];
+  }
+  report.answer_loss += answer_loss / std::max(1.0, answers);
+  report.block_loss += block_loss / std::max(1.0, blocks);
+  Draws draws(options_.seed, draws_);
+  for (size_t r = 0; r < pass.rows.size(); r++) {
+    RowState& row = *pass.rows[r];
+    row.age++;
+    for (size_t b = 0; b < row.blocks.size(); b++) {
+      Block& block = row.blocks[b];
+      int skipped = 0;
+      const Example& example = examples_[row.segments[block.segment].example];
+      const bool goes_on = advance_block(example, block, choices[r].data() + b * n, skipped, draws);
+      accepted += skipped + 1;
+      moved += 1;
+      if (!goes_on) block = first_block(examples_, row.segments, n, draws);
+    }
+  }
+  draws_ = draws.count();
+  report.tokens_per_iteration += accepted / std::max(1.0, moved);
+}
+
+void Trainer::write(const std::string& path, ggml_type type,
+                    const std::vector<std::pair<std::string, std::string>>& notes) const {
+  weights_.write(path, type, [&](gguf_context* metadata) {
+    for (const auto& [key, value] : notes) gguf_set_val_str(metadata, key.c_str(), value.c_str());
+  });
+}
+
+}  // namespace cllm

@@ -1,0 +1,219 @@
+#include "train/weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "decode/error.h"
+#include "decode/model_file.h"
+
+namespace cllm {
+
+namespace {
+
+constexpr const char* kLayerMatrices[] = {"attn_q.weight",   "attn_k.weight", "attn_v.weight",  "attn_output.weight",
+                                          "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"};
+
+GgufPointer open(const std::string& path) {
+  if (const auto problem = check_model_file(path)) throw Error(problem->code, problem->message);
+  GgufPointer file(gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = nullptr}));
+  if (!file) throw Error("CLLM_INVALID_MODEL", path + " is not a GGUF file that can be read");
+  return file;
+}
+
+bool ends_with(const std::string& text, const char* end) {
+  const std::string tail(end);
+  return text.size() >= tail.size() && text.compare(text.size() - tail.size(), tail.size(), tail) == 0;
+}
+
+bool is_layer_matrix(const std::string& name) {
+  return std::any_of(std::begin(kLayerMatrices), std::end(kLayerMatrices),
+                     [&](const char* part) { return ends_with(name, part) && name.starts_with("blk."); });
+}
+
+std::vector<float> transposed(const std::vector<float>& values, int64_t in, int64_t out) {
+  std::vector<float> result(values.size());
+  for (int64_t o = 0; o < out; o++) {
+    for (int64_t i = 0; i < in; i++) result[i * out + o] = values[o * in + i];
+  }
+  return result;
+}
+
+void set(ggml_tensor* tensor, const std::vector<float>& values) {
+  if (tensor->type == GGML_TYPE_F32) {
+    ggml_backend_tensor_set(tensor, values.data(), 0, ggml_nbytes(tensor));
+    return;
+  }
+  std::vector<ggml_bf16_t> rounded(values.size());
+  ggml_fp32_to_bf16_row(values.data(), rounded.data(), static_cast<int64_t>(values.size()));
+  ggml_backend_tensor_set(tensor, rounded.data(), 0, ggml_nbytes(tensor));
+}
+
+std::vector<float> read(const ggml_tensor* tensor) {
+  std::vector<float> values(ggml_nelements(tensor));
+  ggml_backend_tensor_get(tensor, values.data(), 0, ggml_nbytes(tensor));
+  return values;
+}
+
+}  // namespace
+
+Weights::Weights(const std::string& path, const WeightOptions& options)
+    : path_(path), options_(options), base_(open(path)), architecture_(read_architecture(base_.get())) {
+  lay_out();
+}
+
+void Weights::lay_out() {
+  const int64_t count = gguf_get_n_tensors(base_.get());
+  ctx_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * (count * 3 + 1) * 6, .mem_buffer = nullptr, .no_alloc = true}));
+  const bool adapters = options_.lora_rank > 0;
+  const std::string head = architecture_.tied ? "token_embd.weight" : "output.weight";
+  for (int64_t i = 0; i < count; i++) {
+    const std::string name = gguf_get_tensor_name(base_.get(), i);
+    const int64_t* ne = gguf_get_tensor_ne(base_.get(), i);
+    if (name == "rope_freqs.weight") {
+      rope_factors_ = ggml_new_tensor_1d(ctx_.get(), GGML_TYPE_F32, ne[0]);
+      continue;
+    }
+    const bool embedding = name == "token_embd.weight" || name == "output.weight";
+    const bool vector = !embedding && !is_layer_matrix(name);
+    const bool trained = !adapters && (!embedding || options_.train_embeddings);
+    add(name, ne[0], ne[1], vector, trained, vector ? GGML_TYPE_F32 : options_.product,
+        !vector && (!embedding || name == head));
+    if (adapters && is_layer_matrix(name)) {
+      // Their inner size, the rank, is too short for the BF16 kernels.
+      add(name + ".lora_a", ne[0], options_.lora_rank, false, true, GGML_TYPE_F32, true);
+      add(name + ".lora_b", options_.lora_rank, ne[1], false, true, GGML_TYPE_F32, true);
+    }
+  }
+}
+
+Parameter& Weights::add(const std::string& name, int64_t in, int64_t out, bool vector, bool trained, ggml_type type,
+                        bool with_transposed) {
+  Parameter p{.name = name, .in = in, .out = out, .vector = vector, .trained = trained};
+  const auto tensor = [&](ggml_type kind) {
+    return vector ? ggml_new_tensor_1d(ctx_.get(), kind, in) : ggml_new_tensor_2d(ctx_.get(), kind, in, out);
+  };
+  p.value = tensor(type);
+  if (with_transposed) p.transposed = ggml_new_tensor_2d(ctx_.get(), type, out, in);
+  if (trained) {
+    p.master = type == GGML_TYPE_F32 ? p.value : tensor(GGML_TYPE_F32);
+    ggml_set_param(p.master);  // ggml_opt_step_adamw insists
+    p.gradient = tensor(GGML_TYPE_F32);
+    p.first_moment = tensor(GGML_TYPE_F32);
+    p.second_moment = tensor(GGML_TYPE_F32);
+  }
+  parameters_.push_back(p);
+  by_name_[name] = &parameters_.back();
+  return parameters_.back();
+}
+
+size_t Weights::bytes() const {
+  size_t sum = 0;
+  for (ggml_tensor* t = ggml_get_first_tensor(ctx_.get()); t != nullptr; t = ggml_get_next_tensor(ctx_.get(), t)) {
+    sum += ggml_nbytes(t);
+  }
+  return sum;
+}
+
+void Weights::load(ggml_backend_t backend, uint64_t seed) {
+  buffer_.reset(ggml_backend_alloc_ctx_tensors(ctx_.get(), backend));
+  if (!buffer_) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory for the weights and their optimiser state");
+  ggml_backend_buffer_clear(buffer_.get(), 0);
+  if (rope_factors_ != nullptr) set(rope_factors_, read_base("rope_freqs.weight"));
+  std::mt19937_64 random(seed);
+  for (auto& p : parameters_) {
+    std::vector<float> values;
+    if (ends_with(p.name, ".lora_a")) {
+      std::normal_distribution<float> draw(0, 1 / std::sqrt(static_cast<float>(p.in)));
+      values.resize(p.in * p.out);
+      for (auto& value : values) value = draw(random);
+    } else if (ends_with(p.name, ".lora_b")) {
+      values.resize(p.in * p.out);  // zeros: the adapted model begins as the base
+    } else {
+      values = read_base(p.name);
+    }
+    set(p.value, values);
+    if (p.master != nullptr && p.master != p.value) set(p.master, values);
+    if (p.transposed != nullptr) set(p.transposed, transposed(values, p.in, p.out));
+  }
+}
+
+Parameter* Weights::find(const std::string& name) {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
+}
+
+int64_t Weights::trained_count() const {
+  int64_t count = 0;
+  for (const auto& p : parameters_) count += p.trained ? p.in * p.out : 0;
+  return count;
+}
+
+std::vector<float> Weights::read_base(const std::string& name) const {
+  const int64_t id = gguf_find_tensor(base_.get(), name.c_str());
+  const ggml_type type = gguf_get_tensor_type(base_.get(), id);
+  const int64_t* ne = gguf_get_tensor_ne(base_.get(), id);
+  const int64_t count = ne[0] * ne[1];
+  std::vector<char> bytes(gguf_get_tensor_size(base_.get(), id));
+  const FilePointer file(std::fopen(path_.c_str(), "rb"));
+  const size_t offset = gguf_get_data_offset(base_.get()) + gguf_get_tensor_offset(base_.get(), id);
+  if (!file || fseeko(file.get(), static_cast<off_t>(offset), SEEK_SET) != 0 ||
+      std::fread(bytes.data(), 1, bytes.size(), file.get()) != bytes.size()) {
+    throw Error("CLLM_INVALID_MODEL", "Could not read the tensor " + name + " of " + path_);
+  }
+  std::vector<float> values(count);
+  if (type == GGML_TYPE_F32) {
+    std::copy_n(reinterpret_cast<const float*>(bytes.data()), count, values.data());
+    return values;
+  }
+  const auto* traits = ggml_get_type_traits(type);
+  if (traits->to_float == nullptr) {
+    throw Error("CLLM_UNSUPPORTED_MODEL", "Weights of type " + std::string(ggml_type_name(type)) + " cannot be trained");
+  }
+  traits->to_float(bytes.data(), values.data(), count);
+  return values;
+}
+
+void Weights::merge_adapter(const Parameter& matrix, std::vector<float>& values) const {
+  const auto found = by_name_.find(matrix.name + ".lora_a");
+  if (found == by_name_.end()) return;
+  const Parameter& pa = *found->second;
+  const Parameter& pb = *by_name_.at(matrix.name + ".lora_b");
+  const auto a = read(pa.master);  // [in, rank]
+  const auto b = read(pb.master);  // [rank, out]
+  for (int64_t o = 0; o < matrix.out; o++) {
+    for (int64_t r = 0; r < pa.out; r++) {
+      const float factor = kAdapterScale * b[o * pa.out + r];
+      for (int64_t i = 0; i < matrix.in; i++) values[o * matrix.in + i] += factor * a[r * matrix.in + i];
+    }
+  }
+}
+
+void Weights::write(const std::string& path, ggml_type type, const std::function<void(gguf_context*)>& annotate) const {
+  GgufWriter writer;
+  gguf_set_kv(writer.metadata(), base_.get());
+  // llama_ftype: ALL_F32 = 0, MOSTLY_BF16 = 32.
+  gguf_set_val_u32(writer.metadata(), "general.file_type", type == GGML_TYPE_F32 ? 0 : 32);
+  gguf_remove_key(writer.metadata(), "general.quantization_version");
+  annotate(writer.metadata());
+  for (int64_t i = 0; i < gguf_get_n_tensors(base_.get()); i++) {
+    const std::string name = gguf_get_tensor_name(base_.get(), i);
+    const int64_t* ne = gguf_get_tensor_ne(base_.get(), i);
+    const auto found = by_name_.find(name);
+    const Parameter* p = found == by_name_.end() ? nullptr : found->second;
+    const bool vector = p == nullptr || p->vector;
+    const ggml_type kind = vector ? GGML_TYPE_F32 : type;
+    writer.add(name, kind, ne[0], ne[1], vector, [this, p, name, kind](void* target) {
+      std::vector<float> values = p != nullptr && p->trained ? read(p->master) : read_base(name);
+      if (p != nullptr) merge_adapter(*p, values);
+      if (kind == GGML_TYPE_F32) {
+        std::copy(values.begin(), values.end(), static_cast<float*>(target));
+      } else {
+        ggml_fp32_to_bf16_row(values.data(), static_cast<ggml_bf16_t*>(target), static_cast<int64_t>(values.size()));
+      }
+    });
+  }
+  writer.write(path);
+}
+
+}  // namespace cllm

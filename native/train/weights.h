@@ -1,0 +1,94 @@
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ggml-backend.h"
+#include "train/architecture.h"
+#include "train/gguf_writer.h"
+
+namespace cllm {
+
+struct ContextDeleter {
+  void operator()(ggml_context* ctx) const { ggml_free(ctx); }
+};
+struct BufferDeleter {
+  void operator()(ggml_backend_buffer* buffer) const { ggml_backend_buffer_free(buffer); }
+};
+struct BackendDeleter {
+  void operator()(ggml_backend* backend) const { ggml_backend_free(backend); }
+};
+using ContextPointer = std::unique_ptr<ggml_context, ContextDeleter>;
+using BufferPointer = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
+using BackendPointer = std::unique_ptr<ggml_backend, BackendDeleter>;
+
+/// One weight matrix [in, out] (y = W x; ggml's order, in is contiguous) or vector [in] of the model.
+struct Parameter {
+  std::string name;  // in the file; an adapter's is "<matrix>.lora_a" or "<matrix>.lora_b"
+  int64_t in = 0, out = 1;
+  bool vector = false;
+  bool trained = false;
+  ggml_tensor* value = nullptr;       // what products read: BF16 or F32
+  ggml_tensor* transposed = nullptr;  // [out, in], of matrices that a gradient flows through
+  // Only of trained ones, F32, all of the matrix's shape. `master` is `value` itself where products are in F32.
+  ggml_tensor* master = nullptr;
+  ggml_tensor* gradient = nullptr;
+  ggml_tensor* first_moment = nullptr;  // AdamW
+  ggml_tensor* second_moment = nullptr;
+};
+
+struct WeightOptions {
+  ggml_type product = GGML_TYPE_F32;  // of matrices in products: F32 or BF16
+  bool train_embeddings = true;       // token_embd and output
+  int lora_rank = 0;                  // 0: all matrices; else adapters on the layers' matrices alone
+};
+
+/// The model's weights on a backend, with what training needs of each. The base file is only read.
+class Weights {
+ public:
+  /// Lays out the tensors without memory for them; load() allocates and reads.
+  Weights(const std::string& path, const WeightOptions& options);
+
+  /// Bytes that load() takes on the backend.
+  size_t bytes() const;
+  /// Throws Error CLLM_OUT_OF_MEMORY, CLLM_INVALID_MODEL.
+  void load(ggml_backend_t backend, uint64_t seed);
+
+  const Architecture& architecture() const { return architecture_; }
+  const WeightOptions& options() const { return options_; }
+  /// nullptr where the model has none of that name.
+  Parameter* find(const std::string& name);
+  Parameter& get(const std::string& name) { return *find(name); }
+  std::deque<Parameter>& all() { return parameters_; }
+  ggml_tensor* rope_factors() const { return rope_factors_; }
+  int64_t trained_count() const;
+
+  /// Writes the model with all metadata of the base and `type` (F32 or BF16) matrices, adapters merged in. `annotate`
+  /// adds to the metadata.
+  void write(const std::string& path, ggml_type type, const std::function<void(gguf_context*)>& annotate) const;
+
+ private:
+  void lay_out();
+  Parameter& add(const std::string& name, int64_t in, int64_t out, bool vector, bool trained, ggml_type type,
+                 bool transposed);
+  std::vector<float> read_base(const std::string& name) const;
+  void merge_adapter(const Parameter& matrix, std::vector<float>& values) const;
+
+  std::string path_;
+  WeightOptions options_;
+  GgufPointer base_;
+  Architecture architecture_;
+  ContextPointer ctx_;
+  BufferPointer buffer_;
+  std::deque<Parameter> parameters_;
+  std::map<std::string, Parameter*> by_name_;
+  ggml_tensor* rope_factors_ = nullptr;
+};
+
+/// An adapter's product is scaled by this (alpha = 2 * rank).
+inline constexpr float kAdapterScale = 2;
+
+}  // namespace cllm
