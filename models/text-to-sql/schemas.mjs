@@ -1,0 +1,161 @@
+// Random schemas and values.
+import * as words from "./words.mjs";
+
+/** A stream of random choices; the same seed gives the same stream. */
+export class Random {
+  constructor(seed) {
+    this.state = seed >>> 0;
+  }
+  /** 0 to below - 1 (mulberry32). */
+  int(below) {
+    this.state = (this.state + 0x6d2b79f5) >>> 0;
+    let t = this.state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) % below;
+  }
+  between(low, high) {
+    return low + this.int(high - low + 1);
+  }
+  chance(percent) {
+    return this.int(100) < percent;
+  }
+  pick(list) {
+    return list[this.int(list.length)];
+  }
+  /** `count` different ones, in random order. */
+  some(list, count) {
+    const rest = [...list];
+    const taken = [];
+    while (taken.length < count && rest.length > 0) taken.push(rest.splice(this.int(rest.length), 1)[0]);
+    return taken;
+  }
+}
+
+const ONSETS = "b c d f g h j k l m n p r s t v w z br cr dr fl gr pl pr sl st str th tr sh ch".split(" ");
+const VOWELS = "a e i o u a e i o ai ea oo ou ee".split(" ");
+const CODAS = "n r l m t s d k p x nd rt st ck ng lt".split(" ");
+
+/** A word that no list has: names must be copied, not remembered. */
+export function inventedWord(random) {
+  let word = "";
+  const syllables = random.between(1, 3);
+  for (let i = 0; i < syllables; i++) {
+    word += random.pick(ONSETS) + random.pick(VOWELS);
+    if (i === syllables - 1 || random.chance(30)) word += random.chance(70) ? random.pick(CODAS) : "";
+  }
+  return word.length < 3 ? word + random.pick(CODAS) : word;
+}
+
+export function plural(name) {
+  const cut = name.lastIndexOf("_") + 1;
+  const [head, last] = [name.slice(0, cut), name.slice(cut)];
+  if (words.IRREGULAR[last]) return head + words.IRREGULAR[last];
+  if (/(s|x|z|ch|sh)$/.test(last)) return `${head}${last}es`;
+  if (/[^aeiou]y$/.test(last)) return `${head}${last.slice(0, -1)}ies`;
+  return `${head}${last}s`;
+}
+
+export const spaced = (name) => name.replaceAll("_", " ");
+
+const TYPES = ["t", "t", "t", "i", "i", "r", "y", "d"];
+
+function inventedColumn(random, nouns) {
+  const parts = [random.chance(60) ? random.pick(nouns) : inventedWord(random)];
+  if (random.chance(45)) parts.push(random.chance(50) ? random.pick(nouns) : inventedWord(random));
+  return { name: parts.join("_"), type: random.pick(TYPES) };
+}
+
+// Every single word of the lists: recombined, they make names that are words but no list's name.
+const NOUNS = [
+  ...new Set(
+    [...words.ENTITIES.flatMap((e) => [e.name, ...e.columns.map((c) => c.name)]), ...words.COMMON.map((c) => c.name)]
+      .flatMap((name) => name.split("_"))
+      .filter((word) => word.length > 2),
+  ),
+];
+
+// Not usable as a bare name in SQL.
+const RESERVED = new Set(
+  "order group limit table index select from to where transaction case check values default set join add all and or not in is as on references primary foreign unique between like".split(" "),
+);
+
+function table(random, taken) {
+  const kind = random.int(10);
+  const known = random.pick(words.ENTITIES);
+  let singular = known.name;
+  let columns = known.columns;
+  if (kind >= 5) {
+    // A name of words, or invented; columns of any kind.
+    singular = random.chance(50) ? random.pick(NOUNS) : inventedWord(random);
+    if (random.chance(35)) singular += `_${random.chance(50) ? random.pick(NOUNS) : inventedWord(random)}`;
+    columns = [...random.some(words.COMMON, 5)];
+    for (let i = 0; i < 5; i++) columns.push(inventedColumn(random, NOUNS));
+  } else if (random.chance(50)) {
+    columns = [...columns, ...random.some(words.COMMON, 2), inventedColumn(random, NOUNS)];
+  }
+  const name = random.chance(50) && !RESERVED.has(singular) ? singular : plural(singular);
+  if (RESERVED.has(name) || taken.has(singular) || taken.has(name)) return null;
+  taken.add(singular).add(name);
+  const unique = new Map();
+  for (const column of random.some(columns, random.between(2, 6))) unique.set(column.name, column);
+  for (const reserved of RESERVED) unique.delete(reserved);
+  unique.delete(singular);
+  unique.delete(name);
+  if (unique.size === 0) return null;
+  const list = [...unique.values()];
+  if (random.chance(65)) list.unshift({ name: random.chance(60) ? "id" : `${singular}_id`, type: "k" });
+  return { name, singular, plural: plural(singular), columns: list };
+}
+
+/** One to three tables. */
+export function schema(random) {
+  const taken = new Set();
+  const tables = [];
+  const count = random.pick([1, 1, 2, 2, 3]);
+  while (tables.length < count) {
+    const one = table(random, taken);
+    if (one) tables.push(one);
+  }
+  return tables;
+}
+
+export function render(tables) {
+  return tables.map((t) => `table ${t.name}(${t.columns.map((c) => c.name).join(", ")})\n`).join("");
+}
+
+const capital = (word) => word[0].toUpperCase() + word.slice(1);
+
+/** A value of a text column, without quotes. */
+export function textValue(random, column) {
+  const n = column.name;
+  if (/(city|country|location|origin|destination|capital|region|hometown|state|headquarters|continent|nationality)/.test(n)) {
+    return random.chance(25) ? random.pick(words.TWO_WORD_PLACES) : random.pick(words.PLACES);
+  }
+  if (/code|number|plate|version/.test(n)) {
+    return random.pick(["A", "B", "C", "X", "AB", "XK", "T"]) + random.between(1, 999);
+  }
+  const kind = random.int(10);
+  if (kind < 2) return random.pick(words.FIRST_NAMES);
+  if (kind < 4) return `${random.pick(words.FIRST_NAMES)} ${random.pick(words.LAST_NAMES)}`;
+  if (kind < 7) return random.pick(words.LABELS);
+  if (kind < 8) return random.pick(words.PHRASES);
+  const word = inventedWord(random);
+  return random.chance(60) ? capital(word) : word;
+}
+
+/** A number as it stands in the question and in the SQL. */
+export function numberValue(random, column) {
+  if (column.type === "y") return String(random.between(1900, 2025));
+  if (column.type === "r" && random.chance(40)) return `${random.between(0, 99)}.${random.between(1, 9)}`;
+  const size = random.int(10);
+  if (/age/.test(column.name)) return String(random.between(5, 90));
+  if (size < 4) return String(random.between(1, 99));
+  if (size < 7) return String(random.between(1, 20) * random.pick([10, 50, 100]));
+  return String(random.between(1, 99) * random.pick([100, 1000, 10000]));
+}
+
+export function dateValue(random) {
+  const two = (value) => String(value).padStart(2, "0");
+  return `${random.between(1990, 2025)}-${two(random.between(1, 12))}-${two(random.between(1, 28))}`;
+}
