@@ -8,6 +8,9 @@ export type {
   DecoderInfo,
   DecoderOptions,
   Device,
+  DistillOptions,
+  DistillProgress,
+  DistillResult,
   GenerateChunk,
   GenerateOptions,
   GenerateResult,
@@ -26,4 +29,4 @@ export type {
   Verdicts,
   VerifyInput,
 } from "./index.js";
-export { binaryInfo, CllmError, Decoder, kernels, Model, pull, quantize, Sequence } from "./index.js";
+export { binaryInfo, CllmError, Decoder, distill, kernels, Model, pull, quantize, Sequence } from "./index.js";

@@ -48,13 +48,16 @@ export function availableMemory(): number {
  *
  * @throws {@link CllmError} `CLLM_OUT_OF_MEMORY`
  */
-export function checkMemory(needed: number, what: string): void {
+export function checkMemory(
+  needed: number,
+  what: string,
+  advice = "use a smaller contextSize, fewer lanes or a quantised kvType",
+): void {
   const available = availableMemory();
   if (needed <= available) return;
   throw new CllmError(
     "CLLM_OUT_OF_MEMORY",
-    `Expected ${what} to fit into memory but it needs ${gib(needed)} and ${gib(available)} are available: ` +
-      "use a smaller contextSize, fewer lanes or a quantised kvType",
+    `Expected ${what} to fit into memory but it needs ${gib(needed)} and ${gib(available)} are available: ${advice}`,
   );
 }
 

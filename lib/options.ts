@@ -60,6 +60,15 @@ export function integer(value: unknown, name: string, lowest: number, highest: n
   return value;
 }
 
+/** A number from `lowest` to `highest`, or `fallback` for undefined. */
+export function number(value: unknown, name: string, lowest: number, highest: number, fallback: number): number {
+  if (value === undefined) return fallback;
+  const expected = `a number from ${lowest} to ${highest}`;
+  if (typeof value !== "number") throw typeError(expected, name, value);
+  if (!(value >= lowest && value <= highest)) throw rangeError(expected, name, value);
+  return value;
+}
+
 export function boolean<T>(value: unknown, name: string, fallback: T): boolean | T {
   if (value === undefined) return fallback;
   if (typeof value !== "boolean") throw typeError("a boolean", name, value);

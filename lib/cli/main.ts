@@ -4,6 +4,7 @@ import path from "node:path";
 import { Command, CommanderError } from "commander";
 import { cacheDirectory } from "../pull/cache.js";
 import { chat } from "./chat.js";
+import { type DistillFlags, distillCommand } from "./distill.js";
 import { COMMON_TYPES } from "./formats.js";
 import { type GenerateFlags, generate } from "./generate.js";
 import { type InspectFlags, inspect } from "./inspect.js";
@@ -111,7 +112,48 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
       done(await quantizeCommand(input, output, type, flags, io));
     });
 
+  distilling(program.command("distill"))
+    .description("train a model into a consistency LLM (CLLM), whose blocks converge in few passes")
+    .argument("<base>", MODEL)
+    .action(async (base: string, flags: DistillFlags) => done(await distillCommand(base, flags, io)));
+
   return program;
+}
+
+/** See DistillOptions, which has the ranges and reasons. */
+function distilling(command: Command): Command {
+  return command
+    .requiredOption("--prompts <file>", 'JSON lines: {"prompt": "..."} or {"messages": [...]}, each with or without "answer"')
+    .requiredOption("--out <file>", "the GGUF to write; OUT.training holds the checkpoint meanwhile")
+    .option("--answers <own|given>", "train on the model's own greedy answers (default), or on those of the data")
+    .option("--max-tokens <count>", "longest own answer", number)
+    .option("-b, --block-size <tokens>", "tokens of a draft block n (default 16)", number)
+    .option("--epochs <count>", "consistency training over the data (default 1)", number)
+    .option("--ar-epochs <count>", "AR training over the data before it (default 0)", number)
+    .option("--row-tokens <count>", "tokens of a training row (default 512)", number)
+    .option("--batch <rows>", "rows per optimiser step (default 4)", number)
+    .option("--clean-share <share>", "of a row for prompts and answers (default 0.5)", number)
+    .option("--pool <rows>", "rows in training at a time (default 48)", number)
+    .option("--row-steps <count>", "steps that a row stays (default 6)", number)
+    .option("--ar-weight <weight>", "of the AR loss (default 1)", number)
+    .option("--consistency-weight <weight>", "of the consistency loss (default 1)", number)
+    .option("--soft-share <share>", "of the consistency loss against soft targets (default 0.5)", number)
+    .option("--decay <factor>", "weight from one block position to the next (default 0.85)", number)
+    .option("--learning-rate <rate>", "peak of consistency training (default 2.5e-4)", number)
+    .option("--ar-learning-rate <rate>", "peak of AR training (default 3e-4)", number)
+    .option("--weight-decay <rate>", "of matrices (default 0.01)", number)
+    .option("--clip <norm>", "largest norm of the gradient (default 1)", number)
+    .option("--lora <rank>", "train adapters of this rank, merged at the end (default: all weights)", number)
+    .option("--train-embeddings", "train token embeddings and output matrix too")
+    .option("--precision <bf16|f32>", "of matrix products (default: bf16 where the CPU has it)")
+    .option("--type <type>", "of the file: F32, BF16 (default), Q8_0, Q4_0")
+    .option("--held-back <count>", "prompts to measure with, not trained on (default 16)", number)
+    .option("-s, --seed <number>", "of order, drafts and adapters", number)
+    .option("-t, --threads <count>", "threads (default: physical cores)", number)
+    .option("--checkpoint-minutes <minutes>", "between checkpoints (default 5)", number)
+    .option("--resume", "go on from the checkpoint of an interrupted run")
+    .option("--note <text>", "for the file's metadata")
+    .option("--json", "an object with the figures");
 }
 
 /** The options of everything that decodes. Their ranges are the library's, and so are its messages. */

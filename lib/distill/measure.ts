@@ -1,0 +1,45 @@
+import { Model } from "../model.js";
+import type { Example } from "./examples.js";
+
+/** What a model does on held-back prompts. */
+export interface HeldBackFigures {
+  /** Tokens emitted over iterations, in blocks of the training's n. */
+  tokensPerIteration: number;
+  /** Share of answers equal to those of blocks of 2 tokens, which is ordinary decoding but for near-ties. */
+  equalToOrdinary: number;
+  /** Share of answers equal to those trained for, token by token. */
+  exact: number;
+}
+
+/** Decodes the held-back prompts with the file as a user would. */
+export async function measureHeldBack(
+  file: string,
+  examples: readonly Example[],
+  blockSize: number,
+  contextSize: number,
+  threads: number,
+  signal: { signal?: AbortSignal },
+): Promise<HeldBackFigures> {
+  const model = await Model.load(file, { ...signal, mmap: false });
+  try {
+    const decoder = await model.createDecoder({ blockSize, contextSize: contextSize + blockSize, threads });
+    let [emitted, iterations, equal, exact] = [0, 0, 0, 0];
+    for (const { prompt, answer } of examples) {
+      const maxTokens = Math.max(1, contextSize - prompt.length);
+      const jacobi = await decoder.generate(prompt, { maxTokens, ...signal });
+      const ordinary = await decoder.generate(prompt, { maxTokens, blockSize: 2, ...signal });
+      emitted += jacobi.stats.emittedTokens;
+      iterations += jacobi.stats.iterations;
+      const text = jacobi.tokens.join();
+      if (text === ordinary.tokens.join()) equal++;
+      if (text === answer.join()) exact++;
+    }
+    return {
+      tokensPerIteration: emitted / Math.max(1, iterations),
+      equalToOrdinary: equal / examples.length,
+      exact: exact / examples.length,
+    };
+  } finally {
+    await model.dispose();
+  }
+}

@@ -1,0 +1,68 @@
+import { createReadStream } from "node:fs";
+import readline from "node:readline";
+import type { ChatMessage } from "./chat.js";
+import { CllmError } from "./errors.js";
+
+/** One line of prompt data. */
+export interface PromptItem {
+  /** Its line in the file, from 1. */
+  line: number;
+  /** Text as it is, or messages for the model's chat template. */
+  input: string | ChatMessage[];
+  /** The answer the data give, or null. */
+  answer: string | null;
+}
+
+const LINE_MAX = 16 * 2 ** 20;
+
+/**
+ * Reads prompt data: JSON lines `{"prompt": "text"}` or `{"messages": [{"role", "content"}, ...]}`, each with an optional
+ * `"answer"`. Empty lines are skipped, other keys ignored. `needAnswers`: a line without an answer is an error.
+ *
+ * @throws {@link CllmError} `CLLM_INVALID_DATA`, naming the file and the line.
+ */
+export async function readPromptData(file: string, needAnswers: boolean): Promise<PromptItem[]> {
+  const items: PromptItem[] = [];
+  const stream = createReadStream(file, { encoding: "utf8" });
+  let line = 0;
+  try {
+    for await (const text of readline.createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
+      line++;
+      const json = line === 1 ? text.replace(/^\uFEFF/, "") : text;
+      if (json.trim() === "") continue;
+      items.push({ line, ...parseLine(json, `${file}, line ${line}`, needAnswers) });
+    }
+  } catch (cause) {
+    if (cause instanceof CllmError) throw cause;
+    throw new CllmError("CLLM_INVALID_DATA", `${file} cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  if (items.length === 0) throw new CllmError("CLLM_INVALID_DATA", `${file} has no prompts`);
+  return items;
+}
+
+function parseLine(json: string, where: string, needAnswer: boolean): Omit<PromptItem, "line"> {
+  const wrong = (what: string, cause?: unknown) =>
+    new CllmError("CLLM_INVALID_DATA", `${where}: ${what}`, cause === undefined ? {} : { cause });
+  if (json.length > LINE_MAX) throw wrong(`expected at most ${LINE_MAX} characters but found ${json.length}`);
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (cause) {
+    throw wrong(`expected a JSON object but found ${(cause as Error).message}`, cause);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("expected a JSON object");
+  const { prompt, messages, answer = null } = value as Record<string, unknown>;
+  if ((prompt === undefined) === (messages === undefined)) throw wrong("expected either a prompt or messages");
+  if (answer !== null && (typeof answer !== "string" || answer === "")) throw wrong("expected a non-empty text as answer");
+  if (answer === null && needAnswer) throw wrong("expected an answer but there is none");
+  if (prompt !== undefined) {
+    if (typeof prompt !== "string" || prompt === "") throw wrong("expected a non-empty text as prompt");
+    return { input: prompt, answer: answer as string | null };
+  }
+  if (!Array.isArray(messages) || messages.length === 0) throw wrong("expected a list of messages");
+  for (const message of messages) {
+    const { role, content } = (message ?? {}) as Partial<ChatMessage>;
+    if (typeof role !== "string" || typeof content !== "string") throw wrong("expected a role and a content in each message");
+  }
+  return { input: messages as ChatMessage[], answer: answer as string | null };
+}
