@@ -30,6 +30,7 @@ await main(import.meta.url, async (argv) => {
         "cllm-device-test",
         "cllm-kernel-test",
         "cllm-resident-test",
+        "cllm-train-test",
       ],
     });
     await compile();

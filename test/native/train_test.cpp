@@ -1,6 +1,7 @@
 // The trainer's gradients against finite differences of its own loss, in F32, for a model file of any trainable
 // architecture:
 //   cllm-train-test MODEL.gguf
+// and the CPU's own operations (transpose, BF16 products) against plain loops, when no model is given.
 // For every trained parameter: the loss along a direction that is half the gradient's and half random, so that neither a
 // wrong entry nor a missing one can hide. Prints one line per failure; exits with 1 if there is any.
 #include <cmath>
@@ -11,7 +12,9 @@
 #include "decode/ggml_guard.h"
 #include "ggml-cpu.h"
 #include "train/graph.h"
+#include "train/product.h"
 #include "train/trajectory.h"
+#include "train/transpose.h"
 
 using namespace cllm;
 
@@ -145,11 +148,100 @@ int check(const char* path, const WeightOptions& options, const char* what) {
   return failures + (checked == 0);
 }
 
+ContextPointer small_context() { return ContextPointer(ggml_init({.mem_size = 1 << 26, .mem_buffer = nullptr})); }
+
+std::vector<float> fill(ggml_tensor* tensor, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  std::vector<float> values(ggml_nelements(tensor));
+  for (size_t i = 0; i < values.size(); i++) {
+    values[i] = normal(random);
+    if (tensor->type == GGML_TYPE_F32) {
+      static_cast<float*>(tensor->data)[i] = values[i];
+    } else {
+      static_cast<ggml_bf16_t*>(tensor->data)[i] = ggml_fp32_to_bf16(values[i]);
+      values[i] = ggml_bf16_to_fp32(static_cast<ggml_bf16_t*>(tensor->data)[i]);
+    }
+  }
+  return values;
+}
+
+void compute(ggml_context* ctx, ggml_tensor* result) {
+  ggml_cgraph* graph = ggml_new_graph(ctx);
+  ggml_build_forward_expand(graph, result);
+  ggml_graph_compute_with_ctx(ctx, graph, 3);
+}
+
+// k x m x heads against n x heads of b, a's heads shared by groups.
+int check_product(int64_t k, int64_t m, int64_t n, int64_t a2, int64_t b2) {
+  const ContextPointer ctx = small_context();
+  std::mt19937 random(static_cast<uint32_t>(k * 31 + m * 7 + n));
+  ggml_tensor* a = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_BF16, k, m, a2);
+  ggml_tensor* b = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_BF16, k, n, b2);
+  const auto left = fill(a, random), right = fill(b, random);
+  ggml_tensor* c = product(ctx.get(), a, b);
+  compute(ctx.get(), c);
+  double worst = 0;
+  for (int64_t h = 0; h < b2; h++) {
+    for (int64_t j = 0; j < n; j++) {
+      for (int64_t i = 0; i < m; i++) {
+        double sum = 0;
+        for (int64_t l = 0; l < k; l++) sum += double(left[(h / (b2 / a2) * m + i) * k + l]) * right[(h * n + j) * k + l];
+        worst = std::max(worst, std::abs(sum - static_cast<float*>(c->data)[(h * n + j) * m + i]));
+      }
+    }
+  }
+  if (worst < 1e-4 * std::sqrt(static_cast<double>(k))) return 0;
+  std::printf("product k %d m %d n %d: off by %g\n", int(k), int(m), int(n), worst);
+  return 1;
+}
+
+int check_transpose(int64_t columns, int64_t rows, int64_t heads, bool permuted, ggml_type type) {
+  const ContextPointer ctx = small_context();
+  std::mt19937 random(9);
+  ggml_tensor* x = permuted ? ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, columns, heads, rows)
+                            : ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, columns, rows, heads);
+  const auto values = fill(x, random);
+  ggml_tensor* y = transpose_on_cpu(ctx.get(), permuted ? ggml_permute(ctx.get(), x, 0, 2, 1, 3) : x, type);
+  compute(ctx.get(), y);
+  for (int64_t h = 0; h < heads; h++) {
+    for (int64_t r = 0; r < rows; r++) {
+      for (int64_t c = 0; c < columns; c++) {
+        const float expected = values[(permuted ? r * heads + h : h * rows + r) * columns + c];
+        const int64_t at = (h * columns + c) * rows + r;
+        const bool same = type == GGML_TYPE_F32
+                              ? static_cast<float*>(y->data)[at] == expected
+                              : static_cast<ggml_bf16_t*>(y->data)[at].bits == ggml_fp32_to_bf16(expected).bits;
+        if (!same) return std::printf("transpose %d x %d differs\n", int(columns), int(rows)), 1;
+      }
+    }
+  }
+  return 0;
+}
+
+int check_operations() {
+  int failures = 0;
+  for (const int64_t columns : {1, 15, 16, 17, 48, 100}) {
+    for (const int64_t rows : {1, 16, 33}) {
+      for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_BF16}) {
+        for (const bool permuted : {false, true}) failures += check_transpose(columns, rows, 3, permuted, type);
+      }
+    }
+  }
+  if (!has_product()) return failures;
+  for (const int64_t k : {2, 30, 32, 64, 510, 512, 514, 1030}) {
+    for (const int64_t m : {16, 32, 48, 80}) {
+      for (const int64_t n : {1, 5, 12, 13, 25}) failures += check_product(k, m, n, 1, 1) + check_product(k, m, n, 2, 6);
+    }
+  }
+  return failures;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return std::fprintf(stderr, "cllm-train-test MODEL.gguf\n"), 2;
+  if (argc > 2) return std::fprintf(stderr, "cllm-train-test [MODEL.gguf]\n"), 2;
   install_ggml_guard();
+  if (argc == 1) return check_operations() == 0 ? 0 : 1;
   try {
     const int failures = check(argv[1], {}, "full") + check(argv[1], {.lora_rank = 3}, "adapters");
     return failures == 0 ? 0 : 1;
