@@ -11,6 +11,9 @@ export type {
   DistillOptions,
   DistillProgress,
   DistillResult,
+  EvaluateOptions,
+  EvaluateResult,
+  EvaluateRow,
   GenerateChunk,
   GenerateOptions,
   GenerateResult,
@@ -21,6 +24,7 @@ export type {
   Iteration,
   ModelInfo,
   ModelLoadOptions,
+  PromptItem,
   PullOptions,
   PullProgress,
   QuantizeOptions,
@@ -29,4 +33,4 @@ export type {
   Verdicts,
   VerifyInput,
 } from "./index.js";
-export { binaryInfo, CllmError, Decoder, distill, kernels, Model, pull, quantize, Sequence } from "./index.js";
+export { binaryInfo, CllmError, Decoder, distill, evaluate, kernels, Model, pull, quantize, readPromptData, Sequence } from "./index.js";

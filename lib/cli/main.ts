@@ -5,11 +5,12 @@ import { Command, CommanderError } from "commander";
 import { cacheDirectory } from "../pull/cache.js";
 import { chat } from "./chat.js";
 import { type DistillFlags, distillCommand } from "./distill.js";
+import { type EvalFlags, evalCommand } from "./eval.js";
 import { COMMON_TYPES } from "./formats.js";
 import { type GenerateFlags, generate } from "./generate.js";
 import { type InspectFlags, inspect } from "./inspect.js";
 import { describeError, EXIT, type Io, processIo, write } from "./io.js";
-import { collect, number } from "./model.js";
+import { collect, number, numbers } from "./model.js";
 import { type PullFlags, pullCommand } from "./pull.js";
 import { type QuantizeFlags, quantizeCommand } from "./quantize.js";
 
@@ -111,6 +112,22 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
     .action(async (input: string, output: string, type: string, flags: QuantizeFlags) => {
       done(await quantizeCommand(input, output, type, flags, io));
     });
+
+  program
+    .command("eval")
+    .description("tokens per iteration, speed and answers of a model, over prompts and block sizes")
+    .argument("<model>", MODEL)
+    .argument("<data>", 'JSON lines: {"prompt": "..."} or {"messages": [...]}, each with or without "answer"')
+    .option("-b, --block-sizes <n,n,...>", "block sizes; 1 is always among them (default 1,2,4,8,16)", numbers)
+    .option("-n, --max-tokens <count>", "longest answer (default 256)", number)
+    .option("--limit <count>", "prompts, evenly spread over the data (default: all)", number)
+    .option("--rounds <count>", "times that each answer is timed (default 1)", number)
+    .option("--compare <model>", "measure this model too, such as the base")
+    .option("--json <file>", "the figures as JSON; - writes them to stdout instead of the table")
+    .option("--plot <file.svg>", "curves over the block size")
+    .option("-t, --threads <count>", "threads (default: physical cores)", number)
+    .option("-s, --seed <number>", "of the random first draft", number)
+    .action(async (model: string, data: string, flags: EvalFlags) => done(await evalCommand(model, data, flags, io)));
 
   distilling(program.command("distill"))
     .description("train a model into a consistency LLM (CLLM), whose blocks converge in few passes")

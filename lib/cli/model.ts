@@ -65,6 +65,11 @@ export function number(text: string): number {
   return value;
 }
 
+/** For commander: numbers with commas between them. */
+export function numbers(text: string): number[] {
+  return text.split(",").map(number);
+}
+
 /** For commander: an option that may be given several times. */
 export function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value];
