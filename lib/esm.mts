@@ -30,7 +30,26 @@ export type {
   QuantizeOptions,
   SpecialTokens,
   TokenInfo,
+  Trace,
+  TraceIteration,
+  TraceKind,
+  TraceOptions,
   Verdicts,
   VerifyInput,
 } from "./index.js";
-export { binaryInfo, CllmError, Decoder, distill, evaluate, kernels, Model, pull, quantize, readPromptData, Sequence } from "./index.js";
+export {
+  binaryInfo,
+  CllmError,
+  Decoder,
+  defaultModel,
+  distill,
+  evaluate,
+  kernels,
+  Model,
+  pull,
+  quantize,
+  readPromptData,
+  Sequence,
+  trace,
+  tracePage,
+} from "./index.js";

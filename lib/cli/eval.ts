@@ -1,8 +1,7 @@
-import { randomUUID } from "node:crypto";
-import fs from "node:fs/promises";
 import type { EvaluateResult } from "../eval.js";
 import { evaluate } from "../eval.js";
 import { readPromptData } from "../prompt-data.js";
+import { writeWhole } from "./files.js";
 import { EXIT, type Io, interruptible, write } from "./io.js";
 import { withModel } from "./model.js";
 import { Progress } from "./progress.js";
@@ -61,17 +60,6 @@ export async function evalCommand(source: string, data: string, flags: EvalFlags
 function spread<T>(items: readonly T[], limit = items.length): T[] {
   const count = Math.max(1, Math.min(limit, items.length));
   return Array.from({ length: count }, (_, i) => items[Math.floor(((i + 0.5) * items.length) / count)] as T);
-}
-
-/** Never half a file under its name. */
-async function writeWhole(file: string, text: string): Promise<void> {
-  const temporary = `${file}.${randomUUID().slice(0, 8)}.partial`;
-  try {
-    await fs.writeFile(temporary, text);
-    await fs.rename(temporary, file);
-  } finally {
-    await fs.rm(temporary, { force: true });
-  }
 }
 
 const COLUMNS: [string, (row: EvaluateResult["rows"][number]) => string][] = [

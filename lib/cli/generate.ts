@@ -1,7 +1,9 @@
+import { existsSync } from "node:fs";
 import type { GenerateOptions, Input } from "../generate.js";
 import type { Model } from "../model.js";
+import { isPullSource } from "../pull/source.js";
 import { EXIT, type Io, interruptible, UsageError, write } from "./io.js";
-import { createDecoder, type DecoderFlags, describeStats, withModel } from "./model.js";
+import { createDecoder, DEFAULT_MODEL, type DecoderFlags, describeStats, withModel } from "./model.js";
 
 export interface GenerateFlags extends DecoderFlags {
   chat?: boolean;
@@ -16,11 +18,12 @@ export interface GenerateFlags extends DecoderFlags {
 
 /** `cllm generate`: one prompt, its answer on stdout as it is made. */
 export async function generate(
-  source: string,
-  prompt: string | undefined,
+  first: string | undefined,
+  second: string | undefined,
   flags: GenerateFlags,
   io: Io,
 ): Promise<number> {
+  const { source, prompt } = promptAndModel(first, second);
   if (flags.raw && flags.chat) throw new UsageError("--raw and --chat exclude each other.");
   if (flags.raw && flags.system !== undefined)
     throw new UsageError("--system needs the chat template: leave out --raw.");
@@ -57,8 +60,22 @@ export function generateOptions(flags: GenerateFlags, signal: AbortSignal): Gene
   return { signal, maxTokens: flags.maxTokens, stop: flags.stop, temperature: flags.temperature };
 }
 
+/**
+ * The two arguments `[model] [prompt]`. One alone is the model where it looks like one, and the prompt is read from stdin;
+ * else it is the prompt, for the model that comes with the package.
+ */
+export function promptAndModel(
+  first: string | undefined,
+  second: string | undefined,
+): { source: string; prompt: string | undefined } {
+  if (second !== undefined) return { source: first ?? DEFAULT_MODEL, prompt: second };
+  if (first === undefined) return { source: DEFAULT_MODEL, prompt: undefined };
+  const isModel = first === DEFAULT_MODEL || isPullSource(first) || /\.gguf$/i.test(first) || existsSync(first);
+  return isModel ? { source: first, prompt: undefined } : { source: DEFAULT_MODEL, prompt: first };
+}
+
 /** With the chat template where the model has one: an instruct model answers a bare text poorly. */
-function asInput(model: Model, text: string, flags: GenerateFlags): Input {
+export function asInput(model: Model, text: string, flags: GenerateFlags): Input {
   const wanted = flags.chat || flags.system !== undefined;
   if (wanted && model.chatTemplate === null) {
     throw new UsageError("The model has no chat template: leave out --chat and --system, or use --raw.");
@@ -68,7 +85,7 @@ function asInput(model: Model, text: string, flags: GenerateFlags): Input {
   return [...system, { role: "user", content: text }];
 }
 
-async function readPrompt(prompt: string | undefined, io: Io, signal: AbortSignal): Promise<string> {
+export async function readPrompt(prompt: string | undefined, io: Io, signal: AbortSignal): Promise<string> {
   if (prompt !== undefined && prompt !== "-") return prompt;
   if (prompt === undefined && io.stdin.isTTY) {
     throw new UsageError("There is no prompt: give it as an argument, or - to read it from stdin.");
