@@ -122,7 +122,7 @@ describe("trace", () => {
       assert.equal(await where(), 1);
       await page.keyboard.press("Tab");
       await page.click("#play");
-      while ((await where()) < 3) await sleep(50);
+      while ((await where()) < 2) await sleep(50);
       assert.deepEqual(errors, []);
     });
 

@@ -26,11 +26,11 @@ export function tracePage(trace: Trace): string {
 </header>
 <nav aria-label="Iterations">
   <div class="buttons">
-    <button id="first" title="First iteration (Home)">⏮</button>
+    <button id="first" title="First iteration (Home)">|◀</button>
     <button id="back" title="One back (left arrow)">◀</button>
     <button id="play" title="Play or pause (space)">▶ Play</button>
     <button id="next" title="One on (right arrow)">▶</button>
-    <button id="last" title="Last iteration (End)">⏭</button>
+    <button id="last" title="Last iteration (End)">▶|</button>
   </div>
   <input id="slider" type="range" min="1" value="1" aria-label="Iteration">
   <p id="where" aria-live="polite"></p>

@@ -93,7 +93,7 @@ function pause() {
 function play() {
   if (timer !== null) return pause();
   if (at === total - 1) show(0);
-  byId("play").textContent = "\\u23f8 Pause";
+  byId("play").textContent = "Pause";
   timer = setInterval(() => { show(at + 1); if (at === total - 1) pause(); }, PLAY_MILLISECONDS);
 }
 const actions = {
