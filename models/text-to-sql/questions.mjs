@@ -30,6 +30,10 @@ class Asker {
     const { name, singular } = this.table;
     return this.random.chance(20) ? name : spaced(singular);
   }
+  /** Whether only this table has all these columns, so that a question need not name it. */
+  tells(columns) {
+    return this.tables.every((t) => t === this.table || !columns.some((c) => t.columns.some((other) => other.name === c.name)));
+  }
   allRows() {
     return this.pick("", "", "all ", "all the ", "the ", "every ") .replace("every ", "all ") + this.rows();
   }
@@ -140,7 +144,7 @@ class Asker {
       return { text: this.pick(`with ${word} ${late}`, `with a ${word} of ${late}`, `whose ${word} is ${late}`, `with ${late} ${word}`), sql };
     }
     return {
-      text: this.pick(`whose ${word} is ${than} ${value}`, `with ${word} ${than} ${value}`, `with a ${word} ${than} ${value}`, `where ${word} is ${than} ${value}`, `where the ${word} is ${than} ${value}`, `that have a ${word} ${than} ${value}`, `having ${word} ${than} ${value}`, `with a ${word} that is ${than} ${value}`, /^[<>]/.test(than) ? `where ${word} ${than} ${value}` : `with ${than} ${value} ${word}`, `that have ${than} ${value} ${word}`, `having a ${word} ${than} ${value}`, `with their ${word} ${than} ${value}`),
+      text: this.pick(`whose ${word} is ${than} ${value}`, `with ${word} ${than} ${value}`, `with a ${word} ${than} ${value}`, `where ${word} is ${than} ${value}`, `where the ${word} is ${than} ${value}`, `that have a ${word} ${than} ${value}`, `having ${word} ${than} ${value}`, `with a ${word} that is ${than} ${value}`, /^[<>]/.test(than) ? `where ${word} ${than} ${value}` : `with ${than} ${value} ${word}`, `that have ${than} ${value} ${word}`, `having a ${word} ${than} ${value}`, `with their ${word} ${than} ${value}`, `that have ${word} ${than} ${value}`, `with a ${word} of ${than.startsWith(">") || than.startsWith("<") ? "" : `${than} `}${value}`.replace(/of (\S+)$/, (m, x) => (than.startsWith(">") || than.startsWith("<") ? `${than} ${x}` : m))),
       sql,
     };
   }
@@ -151,6 +155,10 @@ class Asker {
     const op = this.pick(">", "<", "=", ">=", "<=");
     const sql = `${c.name} ${op} '${value}'`;
     const v = this.random.chance(30) ? `'${value}'` : value;
+    const participle = /^(\w+ed|built|made|sold|born|hired|shipped|paid)_(on|at|date|year)$/.exec(c.name)?.[1];
+    if (participle && (op === ">" || op === "<") && this.random.chance(60)) {
+      return { text: `${this.pick("", "that were ")}${participle} ${op === ">" ? "after" : "before"} ${v}`, sql };
+    }
     const text = {
       ">": [`with ${word} after ${v}`, `whose ${word} is after ${v}`, `with a ${word} later than ${v}`, `where ${word} is after ${v}`],
       "<": [`with ${word} before ${v}`, `whose ${word} is before ${v}`, `with a ${word} earlier than ${v}`, `where ${word} is before ${v}`],
@@ -189,7 +197,7 @@ class Asker {
   missing(c) {
     const word = this.column(c);
     if (this.random.chance(50)) {
-      return { text: this.pick(`without a ${word}`, `with no ${word}`, `that have no ${word}`, `whose ${word} is missing`, `where ${word} is null`, `whose ${word} is null`), sql: `${c.name} IS NULL` };
+      return { text: this.pick(`without a ${word}`, `with no ${word}`, `with no ${word} value`, `that have no ${word}`, `whose ${word} is missing`, `where ${word} is null`, `whose ${word} is null`), sql: `${c.name} IS NULL` };
     }
     return { text: this.pick(`that have a ${word}`, `whose ${word} is not null`, `where ${word} is not null`, `whose ${word} is known`), sql: `${c.name} IS NOT NULL` };
   }
@@ -216,7 +224,7 @@ class Asker {
       return { text: this.pick(/^[A-Z]/.test(value) ? `by ${v}` : `with ${word} ${v}`, `whose ${word} is ${v}`), sql };
     }
     return {
-      text: this.pick(`whose ${word} is ${v}`, `with ${word} ${v}`, `with the ${word} ${v}`, `where ${word} is ${v}`, `where the ${word} is ${v}`, `where ${word} = '${value}'`, `with a ${word} of ${v}`, `that have ${word} ${v}`, `with ${word} equal to ${v}`, `having ${word} ${v}`, `whose ${word} equals ${v}`, `with ${v} as ${word}`, `with ${v} as their ${word}`),
+      text: this.pick(`whose ${word} is ${v}`, `with ${word} ${v}`, `with the ${word} ${v}`, `where ${word} is ${v}`, `where the ${word} is ${v}`, `where ${word} = '${value}'`, `with a ${word} of ${v}`, `that have ${word} ${v}`, `with ${word} equal to ${v}`, `having ${word} ${v}`, `whose ${word} equals ${v}`, `with ${v} as ${word}`, `with ${v} as their ${word}`, `of ${word} ${v}`, `on ${word} ${v}`, `in ${word} ${v}`, `for ${word} ${v}`),
       sql,
     };
   }
@@ -255,6 +263,9 @@ const KINDS = {
     const list = a.some(a.pick(1, 1, 1, 2, 2, 3));
     const w = a.where(45);
     const many = a.random.chance(45);
+    if (w.text === "" && a.tells(list) && a.random.chance(20)) {
+      return [a.pick(`${a.show()} ${a.pick("all ", "the ", "all the ", "")}${a.columns(list, true)}`, `What are the ${a.columns(list, true)}?`), `SELECT ${list.map((c) => c.name).join(", ")} FROM ${a.table.name}`];
+    }
     const text = a.pick(
       () => `${a.show()} ${a.pick("the ", "", "the ")}${a.columns(list, many)} ${a.ofRows()}${w.text}`,
       () => `What ${many ? "are" : "is"} the ${a.columns(list, many)} ${a.ofRows()}${w.text}?`,
@@ -283,11 +294,26 @@ const KINDS = {
         )();
     return [text, `SELECT * FROM ${a.table.name}${w.sql}`];
   },
+  /** Conditions on the column that is shown. */
+  matching(a) {
+    const c = a.of((x) => x.type === "t" || isOrdered(x));
+    if (!c) return null;
+    const like = isText(c) ? a.like(c) : a.comparison(c);
+    const op = like.sql.slice(c.name.length + 1);
+    const value = /'%?(.*?)%?'$/.exec(op)?.[1] ?? op.split(" ").at(-1);
+    const v = isText(c) ? a.quoted(value) : value;
+    const forms = op.startsWith("LIKE '%") && op.endsWith("%'") ? ["that contain", "containing", "that include", "with"] : op.startsWith("LIKE '%") ? ["that end with", "ending in", "ending with"] : op.startsWith("LIKE") ? ["that start with", "starting with", "that begin with"] : op.startsWith("> ") ? ["above", "over", "greater than", "that are more than"] : op.startsWith("< ") ? ["below", "under", "less than", "that are less than"] : null;
+    if (!forms) return null;
+    return [`${a.show()} the ${a.column(c, true)} ${a.maybe(50, `of ${a.rows()} `) || (a.tells([c]) ? "" : `of ${a.rows()} `)}${a.random.pick(forms)} ${v}`, `SELECT ${c.name} FROM ${a.table.name} WHERE ${like.sql}`];
+  },
   distinct(a) {
     const c = a.of((x) => x.type !== "k");
     if (!c) return null;
     const w = a.where(25);
     const d = a.pick("distinct", "different", "unique", "distinct", "different");
+    if (w.text === "" && a.tells([c]) && a.random.chance(25)) {
+      return [a.pick(`${a.show()} the ${d} ${a.column(c, true)}`, `What are the ${d} ${a.column(c, true)}?`, `What ${d} ${a.column(c, true)} are there?`, `${a.show()} all ${d} ${a.column(c, true)}`), `SELECT DISTINCT ${c.name} FROM ${a.table.name}`];
+    }
     const text = a.pick(
       () => `${a.show()} ${a.pick("the ", "all ", "")}${d} ${a.column(c, true)} ${a.ofRows()}${w.text}`,
       () => `What are the ${d} ${a.column(c, true)} ${a.ofRows()}${w.text}?`,
@@ -331,7 +357,14 @@ const KINDS = {
     if (!c) return null;
     const w = a.where(35);
     const f = a.pick("avg", "avg", "max", "max", "min", "min", "sum", "sum");
-    const word = a.random.pick({ avg: ["average", "average", "mean"], max: ["maximum", "highest", "largest", "greatest", "biggest"], min: ["minimum", "lowest", "smallest", "least"], sum: ["total", "total", "sum of the", "combined"] }[f]);
+    const words = { avg: ["average", "average", "mean"], max: ["maximum", "highest", "largest", "greatest", "biggest"], min: ["minimum", "lowest", "smallest", "least"], sum: ["total", "total", "sum of the", "combined", "total sum of"] };
+    if (/length|duration|time|distance|hours|minutes|period/.test(c.name)) words.max.push("longest", "longest") && words.min.push("shortest", "shortest");
+    if (/price|cost|fare|fee|rent/.test(c.name)) words.max.push("most expensive") && words.min.push("cheapest", "cheapest");
+    if (/age$/.test(c.name)) words.max.push("oldest") && words.min.push("youngest");
+    const word = a.random.pick(words[f]);
+    if (w.text === "" && a.tells([c]) && a.random.chance(20)) {
+      return [a.pick(`What is the ${word} ${a.column(c)}?`, `${a.show()} the ${word} ${a.column(c)}`), `SELECT ${f}(${c.name}) FROM ${a.table.name}`];
+    }
     if (a.random.chance(22)) {
       const g = a.random.pick([["avg", "average"], ["max", "maximum"], ["min", "minimum"], ["sum", "total"]].filter(([name]) => name !== f));
       const text = a.pick(
@@ -430,6 +463,7 @@ const KINDS = {
           () => `${a.show()} the ${wanted} of ${a.rows()}${w.text} ${per} ${group}${tail}`,
           () => `${a.show()} ${a.pick("each", "every")} ${group} and the ${wanted} of its ${a.rows()}${w.text}${tail}`,
           () => `${wanted} of ${a.rows()}${w.text} ${per} ${group}${tail}`,
+          () => `${a.show()} ${a.pick("", "the ", "all ")}${a.column(g, true)} ${a.pick("and", "with")} the ${wanted} ${a.pick("for each", "of each")}${tail}`,
           () => `For each ${group}, ${a.pick("what is", "show", "find", "give")} the ${wanted} of ${a.rows()}${w.text}${tail}`,
         )()
       : a.pick(
@@ -439,6 +473,8 @@ const KINDS = {
           () => `What is the number of ${a.rows()}${w.text} ${per} ${group}${tail}?`,
           () => `For each ${group}, ${a.pick("how many", "count the", "show the number of")} ${a.rows()}${w.text}${a.maybe(40, " are there")}${tail}`,
           () => `${a.show()} ${a.pick("each", "every")} ${group} and ${a.pick("its number of", "how many", "the number of")} ${a.rows()}${w.text}${tail}`,
+          () => `${a.show()} ${a.pick("", "the ", "all ")}${a.column(g, true)} ${a.pick("and", "with")} the number of ${a.rows()}${w.text} ${a.pick("for each", "in each", "of each")}${a.maybe(60, ` ${group}`)}${tail}`,
+          () => `How many ${a.rows()}${w.text} does ${a.pick("each", "every")} ${group} have${tail}?`,
         )();
     return [text, sql];
   },
@@ -468,7 +504,7 @@ const KINDS = {
 };
 
 // How often each kind is asked.
-const WEIGHTS = { list: 22, rowsOf: 12, distinct: 7, count: 16, countDistinct: 5, aggregate: 13, ordered: 9, top: 13, firstRows: 3, grouped: 12, having: 4, mostCommon: 4 };
+const WEIGHTS = { list: 22, matching: 3, rowsOf: 12, distinct: 7, count: 16, countDistinct: 5, aggregate: 13, ordered: 9, top: 13, firstRows: 3, grouped: 12, having: 4, mostCommon: 4 };
 const BAG = Object.entries(WEIGHTS).flatMap(([kind, weight]) => Array(weight).fill(kind));
 
 /** [question, sql] about one table of the schema. */

@@ -1,5 +1,11 @@
 // Random schemas and values.
+import fs from "node:fs";
 import * as words from "./words.mjs";
+
+const [, ENGLISH_NOUNS, ADJECTIVES] = fs
+  .readFileSync(new URL("./english.txt", import.meta.url), "utf8")
+  .split("\n\n")
+  .map((part) => part.trim().split(/\s+/));
 
 /** A stream of random choices; the same seed gives the same stream. */
 export class Random {
@@ -39,7 +45,7 @@ const CODAS = "n r l m t s d k p x nd rt st ck ng lt".split(" ");
 /** A word that no list has: names must be copied, not remembered. */
 export function inventedWord(random) {
   let word = "";
-  const syllables = random.between(1, 3);
+  const syllables = random.pick([1, 2, 2, 3]);
   for (let i = 0; i < syllables; i++) {
     word += random.pick(ONSETS) + random.pick(VOWELS);
     if (i === syllables - 1 || random.chance(30)) word += random.chance(70) ? random.pick(CODAS) : "";
@@ -60,9 +66,19 @@ export const spaced = (name) => name.replaceAll("_", " ");
 
 const TYPES = ["t", "t", "t", "i", "i", "r", "y", "d"];
 
-function inventedColumn(random, nouns) {
-  const parts = [random.chance(60) ? random.pick(nouns) : inventedWord(random)];
-  if (random.chance(45)) parts.push(random.chance(50) ? random.pick(nouns) : inventedWord(random));
+/** A word for a name: of the lists, of English, or of no language. */
+function nameWord(random) {
+  const kind = random.int(100);
+  if (kind < 30) return random.pick(NOUNS);
+  if (kind < 84) return random.pick(ENGLISH_NOUNS);
+  if (kind < 90) return random.pick(ADJECTIVES);
+  return inventedWord(random);
+}
+
+function inventedColumn(random) {
+  const parts = [nameWord(random)];
+  if (random.chance(40)) parts.push(nameWord(random));
+  if (random.chance(6)) parts.push(random.pick(["id", "no", "on", "at", "date", "count", "name", "type", "cm", "kg", "pct"]));
   return { name: parts.join("_"), type: random.pick(TYPES) };
 }
 
@@ -85,14 +101,14 @@ function table(random, taken) {
   const known = random.pick(words.ENTITIES);
   let singular = known.name;
   let columns = known.columns;
-  if (kind >= 5) {
+  if (kind >= 4) {
     // A name of words, or invented; columns of any kind.
-    singular = random.chance(50) ? random.pick(NOUNS) : inventedWord(random);
-    if (random.chance(35)) singular += `_${random.chance(50) ? random.pick(NOUNS) : inventedWord(random)}`;
-    columns = [...random.some(words.COMMON, 5)];
-    for (let i = 0; i < 5; i++) columns.push(inventedColumn(random, NOUNS));
+    singular = nameWord(random);
+    if (random.chance(25)) singular += `_${nameWord(random)}`;
+    columns = [...random.some(words.COMMON, 4)];
+    for (let i = 0; i < 6; i++) columns.push(inventedColumn(random));
   } else if (random.chance(50)) {
-    columns = [...columns, ...random.some(words.COMMON, 2), inventedColumn(random, NOUNS)];
+    columns = [...columns, ...random.some(words.COMMON, 2), inventedColumn(random)];
   }
   const name = random.chance(50) && !RESERVED.has(singular) ? singular : plural(singular);
   if (RESERVED.has(name) || taken.has(singular) || taken.has(name)) return null;
@@ -129,8 +145,9 @@ const capital = (word) => word[0].toUpperCase() + word.slice(1);
 /** A value of a text column, without quotes. */
 export function textValue(random, column) {
   const n = column.name;
-  if (/(city|country|location|origin|destination|capital|region|hometown|state|headquarters|continent|nationality)/.test(n)) {
-    return random.chance(25) ? random.pick(words.TWO_WORD_PLACES) : random.pick(words.PLACES);
+  if (/(country|nationality|capital_of|continent)/.test(n)) return random.pick(words.COUNTRIES);
+  if (/(city|location|origin|destination|capital|region|hometown|state|headquarters)/.test(n) && random.chance(85)) {
+    return random.chance(15) ? random.pick(words.TWO_WORD_PLACES) : random.pick(words.PLACES);
   }
   if (/code|number|plate|version/.test(n)) {
     return random.pick(["A", "B", "C", "X", "AB", "XK", "T"]) + random.between(1, 999);
@@ -140,8 +157,9 @@ export function textValue(random, column) {
   if (kind < 4) return `${random.pick(words.FIRST_NAMES)} ${random.pick(words.LAST_NAMES)}`;
   if (kind < 7) return random.pick(words.LABELS);
   if (kind < 8) return random.pick(words.PHRASES);
-  const word = inventedWord(random);
-  return random.chance(60) ? capital(word) : word;
+  const word = random.chance(65) ? random.pick(ENGLISH_NOUNS) : inventedWord(random);
+  if (random.chance(10)) return `${capital(word)} ${capital(random.pick(ENGLISH_NOUNS))}`;
+  return random.chance(55) ? capital(word) : word;
 }
 
 /** A number as it stands in the question and in the SQL. */

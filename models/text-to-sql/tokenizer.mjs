@@ -6,7 +6,7 @@ import { examples } from "./generate.mjs";
 
 export const SPECIAL = ["<|pad|>", "<|end|>"];
 export const END = 1;
-const SIZE = 1536;
+const SIZE = 4096;
 const SPACE = "Ġ"; // a space byte in GPT-2's alphabet
 
 const KEYWORDS =
@@ -31,7 +31,7 @@ export function byteCharacters() {
 
 function wordCounts() {
   const counts = new Map();
-  for (const { prompt, answer } of examples({ schemas: 6000, questions: 4, seed: 0 })) {
+  for (const { prompt, answer } of examples({ schemas: 12000, questions: 3, seed: 0 })) {
     for (const word of `${prompt}${answer}`.match(/[A-Za-z]+/g)) {
       // Capitals are single, but for keywords.
       const parts = KEYWORDS.includes(word) ? [word] : word.match(/[a-z]+/g);

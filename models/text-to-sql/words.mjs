@@ -170,12 +170,14 @@ Garcia Lopez Martin Silva Rossi Weber Novak Tanaka Singh Khan Ivanov Larsen Dubo
 
 export const PLACES = `Paris London Berlin Madrid Rome Vienna Prague Oslo Dublin Lisbon Athens Warsaw Tokyo Kyoto Beijing
 Shanghai Delhi Mumbai Cairo Lagos Nairobi Sydney Perth Toronto Montreal Boston Chicago Denver Dallas Houston Seattle Miami
-Austin Portland Lima Bogota Santiago Quito Zurich Geneva Milan Naples Munich Hamburg France Germany Spain Italy Japan China
-India Brazil Canada Mexico Egypt Kenya Norway Sweden Finland Poland Greece Turkey Chile Peru Cuba Ireland Portugal Austria
-Hungary Texas Ohio Alabama Nevada Utah Europe Asia Africa`.split(/\s+/);
+Austin Portland Lima Bogota Santiago Quito Zurich Geneva Milan Naples Munich Hamburg Leipzig Porto Turin Ghent Bergen Texas
+Ohio Alabama Nevada Utah Bavaria Tuscany Provence`.split(/\s+/);
 
-export const TWO_WORD_PLACES = `New York,Los Angeles,San Francisco,New Zealand,South Africa,Hong Kong,Cape Town,Buenos Aires,
-United States,South Korea,Costa Rica,Las Vegas,San Diego,North America,Saudi Arabia`
+export const COUNTRIES = `France Germany Spain Italy Japan China India Brazil Canada Mexico Egypt Kenya Norway Sweden Finland
+Poland Greece Turkey Chile Peru Cuba Ireland Portugal Austria Hungary Denmark Belgium Morocco Vietnam Thailand Indonesia
+Australia Argentina Colombia Iceland Croatia Romania Ghana Nepal Israel USA UK`.split(/\s+/);
+
+export const TWO_WORD_PLACES = `New York,Los Angeles,San Francisco,Hong Kong,Cape Town,Buenos Aires,Las Vegas,San Diego,North Shore`
   .split(",")
   .map((text) => text.trim());
 
