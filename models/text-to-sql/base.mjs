@@ -1,5 +1,5 @@
 // The untrained model, a GGUF file with random weights:
-//   node models/text-to-sql/base.mjs --out base.gguf [--layers 6] [--width 256] [--heads 8] [--kv-heads 4] [--hidden 704]
+//   node models/text-to-sql/base.mjs --out base.gguf [--layers 6] [--width 256] [--heads 4] [--kv-heads 2] [--hidden 608]
 // Needs a built checkout (`npm run build`): the writer is the one of the tests.
 import fs from "node:fs";
 import { createRequire } from "node:module";
@@ -24,9 +24,9 @@ const { values } = parseArgs({
     out: { type: "string" },
     layers: { type: "string", default: "6" },
     width: { type: "string", default: "256" },
-    heads: { type: "string", default: "8" },
-    "kv-heads": { type: "string", default: "4" },
-    hidden: { type: "string", default: "704" },
+    heads: { type: "string", default: "4" },
+    "kv-heads": { type: "string", default: "2" },
+    hidden: { type: "string", default: "608" },
     seed: { type: "string", default: "1" },
   },
 });

@@ -6,7 +6,7 @@ import { examples } from "./generate.mjs";
 
 export const SPECIAL = ["<|pad|>", "<|end|>"];
 export const END = 1;
-const SIZE = 4096;
+const SIZE = 3072;
 const SPACE = "Ġ"; // a space byte in GPT-2's alphabet
 
 const KEYWORDS =

@@ -15,6 +15,7 @@
 #include "decode/quantize.h"
 #include "ggml-backend.h"
 #include "llama.h"
+#include "llama/bf16_buffer.h"
 
 namespace cllm {
 
@@ -110,6 +111,7 @@ void initialise_libraries() {
   std::call_once(once, [] {
     install_ggml_guard();
     llama_backend_init();
+    register_bf16_buffer();
   });
 }
 

@@ -4,9 +4,9 @@
 
 namespace cllm {
 
-/// BF16 matrix products on the CPU as custom ggml operations, for CPUs with AVX512-BF16. ggml's own kernel adds up along
-/// the inner dimension inside a register, and then needs a horizontal sum for every output: with the short inner
-/// dimensions of training (one head, one row of tokens) that is half of its time. Here a register holds 16 outputs.
+/// The BF16 products of native/kernels/bf16_product.h as custom ggml operations. ggml's own kernel adds up along the inner
+/// dimension inside a register, and then needs a horizontal sum for every output: with the short inner dimensions of
+/// training (one head, one row of tokens) that is half of its time.
 
 /// Whether this binary has the kernel (it is compiled for such CPUs).
 bool has_product();
