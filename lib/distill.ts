@@ -104,11 +104,11 @@ class Run {
     const room = rowTokens - blockSize;
     const examples = await this.#examples(items, room);
     const { trained, heldBack } = splitHeldBack(examples, settings.heldBack);
-    const fingerprint = hashOf(
+    const fingerprint = hashOf([
       await sha256(this.base),
       JSON.stringify(settings.trained),
       ...examples.flatMap(({ prompt, answer }) => [prompt, answer]),
-    );
+    ]);
     const trainer = await this.#trainer(trained, fingerprint);
     try {
       const { last, tokens } = await this.#train(trainer, heldBack);
@@ -261,7 +261,10 @@ class Run {
     await trainer.write(files.temporary, settings.type === "BF16", notes).promise;
     let file = files.temporary;
     if (quantized) {
-      await quantize(files.temporary, files.quantized, settings.type, { threads: settings.threads, ...signalOf(settings) });
+      await quantize(files.temporary, files.quantized, settings.type, {
+        threads: settings.threads,
+        ...signalOf(settings),
+      });
       file = files.quantized;
     }
     const figures = quantized ? await this.#decode(file, heldBack) : measured;

@@ -41,7 +41,6 @@ export {
   binaryInfo,
   CllmError,
   Decoder,
-  defaultModel,
   distill,
   evaluate,
   kernels,

@@ -90,13 +90,19 @@ export async function evaluate(
   const rounds = check.integer(given.rounds, "rounds", 1, 1000, 1);
   const threads = check.integer(given.threads, "threads", 1, 512, defaultThreads());
   const seed = check.integer(given.seed, "seed", 0, 0xffffffff, 0);
-  const onProgress = check.callback<(progress: { done: number; total: number }) => void>(given.onProgress, "onProgress");
+  const onProgress = check.callback<(progress: { done: number; total: number }) => void>(
+    given.onProgress,
+    "onProgress",
+  );
   const signal = check.abortSignal(given.signal);
   if (items.length === 0) throw check.rangeError("at least one prompt", "items", items);
 
   const prompts = items.map(({ input }) => promptTokens(model, input));
   const answers = items.map(({ answer }) => (answer === null ? null : answerTokens(model, answer)));
-  const longest = Math.max(...prompts.map((prompt, i) => prompt.length + Math.max(maxTokens, answers[i]?.length ?? 0)));
+  const longest = prompts.reduce(
+    (most, prompt, i) => Math.max(most, prompt.length + Math.max(maxTokens, answers[i]?.length ?? 0)),
+    0,
+  );
   await using decoder = await model.createDecoder({
     blockSize: Math.max(...sizes),
     contextSize: Math.max(2, longest + Math.max(...sizes)),
@@ -106,7 +112,15 @@ export async function evaluate(
   const sums = new Map<number, Sums>(
     sizes.map((n) => [
       n,
-      { emitted: 0, iterations: 0, fastForwarded: 0, stationary: 0, equal: 0, exact: 0, milliseconds: Array(rounds).fill(0) },
+      {
+        emitted: 0,
+        iterations: 0,
+        fastForwarded: 0,
+        stationary: 0,
+        equal: 0,
+        exact: 0,
+        milliseconds: Array(rounds).fill(0),
+      },
     ]),
   );
   // Buffers and caches are there when the first figure is taken.
@@ -138,7 +152,9 @@ export async function evaluate(
     onProgress?.({ done: i + 1, total: prompts.length });
   }
   const answered = answers.filter((answer) => answer !== null).length;
-  const speeds = new Map([...sums].map(([n, sum]) => [n, median(sum.milliseconds.map((ms) => (sum.emitted / ms) * 1000))]));
+  const speeds = new Map(
+    [...sums].map(([n, sum]) => [n, median(sum.milliseconds.map((ms) => (sum.emitted / ms) * 1000))]),
+  );
   return {
     model: model.info.description,
     path: model.path,
@@ -173,7 +189,12 @@ function answerTokens(model: Model, answer: string): number[] {
 const folded = (text: string) => text.normalize("NFC").trim().replace(/\s+/g, " ");
 
 /** Sum of the answer tokens' log-probabilities: they go through the model as the drafts of blocks, whose logits come back. */
-async function logLikelihood(decoder: Decoder, prompt: Int32Array, answer: number[], blockSize: number): Promise<number> {
+async function logLikelihood(
+  decoder: Decoder,
+  prompt: Int32Array,
+  answer: number[],
+  blockSize: number,
+): Promise<number> {
   const { vocabSize } = decoder.model.info;
   const sequence = await decoder.sequence();
   try {
@@ -203,5 +224,7 @@ function logProbability(logits: Float32Array, token: number): number {
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? (sorted[middle] as number) : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+  return sorted.length % 2 === 1
+    ? (sorted[middle] as number)
+    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 }

@@ -6,10 +6,9 @@ export { binaryInfo } from "./binding.js";
 export type { Backend } from "./cuda.js";
 export type { DecoderInfo, DecoderOptions } from "./decoder.js";
 export { Decoder } from "./decoder.js";
-export { defaultModel } from "./default-model.js";
+export type { DistillOptions, DistillProgress } from "./distill/options.js";
 export type { DistillResult } from "./distill.js";
 export { distill } from "./distill.js";
-export type { DistillOptions, DistillProgress } from "./distill/options.js";
 export type { CllmErrorCode } from "./errors.js";
 export { CllmError } from "./errors.js";
 export type { EvaluateOptions, EvaluateResult, EvaluateRow } from "./eval.js";
@@ -27,9 +26,9 @@ export { quantize } from "./quantize.js";
 export type { IterateOptions, Iteration } from "./sequence.js";
 export { Sequence } from "./sequence.js";
 export type { GenerateChunk, GenerateStream } from "./stream.js";
+export { tracePage } from "./trace/page.js";
 export type { Trace, TraceIteration, TraceKind, TraceOptions } from "./trace.js";
 export { trace } from "./trace.js";
-export { tracePage } from "./trace/page.js";
 
 /**
  * Brings a model file into the cache and returns its path: `hf:owner/repo/file`, an https URL, or

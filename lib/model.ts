@@ -3,7 +3,6 @@ import { addon } from "./binding.js";
 import { type ChatMessage, chatMessages, renderChat } from "./chat.js";
 import { Commands } from "./commands.js";
 import { BACKENDS, type Backend } from "./cuda.js";
-import { defaultModel } from "./default-model.js";
 import { Decoder, type DecoderOptions, type DecoderSettings, decoderSettings } from "./decoder.js";
 import { CllmError } from "./errors.js";
 import { checkContext, checkWeights } from "./gpu.js";
@@ -144,14 +143,13 @@ export class Model implements AsyncDisposable {
 
   /**
    * Loads a GGUF file; of a split model the first part, the others lie beside it. Loading runs on a thread of its own.
-   * The file is checked before llama.cpp sees it. Without a path it is the model that comes with the package
-   * ({@link defaultModel}).
+   * The file is checked before llama.cpp sees it.
    *
    * @throws {@link CllmError} `CLLM_MODEL_NOT_FOUND`, `CLLM_INVALID_MODEL`, `CLLM_UNSUPPORTED_MODEL`,
    * `CLLM_OUT_OF_MEMORY`, or why the addon cannot be loaded (`CLLM_BACKEND_UNAVAILABLE`, `CLLM_BINDING_NOT_FOUND`,
    * `CLLM_UNSUPPORTED_CPU`). The signal's reason after an abort.
    */
-  static async load(path: string = defaultModel, options: ModelLoadOptions = {}): Promise<Model> {
+  static async load(path: string, options: ModelLoadOptions = {}): Promise<Model> {
     check.nonEmptyString(path, "path");
     if (path.includes("\0")) throw check.rangeError("a path without NUL characters", "path", path);
     const given = check.optionsObject(options, ["backend", "gpuLayers", "mmap", "onProgress", "signal"]);

@@ -53,7 +53,8 @@ function parseLine(json: string, where: string, needAnswer: boolean): Omit<Promp
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("expected a JSON object");
   const { prompt, messages, answer = null } = value as Record<string, unknown>;
   if ((prompt === undefined) === (messages === undefined)) throw wrong("expected either a prompt or messages");
-  if (answer !== null && (typeof answer !== "string" || answer === "")) throw wrong("expected a non-empty text as answer");
+  if (answer !== null && (typeof answer !== "string" || answer === ""))
+    throw wrong("expected a non-empty text as answer");
   if (answer === null && needAnswer) throw wrong("expected an answer but there is none");
   if (prompt !== undefined) {
     if (typeof prompt !== "string" || prompt === "") throw wrong("expected a non-empty text as prompt");
@@ -62,7 +63,8 @@ function parseLine(json: string, where: string, needAnswer: boolean): Omit<Promp
   if (!Array.isArray(messages) || messages.length === 0) throw wrong("expected a list of messages");
   for (const message of messages) {
     const { role, content } = (message ?? {}) as Partial<ChatMessage>;
-    if (typeof role !== "string" || typeof content !== "string") throw wrong("expected a role and a content in each message");
+    if (typeof role !== "string" || typeof content !== "string")
+      throw wrong("expected a role and a content in each message");
   }
   return { input: messages as ChatMessage[], answer: answer as string | null };
 }

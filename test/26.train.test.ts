@@ -16,8 +16,7 @@ describe("trainer (test/native/train_test.cpp)", () => {
   it("transpose and BF16 products against plain loops", () => run()).timeout(60_000);
 
   for (const name of ["llama", "llamaTied", "llamaWide", "llamaQ8", "qwen2", "qwen3"] as const) {
-    it(`${name}: gradients of all weights and of adapters against finite differences`, () => run(fixtures[name])).timeout(
-      60_000,
-    );
+    it(`${name}: gradients of all weights and of adapters against finite differences`, () =>
+      run(fixtures[name])).timeout(60_000);
   }
 });

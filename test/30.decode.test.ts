@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
-import { type Decoder, type GenerateResult, Model } from "../lib/index.js";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { type Decoder, type GenerateResult, Model, quantize } from "../lib/index.js";
 import { CHAIN_PROMPT, CHAIN_TEXT, type Fixtures, GPT2_CONTEXT, writeFixtures } from "./fixtures/gguf.js";
 import { firstDifference, reference } from "./reference.js";
 
@@ -92,6 +95,27 @@ describe("decoding equals greedy llama_decode", () => {
       const again = await decoder.generate(prompt, { maxTokens: 32, seed: 1 });
       assert.equal(again.stats.iterations, results[1]?.stats.iterations);
     });
+  });
+
+  it("BF16 weights (packed for blocks where the CPU has AVX512-BF16): all n equal, n = 1 included", async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-bf16-"));
+    const file = path.join(folder, "bf16.gguf");
+    try {
+      await quantize(fixtures.llama, file, "BF16");
+      await withDecoder(file, { blockSize: 64, lanes: 3 }, async (decoder) => {
+        for (const prompt of PROMPTS) {
+          const sizes = [1, 2, 3, 8, 13, 16, 33, 64];
+          const answers = await Promise.all(
+            sizes.map((blockSize) => decoder.generate(prompt, { maxTokens: 40, blockSize })),
+          );
+          for (const answer of answers.slice(2)) assert.deepEqual(answer.tokens, answers[1]?.tokens);
+          const single = await decoder.generate(prompt, { maxTokens: 40, blockSize: 1 });
+          assert.deepEqual(single.tokens, answers[1]?.tokens);
+        }
+      });
+    } finally {
+      fs.rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   it("without flash attention, and with other KV types, blocks equal one another", async () => {

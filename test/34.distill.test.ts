@@ -23,11 +23,17 @@ describe("distill", () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-distill-"));
   const file = (name: string) => path.join(folder, name);
   const write = (name: string, lines: readonly unknown[]) => {
-    fs.writeFileSync(file(name), lines.map((line) => `${typeof line === "string" ? line : JSON.stringify(line)}\n`).join(""));
+    fs.writeFileSync(
+      file(name),
+      lines.map((line) => `${typeof line === "string" ? line : JSON.stringify(line)}\n`).join(""),
+    );
     return file(name);
   };
   // Every pair twice: what is held back is known, so that a small model can show what training did.
-  const data = write("data.jsonl", [...PAIRS, ...PAIRS].map(([prompt, answer]) => ({ prompt, answer })));
+  const data = write(
+    "data.jsonl",
+    [...PAIRS, ...PAIRS].map(([prompt, answer]) => ({ prompt, answer })),
+  );
   const common = { answers: "given", rowTokens: 256, blockSize: 8, heldBack: 3, threads: 1, batch: 2 } as const;
   const train = (out: string, options: Partial<DistillOptions> = {}, base = fixtures.llama) =>
     distill(base, data, { out: file(out), ...common, ...options });
@@ -53,7 +59,10 @@ describe("distill", () => {
       `${before.figures.tokensPerIteration} -> ${result.figures.tokensPerIteration}`,
     );
     assert.ok(events.some((event) => event.stage === "consistency" && event.total === result.steps));
-    assert.deepEqual(fs.readdirSync(folder).filter((name) => name.includes("training")), []);
+    assert.deepEqual(
+      fs.readdirSync(folder).filter((name) => name.includes("training")),
+      [],
+    );
   }).timeout(300_000);
 
   it("keeps all metadata and the tokenizer, and adds where the model comes from", async () => {
@@ -87,7 +96,11 @@ describe("distill", () => {
 
   for (const architecture of ["qwen2", "qwen3"] as const) {
     it(`${architecture} is trained too`, async () => {
-      const { last } = await train(`${architecture}.gguf`, { arEpochs: 40, epochs: 0, arLearningRate: 3e-3 }, fixtures[architecture]);
+      const { last } = await train(
+        `${architecture}.gguf`,
+        { arEpochs: 40, epochs: 0, arLearningRate: 3e-3 },
+        fixtures[architecture],
+      );
       assert.ok((last?.answerLoss ?? 99) < 3, `loss ${last?.answerLoss}`);
     }).timeout(120_000);
   }
@@ -166,7 +179,12 @@ describe("distill", () => {
     const of = (lines: readonly unknown[], options: Partial<DistillOptions> = {}) =>
       distill(fixtures.llama, write("bad.jsonl", lines), { out: file("bad.gguf"), ...common, ...options });
 
-    afterEach(() => assert.deepEqual(fs.readdirSync(folder).filter((name) => name.startsWith("bad.gguf")), []));
+    afterEach(() =>
+      assert.deepEqual(
+        fs.readdirSync(folder).filter((name) => name.startsWith("bad.gguf")),
+        [],
+      ),
+    );
 
     it("malformed data, with the line", async () => {
       const good = { prompt: "a", answer: "b" };
@@ -177,19 +195,31 @@ describe("distill", () => {
       await refused(of([{ prompt: "", answer: "b" }]), "CLLM_INVALID_DATA", /line 1: expected a non-empty text/);
       await refused(of([{ messages: [{ role: 1 }], answer: "x" }]), "CLLM_INVALID_DATA", /line 1: expected a role/);
       await refused(of([]), "CLLM_INVALID_DATA", /has no prompts/);
-      await refused(distill(fixtures.llama, file("none.jsonl"), { out: file("bad.gguf") }), "CLLM_INVALID_DATA", /ENOENT/);
+      await refused(
+        distill(fixtures.llama, file("none.jsonl"), { out: file("bad.gguf") }),
+        "CLLM_INVALID_DATA",
+        /ENOENT/,
+      );
     });
 
     it("prompts longer than a row, with the line", async () => {
       const long = { prompt: "word ".repeat(400), answer: "b" };
-      await refused(of([{ prompt: "a", answer: "b" }, long]), "CLLM_INVALID_DATA", /line 2: the prompt is \d+ tokens long/);
+      await refused(
+        of([{ prompt: "a", answer: "b" }, long]),
+        "CLLM_INVALID_DATA",
+        /line 2: the prompt is \d+ tokens long/,
+      );
       const answer = { prompt: "a", answer: "word ".repeat(400) };
       await refused(of([answer]), "CLLM_INVALID_DATA", /line 1: prompt and answer are \d+ tokens long/);
     });
 
     it("an architecture that cannot be trained, naming those that can", async () => {
       const run = distill(fixtures.gpt2, data, { out: file("bad.gguf"), ...common });
-      await refused(run, "CLLM_UNSUPPORTED_MODEL", /supports llama, qwen2 and qwen3 \(dense\), but this model is a gpt2/);
+      await refused(
+        run,
+        "CLLM_UNSUPPORTED_MODEL",
+        /supports llama, qwen2 and qwen3 \(dense\), but this model is a gpt2/,
+      );
     });
 
     it("to go on when the loss is no number", async () => {
@@ -198,7 +228,10 @@ describe("distill", () => {
       fs.writeFileSync(file("poisoned.gguf"), bytes);
       const run = distill(file("poisoned.gguf"), data, { out: file("nan.gguf"), ...common });
       await refused(run, "CLLM_TRAINING_FAILED", /no longer a finite number at step 1: use a smaller learning rate/);
-      assert.deepEqual(fs.readdirSync(folder).filter((name) => name.startsWith("nan.gguf")), []);
+      assert.deepEqual(
+        fs.readdirSync(folder).filter((name) => name.startsWith("nan.gguf")),
+        [],
+      );
     }).timeout(120_000);
 
     it("wrong options", async () => {

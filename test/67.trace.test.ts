@@ -40,14 +40,20 @@ describe("trace", () => {
     await using decoder = await model.createDecoder({ blockSize: 6, contextSize: 512, threads: 1 });
     const { text, tokens, stats } = await decoder.generate(HOSTILE, { maxTokens: 40 });
     assert.equal(found.text, text);
-    assert.deepEqual(found.iterations.flatMap(({ emitted }) => emitted), tokens);
+    assert.deepEqual(
+      found.iterations.flatMap(({ emitted }) => emitted),
+      tokens,
+    );
     assert.equal(found.iterations.length, stats.iterations);
     assert.equal(found.fastForwardedTokens, stats.fastForwardedTokens);
     assert.equal(found.stationaryTokens, stats.stationaryTokens);
     for (const { block, kinds, choices, emitted } of found.iterations) {
       assert.equal(kinds.length, block.length);
       assert.equal(choices.length, block.length);
-      assert.equal(kinds.filter((kind) => kind === "fastForwarded" || kind === "stationary").length, emitted.length - 1);
+      assert.equal(
+        kinds.filter((kind) => kind === "fastForwarded" || kind === "stationary").length,
+        emitted.length - 1,
+      );
     }
   });
 
@@ -86,7 +92,8 @@ describe("trace", () => {
     });
     after(() => browser?.close());
 
-    const where = async () => Number(/Iteration (\d+)/.exec(await page.$eval("#where", (e) => e.textContent ?? ""))?.[1]);
+    const where = async () =>
+      Number(/Iteration (\d+)/.exec(await page.$eval("#where", (e) => e.textContent ?? ""))?.[1]);
     const text = () => page.$eval("#text", (e) => e.textContent);
     const kinds = () => page.$$eval("#block .t", (all) => all.map((e) => e.className.replace("t ", "")));
 
@@ -141,7 +148,10 @@ describe("trace", () => {
       const iterations = Array.from({ length: 5000 }, (_, i) => found.iterations[i % found.iterations.length]);
       fs.writeFileSync(html, tracePage({ ...found, iterations } as Trace));
       await page.goto(`file://${html}`);
-      const [scroll, width] = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]") as [number, number];
+      const [scroll, width] = (await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")) as [
+        number,
+        number,
+      ];
       assert.ok(scroll <= width, `${scroll} > ${width}`);
       const elements = (await page.$$("*")).length;
       assert.ok(elements < 1000, `${elements} elements`);

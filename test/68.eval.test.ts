@@ -38,7 +38,10 @@ describe("evaluate", () => {
       rounds: 2,
       onProgress: ({ done }) => seen.push(done),
     });
-    assert.deepEqual(rows.map((row) => row.blockSize), [1, 2, 8]);
+    assert.deepEqual(
+      rows.map((row) => row.blockSize),
+      [1, 2, 8],
+    );
     assert.deepEqual(seen, [1, 2]);
     assert.equal(prompts, 2);
     await using decoder = await model.createDecoder({ blockSize: 8, contextSize: 128, threads: 1 });
@@ -83,7 +86,10 @@ describe("evaluate", () => {
     const result = await evaluate(model, items, { blockSizes: [2], maxTokens: 4, threads: 1 });
     assert.equal(result.perplexity, null);
     assert.equal(result.rows[0]?.exact, null);
-    await assert.rejects(evaluate(model, items, { blockSizes: [0] }), /Expected an integer from 1 to 128 for blockSizes\[0\]/);
+    await assert.rejects(
+      evaluate(model, items, { blockSizes: [0] }),
+      /Expected an integer from 1 to 128 for blockSizes\[0\]/,
+    );
     await assert.rejects(evaluate(model, []), /Expected at least one prompt for items/);
     const controller = new AbortController();
     controller.abort(new Error("enough"));
@@ -91,14 +97,20 @@ describe("evaluate", () => {
   });
 
   it("cllm eval: a table, JSON and a plot of two models", async () => {
-    fs.writeFileSync(file("data.jsonl"), '\uFEFF{"prompt": "one two", "answer": "three"}\r\n\r\n{"prompt": "in there"}\r\n');
+    fs.writeFileSync(
+      file("data.jsonl"),
+      '\uFEFF{"prompt": "one two", "answer": "three"}\r\n\r\n{"prompt": "in there"}\r\n',
+    );
     const [json, svg] = [file("out.json"), file("out.svg")];
     const args = ["eval", chain, file("data.jsonl"), "--compare", llama, "-b", "2,4", "-n", "6", "-t", "1"];
     const { code, stdout, stderr } = await cllm([...args, "--json", json, "--plot", svg]);
     assert.equal(code, 0, stderr);
     assert.equal(stdout.match(/tokens\/iteration/g)?.length, 2);
     const results = JSON.parse(fs.readFileSync(json, "utf8")) as EvaluateResult[];
-    assert.deepEqual(results.map((result) => result.path), [chain, llama]);
+    assert.deepEqual(
+      results.map((result) => result.path),
+      [chain, llama],
+    );
     const drawn = fs.readFileSync(svg, "utf8");
     assert.match(drawn, /^<svg .*<\/svg>\n$/s);
     assert.equal(drawn.match(/<path /g)?.length, 4);

@@ -1,9 +1,7 @@
-import { existsSync } from "node:fs";
 import type { GenerateOptions, Input } from "../generate.js";
 import type { Model } from "../model.js";
-import { isPullSource } from "../pull/source.js";
 import { EXIT, type Io, interruptible, UsageError, write } from "./io.js";
-import { createDecoder, DEFAULT_MODEL, type DecoderFlags, describeStats, withModel } from "./model.js";
+import { createDecoder, type DecoderFlags, describeStats, withModel } from "./model.js";
 
 export interface GenerateFlags extends DecoderFlags {
   chat?: boolean;
@@ -18,12 +16,11 @@ export interface GenerateFlags extends DecoderFlags {
 
 /** `cllm generate`: one prompt, its answer on stdout as it is made. */
 export async function generate(
-  first: string | undefined,
-  second: string | undefined,
+  source: string,
+  prompt: string | undefined,
   flags: GenerateFlags,
   io: Io,
 ): Promise<number> {
-  const { source, prompt } = promptAndModel(first, second);
   if (flags.raw && flags.chat) throw new UsageError("--raw and --chat exclude each other.");
   if (flags.raw && flags.system !== undefined)
     throw new UsageError("--system needs the chat template: leave out --raw.");
@@ -58,20 +55,6 @@ export async function generate(
 
 export function generateOptions(flags: GenerateFlags, signal: AbortSignal): GenerateOptions {
   return { signal, maxTokens: flags.maxTokens, stop: flags.stop, temperature: flags.temperature };
-}
-
-/**
- * The two arguments `[model] [prompt]`. One alone is the model where it looks like one, and the prompt is read from stdin;
- * else it is the prompt, for the model that comes with the package.
- */
-export function promptAndModel(
-  first: string | undefined,
-  second: string | undefined,
-): { source: string; prompt: string | undefined } {
-  if (second !== undefined) return { source: first ?? DEFAULT_MODEL, prompt: second };
-  if (first === undefined) return { source: DEFAULT_MODEL, prompt: undefined };
-  const isModel = first === DEFAULT_MODEL || isPullSource(first) || /\.gguf$/i.test(first) || existsSync(first);
-  return isModel ? { source: first, prompt: undefined } : { source: DEFAULT_MODEL, prompt: first };
 }
 
 /** With the chat template where the model has one: an instruct model answers a bare text poorly. */

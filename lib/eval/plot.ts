@@ -28,14 +28,20 @@ export async function plot(results: readonly EvaluateResult[]): Promise<string> 
     const top = Math.max(1, ...results.flatMap(({ rows }) => rows.map(value)));
     const x = scaleLog([sizes[0] as number, Math.max(2, sizes.at(-1) as number)], [0, inner.width]).base(2);
     const y = scaleLinear([0, top], [inner.height, 0]).nice(5);
-    const horizontal = y.ticks(5).map(
-      (tick) =>
-        `<line x1="0" x2="${inner.width}" y1="${y(tick)}" y2="${y(tick)}" stroke="#ddd"/>` +
-        `<text x="-8" y="${y(tick) + 4}" text-anchor="end">${tick}</text>`,
-    );
+    const horizontal = y
+      .ticks(5)
+      .map(
+        (tick) =>
+          `<line x1="0" x2="${inner.width}" y1="${y(tick)}" y2="${y(tick)}" stroke="#ddd"/>` +
+          `<text x="-8" y="${y(tick) + 4}" text-anchor="end">${tick}</text>`,
+      );
     const vertical = sizes.map((n) => `<text x="${x(n)}" y="${inner.height + 18}" text-anchor="middle">${n}</text>`);
     const curves = results.map(({ rows }, i) => {
-      const path = line<(typeof rows)[number]>((row) => x(row.blockSize), (row) => y(value(row)))(rows) ?? "";
+      const path =
+        line<(typeof rows)[number]>(
+          (row) => x(row.blockSize),
+          (row) => y(value(row)),
+        )(rows) ?? "";
       const colour = COLOURS[i % COLOURS.length];
       const dots = rows.map((row) => `<circle cx="${x(row.blockSize)}" cy="${y(value(row))}" r="3" fill="${colour}"/>`);
       return `<path d="${path}" fill="none" stroke="${colour}" stroke-width="2" stroke-dasharray="${DASHES[i % 4]}"/>${dots.join("")}`;

@@ -8,7 +8,10 @@ import { STYLE } from "./style.js";
  */
 export function tracePage(trace: Trace): string {
   // Inside a script element only "<" could end it.
-  const data = JSON.stringify(trace).replaceAll("<", "\\u003c").replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029");
+  const data = JSON.stringify(trace)
+    .replaceAll("<", "\\u003c")
+    .replaceAll("\u2028", "\\u2028")
+    .replaceAll("\u2029", "\\u2029");
   return `<!doctype html>
 <html lang="en">
 <head>

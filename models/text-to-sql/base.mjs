@@ -30,7 +30,9 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
   },
 });
-const [layers, width, heads, kvHeads, hidden] = ["layers", "width", "heads", "kv-heads", "hidden"].map((n) => +values[n]);
+const [layers, width, heads, kvHeads, hidden] = ["layers", "width", "heads", "kv-heads", "hidden"].map(
+  (n) => +values[n],
+);
 const size = width / heads;
 const random = new Random(+values.seed);
 

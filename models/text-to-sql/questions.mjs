@@ -23,7 +23,8 @@ class Asker {
   /** The rows: "singers", sometimes "records in the singer table". */
   rows() {
     const { name, plural: many } = this.table;
-    if (this.random.chance(12)) return this.pick(`rows in ${name}`, `records in the ${name} table`, `entries in ${name}`, `rows of ${name}`);
+    if (this.random.chance(12))
+      return this.pick(`rows in ${name}`, `records in the ${name} table`, `entries in ${name}`, `rows of ${name}`);
     return this.random.chance(25) ? name : spaced(many);
   }
   one() {
@@ -32,14 +33,16 @@ class Asker {
   }
   /** Whether only this table has all these columns, so that a question need not name it. */
   tells(columns) {
-    return this.tables.every((t) => t === this.table || !columns.some((c) => t.columns.some((other) => other.name === c.name)));
+    return this.tables.every(
+      (t) => t === this.table || !columns.some((c) => t.columns.some((other) => other.name === c.name)),
+    );
   }
   allRows() {
-    return this.pick("", "", "all ", "all the ", "the ", "every ") .replace("every ", "all ") + this.rows();
+    return this.pick("", "", "all ", "all the ", "the ", "every ").replace("every ", "all ") + this.rows();
   }
   /** "of all singers" */
   ofRows() {
-    return this.pick("of all", "of", "of the", "for all", "of all the", "for", "for the") + " " + this.rows();
+    return `${this.pick("of all", "of", "of the", "for all", "of all the", "for", "for the")} ${this.rows()}`;
   }
 
   /** A column as people write it. */
@@ -105,7 +108,17 @@ class Asker {
     const value = numberValue(this.random, c);
     const word = this.column(c);
     const forms = {
-      ">": ["greater than", "more than", "over", "above", "higher than", "larger than", "bigger than", "exceeding", ">"],
+      ">": [
+        "greater than",
+        "more than",
+        "over",
+        "above",
+        "higher than",
+        "larger than",
+        "bigger than",
+        "exceeding",
+        ">",
+      ],
       "<": ["less than", "under", "below", "lower than", "smaller than", "fewer than", "<"],
       ">=": ["at least", "no less than", "greater than or equal to", "not less than", ">=", "of at least", "minimum"],
       "<=": ["at most", "no more than", "less than or equal to", "up to", "not more than", "<="],
@@ -116,35 +129,144 @@ class Asker {
     const sql = `${c.name} ${op} ${value}`;
     if (c.type === "y" && this.random.chance(60)) {
       const bare = this.only(c, (x) => x.type === "y" || x.type === "d");
-      if (op === ">") return { text: this.pick(...(bare ? [`after ${value}`] : []), `with ${word} after ${value}`, `whose ${word} is after ${value}`, `with a ${word} later than ${value}`), sql };
-      if (op === "<") return { text: this.pick(...(bare ? [`before ${value}`] : []), `with ${word} before ${value}`, `whose ${word} is before ${value}`, `with a ${word} earlier than ${value}`), sql };
-      if (op === "=") return { text: this.pick(...(bare ? [`in ${value}`, `from ${value}`] : []), `with ${word} ${value}`, `whose ${word} is ${value}`), sql };
+      if (op === ">")
+        return {
+          text: this.pick(
+            ...(bare ? [`after ${value}`] : []),
+            `with ${word} after ${value}`,
+            `whose ${word} is after ${value}`,
+            `with a ${word} later than ${value}`,
+          ),
+          sql,
+        };
+      if (op === "<")
+        return {
+          text: this.pick(
+            ...(bare ? [`before ${value}`] : []),
+            `with ${word} before ${value}`,
+            `whose ${word} is before ${value}`,
+            `with a ${word} earlier than ${value}`,
+          ),
+          sql,
+        };
+      if (op === "=")
+        return {
+          text: this.pick(
+            ...(bare ? [`in ${value}`, `from ${value}`] : []),
+            `with ${word} ${value}`,
+            `whose ${word} is ${value}`,
+          ),
+          sql,
+        };
     }
     if (c.name === "age" && this.random.chance(55)) {
-      if (op === ">") return { text: this.pick(`older than ${value}`, `over ${value} years old`, `older than ${value} years`, `above the age of ${value}`, `who are older than ${value}`), sql };
-      if (op === "<") return { text: this.pick(`younger than ${value}`, `under ${value} years old`, `below the age of ${value}`, `who are younger than ${value}`), sql };
-      if (op === ">=") return { text: this.pick(`at least ${value} years old`, `aged ${value} or more`, `aged ${value} or older`), sql };
+      if (op === ">")
+        return {
+          text: this.pick(
+            `older than ${value}`,
+            `over ${value} years old`,
+            `older than ${value} years`,
+            `above the age of ${value}`,
+            `who are older than ${value}`,
+          ),
+          sql,
+        };
+      if (op === "<")
+        return {
+          text: this.pick(
+            `younger than ${value}`,
+            `under ${value} years old`,
+            `below the age of ${value}`,
+            `who are younger than ${value}`,
+          ),
+          sql,
+        };
+      if (op === ">=")
+        return {
+          text: this.pick(`at least ${value} years old`, `aged ${value} or more`, `aged ${value} or older`),
+          sql,
+        };
       if (op === "<=") return { text: this.pick(`at most ${value} years old`, `aged ${value} or younger`), sql };
-      if (op === "=") return { text: this.pick(`aged ${value}`, `who are ${value} years old`, `who are ${value}`), sql };
+      if (op === "=")
+        return { text: this.pick(`aged ${value}`, `who are ${value} years old`, `who are ${value}`), sql };
     }
     if (/^(price|cost)$/.test(c.name) && this.random.chance(45)) {
-      if (op === ">") return { text: this.pick(`more expensive than ${value}`, `that cost more than ${value}`, `costing more than ${value}`), sql };
-      if (op === "<") return { text: this.pick(`cheaper than ${value}`, `that cost less than ${value}`, `costing less than ${value}`), sql };
+      if (op === ">")
+        return {
+          text: this.pick(`more expensive than ${value}`, `that cost more than ${value}`, `costing more than ${value}`),
+          sql,
+        };
+      if (op === "<")
+        return {
+          text: this.pick(`cheaper than ${value}`, `that cost less than ${value}`, `costing less than ${value}`),
+          sql,
+        };
     }
     if (op === "=") {
-      return { text: this.pick(`whose ${word} is ${value}`, `with ${word} ${value}`, `with a ${word} of ${value}`, `where ${word} is ${value}`, `where ${word} = ${value}`, `where the ${word} is ${value}`, `that have ${word} ${value}`, `with ${word} equal to ${value}`, `with ${word} = ${value}`, `having ${word} ${value}`, `with exactly ${value} ${word}`), sql };
+      return {
+        text: this.pick(
+          `whose ${word} is ${value}`,
+          `with ${word} ${value}`,
+          `with a ${word} of ${value}`,
+          `where ${word} is ${value}`,
+          `where ${word} = ${value}`,
+          `where the ${word} is ${value}`,
+          `that have ${word} ${value}`,
+          `with ${word} equal to ${value}`,
+          `with ${word} = ${value}`,
+          `having ${word} ${value}`,
+          `with exactly ${value} ${word}`,
+        ),
+        sql,
+      };
     }
     if (op === "!=") {
-      return { text: this.pick(`whose ${word} is not ${value}`, `where ${word} is not ${value}`, `with ${word} not equal to ${value}`, `with a ${word} other than ${value}`, `where ${word} != ${value}`, `whose ${word} is different from ${value}`), sql };
+      return {
+        text: this.pick(
+          `whose ${word} is not ${value}`,
+          `where ${word} is not ${value}`,
+          `with ${word} not equal to ${value}`,
+          `with a ${word} other than ${value}`,
+          `where ${word} != ${value}`,
+          `whose ${word} is different from ${value}`,
+        ),
+        sql,
+      };
     }
     const than = this.random.pick(forms[op]);
     if (than === "minimum" || than === "of at least") return { text: `with a ${word} of at least ${value}`, sql };
     const late = { ">=": `${value} or more`, "<=": `${value} or less` }[op];
     if (late && this.random.chance(25)) {
-      return { text: this.pick(`with ${word} ${late}`, `with a ${word} of ${late}`, `whose ${word} is ${late}`, `with ${late} ${word}`), sql };
+      return {
+        text: this.pick(
+          `with ${word} ${late}`,
+          `with a ${word} of ${late}`,
+          `whose ${word} is ${late}`,
+          `with ${late} ${word}`,
+        ),
+        sql,
+      };
     }
     return {
-      text: this.pick(`whose ${word} is ${than} ${value}`, `with ${word} ${than} ${value}`, `with a ${word} ${than} ${value}`, `where ${word} is ${than} ${value}`, `where the ${word} is ${than} ${value}`, `that have a ${word} ${than} ${value}`, `having ${word} ${than} ${value}`, `with a ${word} that is ${than} ${value}`, /^[<>]/.test(than) ? `where ${word} ${than} ${value}` : `with ${than} ${value} ${word}`, `that have ${than} ${value} ${word}`, `having a ${word} ${than} ${value}`, `with their ${word} ${than} ${value}`, `that have ${word} ${than} ${value}`, `with a ${word} of ${than.startsWith(">") || than.startsWith("<") ? "" : `${than} `}${value}`.replace(/of (\S+)$/, (m, x) => (than.startsWith(">") || than.startsWith("<") ? `${than} ${x}` : m))),
+      text: this.pick(
+        `whose ${word} is ${than} ${value}`,
+        `with ${word} ${than} ${value}`,
+        `with a ${word} ${than} ${value}`,
+        `where ${word} is ${than} ${value}`,
+        `where the ${word} is ${than} ${value}`,
+        `that have a ${word} ${than} ${value}`,
+        `having ${word} ${than} ${value}`,
+        `with a ${word} that is ${than} ${value}`,
+        /^[<>]/.test(than) ? `where ${word} ${than} ${value}` : `with ${than} ${value} ${word}`,
+        `that have ${than} ${value} ${word}`,
+        `having a ${word} ${than} ${value}`,
+        `with their ${word} ${than} ${value}`,
+        `that have ${word} ${than} ${value}`,
+        `with a ${word} of ${than.startsWith(">") || than.startsWith("<") ? "" : `${than} `}${value}`.replace(
+          /of (\S+)$/,
+          (m, x) => (than.startsWith(">") || than.startsWith("<") ? `${than} ${x}` : m),
+        ),
+      ),
       sql,
     };
   }
@@ -160,46 +282,118 @@ class Asker {
       return { text: `${this.pick("", "that were ")}${participle} ${op === ">" ? "after" : "before"} ${v}`, sql };
     }
     const text = {
-      ">": [`with ${word} after ${v}`, `whose ${word} is after ${v}`, `with a ${word} later than ${v}`, `where ${word} is after ${v}`],
-      "<": [`with ${word} before ${v}`, `whose ${word} is before ${v}`, `with a ${word} earlier than ${v}`, `where ${word} is before ${v}`],
+      ">": [
+        `with ${word} after ${v}`,
+        `whose ${word} is after ${v}`,
+        `with a ${word} later than ${v}`,
+        `where ${word} is after ${v}`,
+      ],
+      "<": [
+        `with ${word} before ${v}`,
+        `whose ${word} is before ${v}`,
+        `with a ${word} earlier than ${v}`,
+        `where ${word} is before ${v}`,
+      ],
       "=": [`with ${word} ${v}`, `whose ${word} is ${v}`, `where ${word} is ${v}`, `with a ${word} of ${v}`],
       ">=": [`with ${word} on or after ${v}`, `whose ${word} is on or after ${v}`, `with a ${word} of ${v} or later`],
-      "<=": [`with ${word} on or before ${v}`, `whose ${word} is on or before ${v}`, `with a ${word} of ${v} or earlier`],
+      "<=": [
+        `with ${word} on or before ${v}`,
+        `whose ${word} is on or before ${v}`,
+        `with a ${word} of ${v} or earlier`,
+      ],
     }[op];
     return { text: this.random.pick(text), sql };
   }
 
   between(c) {
     const word = this.column(c);
-    let [low, high] = c.type === "d" ? [dateValue(this.random), dateValue(this.random)] : [numberValue(this.random, c), numberValue(this.random, c)];
+    let [low, high] =
+      c.type === "d"
+        ? [dateValue(this.random), dateValue(this.random)]
+        : [numberValue(this.random, c), numberValue(this.random, c)];
     if (c.type === "d" ? low > high : Number(low) > Number(high)) [low, high] = [high, low];
     const [l, h] = c.type === "d" ? [`'${low}'`, `'${high}'`] : [low, high];
     return {
-      text: this.pick(`whose ${word} is between ${low} and ${high}`, `with ${word} between ${low} and ${high}`, `with a ${word} between ${low} and ${high}`, `where ${word} is between ${low} and ${high}`, `with ${word} from ${low} to ${high}`, `whose ${word} is from ${low} to ${high}`, `with a ${word} in the range ${low} to ${high}`),
+      text: this.pick(
+        `whose ${word} is between ${low} and ${high}`,
+        `with ${word} between ${low} and ${high}`,
+        `with a ${word} between ${low} and ${high}`,
+        `where ${word} is between ${low} and ${high}`,
+        `with ${word} from ${low} to ${high}`,
+        `whose ${word} is from ${low} to ${high}`,
+        `with a ${word} in the range ${low} to ${high}`,
+      ),
       sql: `${c.name} BETWEEN ${l} AND ${h}`,
     };
   }
 
   like(c) {
     const word = this.column(c);
-    const value = this.random.chance(50) ? textValue(this.random, c).split(" ")[0] : this.random.pick(["A", "B", "S", "M", "an", "son", "ing", "er", "a", "th", "The"]);
+    const value = this.random.chance(50)
+      ? textValue(this.random, c).split(" ")[0]
+      : this.random.pick(["A", "B", "S", "M", "an", "son", "ing", "er", "a", "th", "The"]);
     const v = this.quoted(value);
     const kind = this.random.int(4);
     if (kind < 2) {
-      return { text: this.pick(`whose ${word} contains ${v}`, `with ${v} in their ${word}`, `with a ${word} containing ${v}`, `where ${word} contains ${v}`, `whose ${word} includes ${v}`, `with ${v} in the ${word}`), sql: `${c.name} LIKE '%${value}%'` };
+      return {
+        text: this.pick(
+          `whose ${word} contains ${v}`,
+          `with ${v} in their ${word}`,
+          `with a ${word} containing ${v}`,
+          `where ${word} contains ${v}`,
+          `whose ${word} includes ${v}`,
+          `with ${v} in the ${word}`,
+        ),
+        sql: `${c.name} LIKE '%${value}%'`,
+      };
     }
     if (kind < 3) {
-      return { text: this.pick(`whose ${word} starts with ${v}`, `with a ${word} starting with ${v}`, `where ${word} starts with ${v}`, `whose ${word} begins with ${v}`), sql: `${c.name} LIKE '${value}%'` };
+      return {
+        text: this.pick(
+          `whose ${word} starts with ${v}`,
+          `with a ${word} starting with ${v}`,
+          `where ${word} starts with ${v}`,
+          `whose ${word} begins with ${v}`,
+        ),
+        sql: `${c.name} LIKE '${value}%'`,
+      };
     }
-    return { text: this.pick(`whose ${word} ends with ${v}`, `with a ${word} ending with ${v}`, `where ${word} ends in ${v}`, `with a ${word} ending in ${v}`), sql: `${c.name} LIKE '%${value}'` };
+    return {
+      text: this.pick(
+        `whose ${word} ends with ${v}`,
+        `with a ${word} ending with ${v}`,
+        `where ${word} ends in ${v}`,
+        `with a ${word} ending in ${v}`,
+      ),
+      sql: `${c.name} LIKE '%${value}'`,
+    };
   }
 
   missing(c) {
     const word = this.column(c);
     if (this.random.chance(50)) {
-      return { text: this.pick(`without a ${word}`, `with no ${word}`, `with no ${word} value`, `that have no ${word}`, `whose ${word} is missing`, `where ${word} is null`, `whose ${word} is null`), sql: `${c.name} IS NULL` };
+      return {
+        text: this.pick(
+          `without a ${word}`,
+          `with no ${word}`,
+          `with no ${word} value`,
+          `that have no ${word}`,
+          `whose ${word} is missing`,
+          `where ${word} is null`,
+          `whose ${word} is null`,
+        ),
+        sql: `${c.name} IS NULL`,
+      };
     }
-    return { text: this.pick(`that have a ${word}`, `whose ${word} is not null`, `where ${word} is not null`, `whose ${word} is known`), sql: `${c.name} IS NOT NULL` };
+    return {
+      text: this.pick(
+        `that have a ${word}`,
+        `whose ${word} is not null`,
+        `where ${word} is not null`,
+        `whose ${word} is known`,
+      ),
+      sql: `${c.name} IS NOT NULL`,
+    };
   }
 
   equality(c) {
@@ -208,23 +402,66 @@ class Asker {
     const word = this.column(c);
     const sql = `${c.name} = '${value}'`;
     if (this.random.chance(14)) {
-      return { text: this.pick(`whose ${word} is not ${v}`, `with ${word} other than ${v}`, `where ${word} is not ${v}`, `with a ${word} different from ${v}`, `where ${word} != '${value}'`), sql: `${c.name} != '${value}'` };
+      return {
+        text: this.pick(
+          `whose ${word} is not ${v}`,
+          `with ${word} other than ${v}`,
+          `where ${word} is not ${v}`,
+          `with a ${word} different from ${v}`,
+          `where ${word} != '${value}'`,
+        ),
+        sql: `${c.name} != '${value}'`,
+      };
     }
     const place = (x) => /^(city|country|location|region|state|origin|continent|nationality|hometown)$/.test(x.name);
     if (place(c) && this.only(c, place) && this.random.chance(50)) {
-      return { text: this.pick(`from ${v}`, `in ${v}`, `located in ${v}`, `based in ${v}`, `that are in ${v}`, `that are from ${v}`), sql };
+      return {
+        text: this.pick(
+          `from ${v}`,
+          `in ${v}`,
+          `located in ${v}`,
+          `based in ${v}`,
+          `that are in ${v}`,
+          `that are from ${v}`,
+        ),
+        sql,
+      };
     }
     if (/^(category|genre|department|team)$/.test(c.name) && this.random.chance(50)) {
-      return { text: this.pick(`in the ${v} ${word}`, `of the ${v} ${word}`, `in ${word} ${v}`, `from the ${v} ${word}`), sql };
+      return {
+        text: this.pick(`in the ${v} ${word}`, `of the ${v} ${word}`, `in ${word} ${v}`, `from the ${v} ${word}`),
+        sql,
+      };
     }
     if (/^(name|title)$/.test(c.name) && this.random.chance(50)) {
       return { text: this.pick(`named ${v}`, `called ${v}`, `with the ${word} ${v}`), sql };
     }
-    if (/^(author|director|artist|owner|manager|publisher|manufacturer|brand|developer)$/.test(c.name) && this.random.chance(35)) {
+    if (
+      /^(author|director|artist|owner|manager|publisher|manufacturer|brand|developer)$/.test(c.name) &&
+      this.random.chance(35)
+    ) {
       return { text: this.pick(/^[A-Z]/.test(value) ? `by ${v}` : `with ${word} ${v}`, `whose ${word} is ${v}`), sql };
     }
     return {
-      text: this.pick(`whose ${word} is ${v}`, `with ${word} ${v}`, `with the ${word} ${v}`, `where ${word} is ${v}`, `where the ${word} is ${v}`, `where ${word} = '${value}'`, `with a ${word} of ${v}`, `that have ${word} ${v}`, `with ${word} equal to ${v}`, `having ${word} ${v}`, `whose ${word} equals ${v}`, `with ${v} as ${word}`, `with ${v} as their ${word}`, `of ${word} ${v}`, `on ${word} ${v}`, `in ${word} ${v}`, `for ${word} ${v}`),
+      text: this.pick(
+        `whose ${word} is ${v}`,
+        `with ${word} ${v}`,
+        `with the ${word} ${v}`,
+        `where ${word} is ${v}`,
+        `where the ${word} is ${v}`,
+        `where ${word} = '${value}'`,
+        `with a ${word} of ${v}`,
+        `that have ${word} ${v}`,
+        `with ${word} equal to ${v}`,
+        `having ${word} ${v}`,
+        `whose ${word} equals ${v}`,
+        `with ${v} as ${word}`,
+        `with ${v} as their ${word}`,
+        `of ${word} ${v}`,
+        `on ${word} ${v}`,
+        `in ${word} ${v}`,
+        `for ${word} ${v}`,
+      ),
       sql,
     };
   }
@@ -239,7 +476,10 @@ class Asker {
     const second = this.condition(used);
     if (!second) return { text: ` ${first.text}`, sql: ` WHERE ${first.sql}` };
     const or = this.random.chance(25);
-    return { text: ` ${first.text} ${or ? "or" : "and"} ${second.text}`, sql: ` WHERE ${first.sql} ${or ? "OR" : "AND"} ${second.sql}` };
+    return {
+      text: ` ${first.text} ${or ? "or" : "and"} ${second.text}`,
+      sql: ` WHERE ${first.sql} ${or ? "OR" : "AND"} ${second.sql}`,
+    };
   }
 
   order() {
@@ -247,13 +487,59 @@ class Asker {
     if (!c) return null;
     const word = this.column(c);
     if (this.random.chance(45)) {
-      return { c, text: this.pick(`ordered by ${word}`, `sorted by ${word}`, `in ascending order of ${word}`, `ordered by ${word} ascending`, `sorted by ${word} in ascending order`, `sorted by ${word} from lowest to highest`, `in order of ${word}`, `by ${word} in ascending order`, isText(c) ? `in alphabetical order of ${word}` : `sorted by ${word} from low to high`), sql: ` ORDER BY ${c.name}` };
+      return {
+        c,
+        text: this.pick(
+          `ordered by ${word}`,
+          `sorted by ${word}`,
+          `in ascending order of ${word}`,
+          `ordered by ${word} ascending`,
+          `sorted by ${word} in ascending order`,
+          `sorted by ${word} from lowest to highest`,
+          `in order of ${word}`,
+          `by ${word} in ascending order`,
+          isText(c) ? `in alphabetical order of ${word}` : `sorted by ${word} from low to high`,
+        ),
+        sql: ` ORDER BY ${c.name}`,
+      };
     }
-    return { c, text: this.pick(`ordered by ${word} descending`, `sorted by ${word} descending`, `in descending order of ${word}`, `sorted by ${word} in descending order`, `ordered by ${word} from highest to lowest`, `sorted by ${word} from high to low`, `by ${word} in descending order`, `ordered by descending ${word}`), sql: ` ORDER BY ${c.name} DESC` };
+    return {
+      c,
+      text: this.pick(
+        `ordered by ${word} descending`,
+        `sorted by ${word} descending`,
+        `in descending order of ${word}`,
+        `sorted by ${word} in descending order`,
+        `ordered by ${word} from highest to lowest`,
+        `sorted by ${word} from high to low`,
+        `by ${word} in descending order`,
+        `ordered by descending ${word}`,
+      ),
+      sql: ` ORDER BY ${c.name} DESC`,
+    };
   }
 
   show() {
-    return this.pick("Show", "Show me", "List", "Give", "Give me", "Find", "Return", "Get", "Display", "Tell me", "Fetch", "Retrieve", "I want", "Please list", "Please show", "Can you show", "Print", "Select");
+    return this.pick(
+      "Show",
+      "Show me",
+      "List",
+      "Give",
+      "Give me",
+      "Find",
+      "Return",
+      "Get",
+      "Display",
+      "Tell me",
+      "Fetch",
+      "Retrieve",
+      "I want",
+      "Please list",
+      "Please show",
+      "Can you show",
+      "Print",
+      "Select",
+    );
   }
 }
 
@@ -264,15 +550,26 @@ const KINDS = {
     const w = a.where(45);
     const many = a.random.chance(45);
     if (w.text === "" && a.tells(list) && a.random.chance(20)) {
-      return [a.pick(`${a.show()} ${a.pick("all ", "the ", "all the ", "")}${a.columns(list, true)}`, `What are the ${a.columns(list, true)}?`), `SELECT ${list.map((c) => c.name).join(", ")} FROM ${a.table.name}`];
+      return [
+        a.pick(
+          `${a.show()} ${a.pick("all ", "the ", "all the ", "")}${a.columns(list, true)}`,
+          `What are the ${a.columns(list, true)}?`,
+        ),
+        `SELECT ${list.map((c) => c.name).join(", ")} FROM ${a.table.name}`,
+      ];
     }
     const text = a.pick(
       () => `${a.show()} ${a.pick("the ", "", "the ")}${a.columns(list, many)} ${a.ofRows()}${w.text}`,
       () => `What ${many ? "are" : "is"} the ${a.columns(list, many)} ${a.ofRows()}${w.text}?`,
       () => `${a.show()} the ${a.columns(list)} of ${a.pick("each", "every")} ${a.one()}${w.text}`,
-      () => `${a.show()} ${a.allRows()}${w.text} with their ${a.columns(list, many)}`.replace(/^(.*)$/, w.text ? `${a.show()} the ${a.columns(list, many)} of ${a.rows()}${w.text}` : "$1"),
+      () =>
+        `${a.show()} ${a.allRows()}${w.text} with their ${a.columns(list, many)}`.replace(
+          /^(.*)$/,
+          w.text ? `${a.show()} the ${a.columns(list, many)} of ${a.rows()}${w.text}` : "$1",
+        ),
       () => `What is the ${a.columns(list)} of ${a.pick("each", "every")} ${a.one()}${w.text}?`,
-      () => `For ${a.pick("all ", "each of the ", "the ")}${a.rows()}${w.text}, ${a.pick("show", "list", "give", "what are")} the ${a.columns(list, many)}`,
+      () =>
+        `For ${a.pick("all ", "each of the ", "the ")}${a.rows()}${w.text}, ${a.pick("show", "list", "give", "what are")} the ${a.columns(list, many)}`,
       () => `${a.columns(list, many)} ${a.ofRows()}${w.text}`,
       () => `Which ${a.columns(list, many)} do ${a.pick("the ", "")}${a.rows()}${w.text} have?`,
     )();
@@ -284,13 +581,19 @@ const KINDS = {
       ? a.pick(
           () => `${a.show()} ${a.allRows()}${w.text}`,
           () => `Which ${a.rows()} are there${w.text}?`,
-          () => `${a.show()} ${a.pick("everything about", "all information about", "all details of", "all columns of", "all data on")} ${a.rows()}${w.text}`,
+          () =>
+            `${a.show()} ${a.pick("everything about", "all information about", "all details of", "all columns of", "all data on")} ${a.rows()}${w.text}`,
           () => `What ${a.rows()} are there${w.text}?`,
           () => `${a.rows()}${w.text}`,
         )()
       : a.pick(
-          () => `${a.show()} ${a.pick("all ", "all the ", "every row of ", "the whole ")}${a.rows()}`.replace(/(every row of|the whole) .*$/, `$1 ${a.table.name}${a.maybe(50, " table")}`),
-          () => `${a.show()} ${a.pick("everything", "all information", "all details", "all columns", "all data")} ${a.pick("about", "of", "on", "from")} ${a.pick("", "the ", "all ")}${a.rows()}`,
+          () =>
+            `${a.show()} ${a.pick("all ", "all the ", "every row of ", "the whole ")}${a.rows()}`.replace(
+              /(every row of|the whole) .*$/,
+              `$1 ${a.table.name}${a.maybe(50, " table")}`,
+            ),
+          () =>
+            `${a.show()} ${a.pick("everything", "all information", "all details", "all columns", "all data")} ${a.pick("about", "of", "on", "from")} ${a.pick("", "the ", "all ")}${a.rows()}`,
         )();
     return [text, `SELECT * FROM ${a.table.name}${w.sql}`];
   },
@@ -302,9 +605,23 @@ const KINDS = {
     const op = like.sql.slice(c.name.length + 1);
     const value = /'%?(.*?)%?'$/.exec(op)?.[1] ?? op.split(" ").at(-1);
     const v = isText(c) ? a.quoted(value) : value;
-    const forms = op.startsWith("LIKE '%") && op.endsWith("%'") ? ["that contain", "containing", "that include", "with"] : op.startsWith("LIKE '%") ? ["that end with", "ending in", "ending with"] : op.startsWith("LIKE") ? ["that start with", "starting with", "that begin with"] : op.startsWith("> ") ? ["above", "over", "greater than", "that are more than"] : op.startsWith("< ") ? ["below", "under", "less than", "that are less than"] : null;
+    const forms =
+      op.startsWith("LIKE '%") && op.endsWith("%'")
+        ? ["that contain", "containing", "that include", "with"]
+        : op.startsWith("LIKE '%")
+          ? ["that end with", "ending in", "ending with"]
+          : op.startsWith("LIKE")
+            ? ["that start with", "starting with", "that begin with"]
+            : op.startsWith("> ")
+              ? ["above", "over", "greater than", "that are more than"]
+              : op.startsWith("< ")
+                ? ["below", "under", "less than", "that are less than"]
+                : null;
     if (!forms) return null;
-    return [`${a.show()} the ${a.column(c, true)} ${a.maybe(50, `of ${a.rows()} `) || (a.tells([c]) ? "" : `of ${a.rows()} `)}${a.random.pick(forms)} ${v}`, `SELECT ${c.name} FROM ${a.table.name} WHERE ${like.sql}`];
+    return [
+      `${a.show()} the ${a.column(c, true)} ${a.maybe(50, `of ${a.rows()} `) || (a.tells([c]) ? "" : `of ${a.rows()} `)}${a.random.pick(forms)} ${v}`,
+      `SELECT ${c.name} FROM ${a.table.name} WHERE ${like.sql}`,
+    ];
   },
   distinct(a) {
     const c = a.of((x) => x.type !== "k");
@@ -312,14 +629,23 @@ const KINDS = {
     const w = a.where(25);
     const d = a.pick("distinct", "different", "unique", "distinct", "different");
     if (w.text === "" && a.tells([c]) && a.random.chance(25)) {
-      return [a.pick(`${a.show()} the ${d} ${a.column(c, true)}`, `What are the ${d} ${a.column(c, true)}?`, `What ${d} ${a.column(c, true)} are there?`, `${a.show()} all ${d} ${a.column(c, true)}`), `SELECT DISTINCT ${c.name} FROM ${a.table.name}`];
+      return [
+        a.pick(
+          `${a.show()} the ${d} ${a.column(c, true)}`,
+          `What are the ${d} ${a.column(c, true)}?`,
+          `What ${d} ${a.column(c, true)} are there?`,
+          `${a.show()} all ${d} ${a.column(c, true)}`,
+        ),
+        `SELECT DISTINCT ${c.name} FROM ${a.table.name}`,
+      ];
     }
     const text = a.pick(
       () => `${a.show()} ${a.pick("the ", "all ", "")}${d} ${a.column(c, true)} ${a.ofRows()}${w.text}`,
       () => `What are the ${d} ${a.column(c, true)} ${a.ofRows()}${w.text}?`,
       () => `What ${d} ${a.column(c, true)} are there in ${a.rows()}${w.text}?`,
       () => `Which ${d} ${a.column(c, true)} do ${a.rows()}${w.text} have?`,
-      () => `${a.show()} ${a.column(c)} ${a.ofRows()}${w.text} without ${a.pick("duplicates", "repetition", "repeats")}`,
+      () =>
+        `${a.show()} ${a.column(c)} ${a.ofRows()}${w.text} without ${a.pick("duplicates", "repetition", "repeats")}`,
     )();
     return [text, `SELECT DISTINCT ${c.name} FROM ${a.table.name}${w.sql}`];
   },
@@ -344,7 +670,8 @@ const KINDS = {
     const w = a.where(25);
     const d = a.pick("distinct", "different", "unique");
     const text = a.pick(
-      () => `How many ${d} ${a.column(c, true)} are there ${a.pick("in", "among", "for")} ${a.pick("", "the ", "all ")}${a.rows()}${w.text}?`,
+      () =>
+        `How many ${d} ${a.column(c, true)} are there ${a.pick("in", "among", "for")} ${a.pick("", "the ", "all ")}${a.rows()}${w.text}?`,
       () => `How many ${d} ${a.column(c, true)} do ${a.pick("the ", "")}${a.rows()}${w.text} have?`,
       () => `Count the ${d} ${a.column(c, true)} ${a.ofRows()}${w.text}`,
       () => `What is the number of ${d} ${a.column(c, true)} ${a.ofRows()}${w.text}?`,
@@ -357,25 +684,46 @@ const KINDS = {
     if (!c) return null;
     const w = a.where(35);
     const f = a.pick("avg", "avg", "max", "max", "min", "min", "sum", "sum");
-    const words = { avg: ["average", "average", "mean"], max: ["maximum", "highest", "largest", "greatest", "biggest"], min: ["minimum", "lowest", "smallest", "least"], sum: ["total", "total", "sum of the", "combined", "total sum of"] };
-    if (/length|duration|time|distance|hours|minutes|period/.test(c.name)) words.max.push("longest", "longest") && words.min.push("shortest", "shortest");
-    if (/price|cost|fare|fee|rent/.test(c.name)) words.max.push("most expensive") && words.min.push("cheapest", "cheapest");
+    const words = {
+      avg: ["average", "average", "mean"],
+      max: ["maximum", "highest", "largest", "greatest", "biggest"],
+      min: ["minimum", "lowest", "smallest", "least"],
+      sum: ["total", "total", "sum of the", "combined", "total sum of"],
+    };
+    if (/length|duration|time|distance|hours|minutes|period/.test(c.name))
+      words.max.push("longest", "longest") && words.min.push("shortest", "shortest");
+    if (/price|cost|fare|fee|rent/.test(c.name))
+      words.max.push("most expensive") && words.min.push("cheapest", "cheapest");
     if (/age$/.test(c.name)) words.max.push("oldest") && words.min.push("youngest");
     const word = a.random.pick(words[f]);
     if (w.text === "" && a.tells([c]) && a.random.chance(20)) {
-      return [a.pick(`What is the ${word} ${a.column(c)}?`, `${a.show()} the ${word} ${a.column(c)}`), `SELECT ${f}(${c.name}) FROM ${a.table.name}`];
+      return [
+        a.pick(`What is the ${word} ${a.column(c)}?`, `${a.show()} the ${word} ${a.column(c)}`),
+        `SELECT ${f}(${c.name}) FROM ${a.table.name}`,
+      ];
     }
     if (a.random.chance(22)) {
-      const g = a.random.pick([["avg", "average"], ["max", "maximum"], ["min", "minimum"], ["sum", "total"]].filter(([name]) => name !== f));
+      const g = a.random.pick(
+        [
+          ["avg", "average"],
+          ["max", "maximum"],
+          ["min", "minimum"],
+          ["sum", "total"],
+        ].filter(([name]) => name !== f),
+      );
       const text = a.pick(
         () => `What are the ${word} and ${g[1]} ${a.column(c)} ${a.ofRows()}${w.text}?`,
         () => `${a.show()} the ${word} and ${g[1]} ${a.column(c)} ${a.ofRows()}${w.text}`,
       )();
-      return [text.replace("sum of the and", "sum and"), `SELECT ${f}(${c.name}), ${g[0]}(${c.name}) FROM ${a.table.name}${w.sql}`];
+      return [
+        text.replace("sum of the and", "sum and"),
+        `SELECT ${f}(${c.name}), ${g[0]}(${c.name}) FROM ${a.table.name}${w.sql}`,
+      ];
     }
     const text = a.pick(
       () => `What is the ${word} ${a.column(c)} ${a.ofRows()}${w.text}?`,
-      () => `What is the ${word} ${a.column(c)} ${a.pick("of", "for", "among", "across")} ${a.pick("all ", "the ", "")}${a.rows()}${w.text}?`,
+      () =>
+        `What is the ${word} ${a.column(c)} ${a.pick("of", "for", "among", "across")} ${a.pick("all ", "the ", "")}${a.rows()}${w.text}?`,
       () => `${a.show()} the ${word} ${a.column(c)} ${a.ofRows()}${w.text}`,
       () => `${a.pick("Calculate", "Compute", "Find")} the ${word} ${a.column(c)} ${a.ofRows()}${w.text}`,
       () => `${word} ${a.column(c)} ${a.ofRows()}${w.text}`,
@@ -408,24 +756,48 @@ const KINDS = {
     const others = a.table.columns.filter((x) => x !== c);
     const list = a.random.chance(30) || others.length === 0 ? null : a.random.some(others, a.pick(1, 1, 2));
     const word = a.column(c);
-    let most = down ? a.pick("highest", "largest", "greatest", "most", "biggest", "maximum") : a.pick("lowest", "smallest", "least", "minimum", "fewest");
-    if (c.type === "y" || c.type === "d") most = down ? a.pick("latest", "most recent", "highest") : a.pick("earliest", "oldest", "lowest");
+    let most = down
+      ? a.pick("highest", "largest", "greatest", "most", "biggest", "maximum")
+      : a.pick("lowest", "smallest", "least", "minimum", "fewest");
+    if (c.type === "y" || c.type === "d")
+      most = down ? a.pick("latest", "most recent", "highest") : a.pick("earliest", "oldest", "lowest");
     const sql = `SELECT ${list ? list.map((x) => x.name).join(", ") : "*"} FROM ${a.table.name}${w.sql} ORDER BY ${c.name}${down ? " DESC" : ""} LIMIT ${k}`;
-    const number = k <= 10 && a.random.chance(40) ? ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"][k - 1] : String(k);
+    const number =
+      k <= 10 && a.random.chance(40)
+        ? ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"][k - 1]
+        : String(k);
     if (k === 1) {
-      const what = a.random.chance(12) && c.name === "age" ? `${down ? "oldest" : "youngest"} ${a.one()}${w.text}` : a.random.chance(12) && c.name === "price" ? `${down ? "most expensive" : "cheapest"} ${a.one()}${w.text}` : `${a.one()}${w.text} with the ${most} ${word}`;
+      const what =
+        a.random.chance(12) && c.name === "age"
+          ? `${down ? "oldest" : "youngest"} ${a.one()}${w.text}`
+          : a.random.chance(12) && c.name === "price"
+            ? `${down ? "most expensive" : "cheapest"} ${a.one()}${w.text}`
+            : `${a.one()}${w.text} with the ${most} ${word}`;
       const text = list
-        ? a.pick(() => `What is the ${a.columns(list)} of the ${what}?`, () => `${a.show()} the ${a.columns(list)} of the ${what}`, () => `${a.show()} the ${a.columns(list)} for the ${what}`)()
-        : a.pick(() => `Which ${a.one()}${w.text} has the ${most} ${word}?`, () => `${a.show()} the ${what}`, () => `What is the ${what}?`)();
+        ? a.pick(
+            () => `What is the ${a.columns(list)} of the ${what}?`,
+            () => `${a.show()} the ${a.columns(list)} of the ${what}`,
+            () => `${a.show()} the ${a.columns(list)} for the ${what}`,
+          )()
+        : a.pick(
+            () => `Which ${a.one()}${w.text} has the ${most} ${word}?`,
+            () => `${a.show()} the ${what}`,
+            () => `What is the ${what}?`,
+          )();
       return [text, sql];
     }
     const rows = a.rows();
     const text = a.pick(
-      () => `${a.show()} the ${list ? `${a.columns(list, true)} of the ` : ""}${number} ${rows}${w.text} with the ${most} ${word}`,
-      () => `What are the ${list ? `${a.columns(list, true)} of the ` : ""}${number} ${rows}${w.text} with the ${most} ${word}?`,
-      () => `${a.show()} the ${list ? `${a.columns(list)} of the ` : ""}${down ? "top" : "bottom"} ${number} ${rows}${w.text} by ${word}`,
-      () => `${down ? "Top" : "Bottom"} ${number} ${rows}${w.text} by ${word}${list ? `, ${a.pick("show", "only")} ${a.columns(list)}` : ""}`,
-      () => `Which ${number} ${rows}${w.text} have the ${most} ${word}?${list ? ` ${a.pick("Show", "Give", "List")} ${a.pick("their ", "the ", "")}${a.columns(list, true)}.` : ""}`,
+      () =>
+        `${a.show()} the ${list ? `${a.columns(list, true)} of the ` : ""}${number} ${rows}${w.text} with the ${most} ${word}`,
+      () =>
+        `What are the ${list ? `${a.columns(list, true)} of the ` : ""}${number} ${rows}${w.text} with the ${most} ${word}?`,
+      () =>
+        `${a.show()} the ${list ? `${a.columns(list)} of the ` : ""}${down ? "top" : "bottom"} ${number} ${rows}${w.text} by ${word}`,
+      () =>
+        `${down ? "Top" : "Bottom"} ${number} ${rows}${w.text} by ${word}${list ? `, ${a.pick("show", "only")} ${a.columns(list)}` : ""}`,
+      () =>
+        `Which ${number} ${rows}${w.text} have the ${most} ${word}?${list ? ` ${a.pick("Show", "Give", "List")} ${a.pick("their ", "the ", "")}${a.columns(list, true)}.` : ""}`,
     )();
     return [text, sql];
   },
@@ -433,8 +805,15 @@ const KINDS = {
     const k = a.random.between(1, 20);
     const list = a.random.chance(50) ? a.some(a.pick(1, 2)) : null;
     const text = list
-      ? a.pick(() => `${a.show()} the ${a.columns(list)} of the first ${k} ${a.rows()}`, () => `${a.show()} the ${a.columns(list)} of any ${k} ${a.rows()}`)()
-      : a.pick(() => `${a.show()} the first ${k} ${a.rows()}`, () => `${a.show()} any ${k} ${a.rows()}`, () => `${a.show()} ${k} ${a.rows()}`)();
+      ? a.pick(
+          () => `${a.show()} the ${a.columns(list)} of the first ${k} ${a.rows()}`,
+          () => `${a.show()} the ${a.columns(list)} of any ${k} ${a.rows()}`,
+        )()
+      : a.pick(
+          () => `${a.show()} the first ${k} ${a.rows()}`,
+          () => `${a.show()} any ${k} ${a.rows()}`,
+          () => `${a.show()} ${k} ${a.rows()}`,
+        )();
     return [text, `SELECT ${list ? list.map((c) => c.name).join(", ") : "*"} FROM ${a.table.name} LIMIT ${k}`];
   },
   grouped(a) {
@@ -463,17 +842,22 @@ const KINDS = {
           () => `${a.show()} the ${wanted} of ${a.rows()}${w.text} ${per} ${group}${tail}`,
           () => `${a.show()} ${a.pick("each", "every")} ${group} and the ${wanted} of its ${a.rows()}${w.text}${tail}`,
           () => `${wanted} of ${a.rows()}${w.text} ${per} ${group}${tail}`,
-          () => `${a.show()} ${a.pick("", "the ", "all ")}${a.column(g, true)} ${a.pick("and", "with")} the ${wanted} ${a.pick("for each", "of each")}${tail}`,
-          () => `For each ${group}, ${a.pick("what is", "show", "find", "give")} the ${wanted} of ${a.rows()}${w.text}${tail}`,
+          () =>
+            `${a.show()} ${a.pick("", "the ", "all ")}${a.column(g, true)} ${a.pick("and", "with")} the ${wanted} ${a.pick("for each", "of each")}${tail}`,
+          () =>
+            `For each ${group}, ${a.pick("what is", "show", "find", "give")} the ${wanted} of ${a.rows()}${w.text}${tail}`,
         )()
       : a.pick(
           () => `How many ${a.rows()}${w.text} are there ${per} ${group}${tail}?`,
           () => `${a.show()} the number of ${a.rows()}${w.text} ${per} ${group}${tail}`,
           () => `Count ${a.pick("the ", "")}${a.rows()}${w.text} ${per} ${group}${tail}`,
           () => `What is the number of ${a.rows()}${w.text} ${per} ${group}${tail}?`,
-          () => `For each ${group}, ${a.pick("how many", "count the", "show the number of")} ${a.rows()}${w.text}${a.maybe(40, " are there")}${tail}`,
-          () => `${a.show()} ${a.pick("each", "every")} ${group} and ${a.pick("its number of", "how many", "the number of")} ${a.rows()}${w.text}${tail}`,
-          () => `${a.show()} ${a.pick("", "the ", "all ")}${a.column(g, true)} ${a.pick("and", "with")} the number of ${a.rows()}${w.text} ${a.pick("for each", "in each", "of each")}${a.maybe(60, ` ${group}`)}${tail}`,
+          () =>
+            `For each ${group}, ${a.pick("how many", "count the", "show the number of")} ${a.rows()}${w.text}${a.maybe(40, " are there")}${tail}`,
+          () =>
+            `${a.show()} ${a.pick("each", "every")} ${group} and ${a.pick("its number of", "how many", "the number of")} ${a.rows()}${w.text}${tail}`,
+          () =>
+            `${a.show()} ${a.pick("", "the ", "all ")}${a.column(g, true)} ${a.pick("and", "with")} the number of ${a.rows()}${w.text} ${a.pick("for each", "in each", "of each")}${a.maybe(60, ` ${group}`)}${tail}`,
           () => `How many ${a.rows()}${w.text} does ${a.pick("each", "every")} ${group} have${tail}?`,
         )();
     return [text, sql];
@@ -482,7 +866,14 @@ const KINDS = {
     const g = a.of((x) => x.type === "t" || x.type === "y");
     if (!g) return null;
     const k = a.random.between(1, 20);
-    const [op, than] = a.random.pick([[">", "more than"], [">", "over"], [">=", "at least"], ["<", "fewer than"], ["<", "less than"], ["=", "exactly"]]);
+    const [op, than] = a.random.pick([
+      [">", "more than"],
+      [">", "over"],
+      [">=", "at least"],
+      ["<", "fewer than"],
+      ["<", "less than"],
+      ["=", "exactly"],
+    ]);
     const text = a.pick(
       () => `Which ${a.column(g, true)} have ${than} ${k} ${a.rows()}?`,
       () => `${a.show()} the ${a.column(g, true)} with ${than} ${k} ${a.rows()}`,
@@ -497,14 +888,40 @@ const KINDS = {
     if (!g) return null;
     const down = a.random.chance(75);
     const text = down
-      ? a.pick(() => `Which ${a.column(g)} has the most ${a.rows()}?`, () => `What is the most common ${a.column(g)} ${a.ofRows()}?`, () => `${a.show()} the ${a.column(g)} with the most ${a.rows()}`, () => `${a.show()} the most frequent ${a.column(g)} ${a.ofRows()}`)()
-      : a.pick(() => `Which ${a.column(g)} has the fewest ${a.rows()}?`, () => `What is the least common ${a.column(g)} ${a.ofRows()}?`, () => `${a.show()} the ${a.column(g)} with the fewest ${a.rows()}`)();
-    return [text, `SELECT ${g.name} FROM ${a.table.name} GROUP BY ${g.name} ORDER BY count(*)${down ? " DESC" : ""} LIMIT 1`];
+      ? a.pick(
+          () => `Which ${a.column(g)} has the most ${a.rows()}?`,
+          () => `What is the most common ${a.column(g)} ${a.ofRows()}?`,
+          () => `${a.show()} the ${a.column(g)} with the most ${a.rows()}`,
+          () => `${a.show()} the most frequent ${a.column(g)} ${a.ofRows()}`,
+        )()
+      : a.pick(
+          () => `Which ${a.column(g)} has the fewest ${a.rows()}?`,
+          () => `What is the least common ${a.column(g)} ${a.ofRows()}?`,
+          () => `${a.show()} the ${a.column(g)} with the fewest ${a.rows()}`,
+        )();
+    return [
+      text,
+      `SELECT ${g.name} FROM ${a.table.name} GROUP BY ${g.name} ORDER BY count(*)${down ? " DESC" : ""} LIMIT 1`,
+    ];
   },
 };
 
 // How often each kind is asked.
-const WEIGHTS = { list: 22, matching: 3, rowsOf: 12, distinct: 7, count: 16, countDistinct: 5, aggregate: 13, ordered: 9, top: 13, firstRows: 3, grouped: 12, having: 4, mostCommon: 4 };
+const WEIGHTS = {
+  list: 22,
+  matching: 3,
+  rowsOf: 12,
+  distinct: 7,
+  count: 16,
+  countDistinct: 5,
+  aggregate: 13,
+  ordered: 9,
+  top: 13,
+  firstRows: 3,
+  grouped: 12,
+  having: 4,
+  mostCommon: 4,
+};
 const BAG = Object.entries(WEIGHTS).flatMap(([kind, weight]) => Array(weight).fill(kind));
 
 /** [question, sql] about one table of the schema. */

@@ -78,7 +78,8 @@ function nameWord(random) {
 function inventedColumn(random) {
   const parts = [nameWord(random)];
   if (random.chance(40)) parts.push(nameWord(random));
-  if (random.chance(6)) parts.push(random.pick(["id", "no", "on", "at", "date", "count", "name", "type", "cm", "kg", "pct"]));
+  if (random.chance(6))
+    parts.push(random.pick(["id", "no", "on", "at", "date", "count", "name", "type", "cm", "kg", "pct"]));
   return { name: parts.join("_"), type: random.pick(TYPES) };
 }
 
@@ -93,7 +94,9 @@ const NOUNS = [
 
 // Not usable as a bare name in SQL.
 const RESERVED = new Set(
-  "order group limit table index select from to where transaction case check values default set join add all and or not in is as on references primary foreign unique between like".split(" "),
+  "order group limit table index select from to where transaction case check values default set join add all and or not in is as on references primary foreign unique between like".split(
+    " ",
+  ),
 );
 
 function table(random, taken) {

@@ -9,8 +9,9 @@ export const END = 1;
 const SIZE = 3072;
 const SPACE = "Ġ"; // a space byte in GPT-2's alphabet
 
-const KEYWORDS =
-  "SELECT FROM WHERE AND OR ORDER BY GROUP HAVING LIMIT DISTINCT DESC BETWEEN LIKE IS NOT NULL".split(" ");
+const KEYWORDS = "SELECT FROM WHERE AND OR ORDER BY GROUP HAVING LIMIT DISTINCT DESC BETWEEN LIKE IS NOT NULL".split(
+  " ",
+);
 const FUNCTION_WORDS = (
   "the of whose is are with and or for each all in by that have has how many what which show list give me find from than " +
   "more less greater least most at there number do their between where not having get return display tell every to an"

@@ -156,32 +156,51 @@ discount r, tax r, version t, number i, floor i, hours r, minutes i, month t, da
   });
 
 export const IRREGULAR = {
-  person: "people", child: "children", man: "men", woman: "women", mouse: "mice", foot: "feet", staff: "staff",
-  aircraft: "aircraft", species: "species", series: "series", equipment: "equipment", bus: "buses", gpa: "gpas",
+  person: "people",
+  child: "children",
+  man: "men",
+  woman: "women",
+  mouse: "mice",
+  foot: "feet",
+  staff: "staff",
+  aircraft: "aircraft",
+  species: "species",
+  series: "series",
+  equipment: "equipment",
+  bus: "buses",
+  gpa: "gpas",
 };
 
-export const FIRST_NAMES = `Anna Ben Carla David Emma Frank Grace Henry Ivy Jack Karen Leo Maria Nina Oscar Paul Quinn Rosa
+export const FIRST_NAMES =
+  `Anna Ben Carla David Emma Frank Grace Henry Ivy Jack Karen Leo Maria Nina Oscar Paul Quinn Rosa
 Sam Tina Uma Victor Wendy Xavier Yara Zoe Alice Bob Chloe Daniel Elena Felix Hannah Ian Julia Kevin Laura Marco Nora Olivia
-Peter Rachel Simon Tom Vera Will Amy Brian Diana Eric Fiona George Helen James Kate Liam Mike Noah Ryan Sara`.split(/\s+/);
+Peter Rachel Simon Tom Vera Will Amy Brian Diana Eric Fiona George Helen James Kate Liam Mike Noah Ryan Sara`.split(
+    /\s+/,
+  );
 
-export const LAST_NAMES = `Smith Jones Brown Taylor Miller Davis Wilson Moore Clark Lewis Walker Hall Young King Wright Scott
+export const LAST_NAMES =
+  `Smith Jones Brown Taylor Miller Davis Wilson Moore Clark Lewis Walker Hall Young King Wright Scott
 Green Baker Adams Nelson Carter Mitchell Turner Parker Collins Stewart Morris Cook Bell Murphy Bailey Cooper Kim Lee Chen
 Garcia Lopez Martin Silva Rossi Weber Novak Tanaka Singh Khan Ivanov Larsen Dubois Fischer Kowalski`.split(/\s+/);
 
-export const PLACES = `Paris London Berlin Madrid Rome Vienna Prague Oslo Dublin Lisbon Athens Warsaw Tokyo Kyoto Beijing
+export const PLACES =
+  `Paris London Berlin Madrid Rome Vienna Prague Oslo Dublin Lisbon Athens Warsaw Tokyo Kyoto Beijing
 Shanghai Delhi Mumbai Cairo Lagos Nairobi Sydney Perth Toronto Montreal Boston Chicago Denver Dallas Houston Seattle Miami
 Austin Portland Lima Bogota Santiago Quito Zurich Geneva Milan Naples Munich Hamburg Leipzig Porto Turin Ghent Bergen Texas
 Ohio Alabama Nevada Utah Bavaria Tuscany Provence`.split(/\s+/);
 
-export const COUNTRIES = `France Germany Spain Italy Japan China India Brazil Canada Mexico Egypt Kenya Norway Sweden Finland
+export const COUNTRIES =
+  `France Germany Spain Italy Japan China India Brazil Canada Mexico Egypt Kenya Norway Sweden Finland
 Poland Greece Turkey Chile Peru Cuba Ireland Portugal Austria Hungary Denmark Belgium Morocco Vietnam Thailand Indonesia
 Australia Argentina Colombia Iceland Croatia Romania Ghana Nepal Israel USA UK`.split(/\s+/);
 
-export const TWO_WORD_PLACES = `New York,Los Angeles,San Francisco,Hong Kong,Cape Town,Buenos Aires,Las Vegas,San Diego,North Shore`
-  .split(",")
-  .map((text) => text.trim());
+export const TWO_WORD_PLACES =
+  `New York,Los Angeles,San Francisco,Hong Kong,Cape Town,Buenos Aires,Las Vegas,San Diego,North Shore`
+    .split(",")
+    .map((text) => text.trim());
 
-export const LABELS = `active inactive open closed pending shipped delivered cancelled paid unpaid new used full empty high low
+export const LABELS =
+  `active inactive open closed pending shipped delivered cancelled paid unpaid new used full empty high low
 medium red blue green black white yellow silver rock jazz pop classical drama comedy action horror fiction science history
 math physics biology chemistry music art sports food travel health finance sales marketing engineering design support legal
 operations research premium basic gold standard free monthly annual cash card wood steel plastic summer winter spring north
@@ -190,7 +209,8 @@ French German Italian Japanese Chinese Sales Marketing Engineering Finance Desig
 Honda Ford Apple Samsung Sony Nike Drama Comedy Action Rock Jazz Pop Fiction Electronics Furniture Clothing Toys Books
 Grocery Garden Active Pending Closed Open Completed Cancelled Delivered Gold Silver Premium Basic`.split(/\s+/);
 
-export const PHRASES = `Computer Science,in progress,on hold,Data Analyst,Project Manager,Blue Note,Red Lion,Science Fiction,
+export const PHRASES =
+  `Computer Science,in progress,on hold,Data Analyst,Project Manager,Blue Note,Red Lion,Science Fiction,
 Human Resources,Customer Service,out of stock,Software Engineer,Black Forest,Golden Gate,Green Valley,Civil Engineering`
-  .split(",")
-  .map((text) => text.trim());
+    .split(",")
+    .map((text) => text.trim());

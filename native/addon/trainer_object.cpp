@@ -167,12 +167,11 @@ Napi::Value create_trainer(const Napi::CallbackInfo& call) {
 }
 
 Napi::Function TrainerObject::define(Napi::Env env) {
-  return DefineClass(env, "Trainer",
-                     {InstanceMethod<&TrainerObject::info>("info"), InstanceMethod<&TrainerObject::load>("load"),
-                      InstanceMethod<&TrainerObject::run>("run"),
-                      InstanceMethod<&TrainerObject::save_checkpoint>("saveCheckpoint"),
-                      InstanceMethod<&TrainerObject::write>("write"),
-                      InstanceMethod<&TrainerObject::dispose>("dispose")});
+  return DefineClass(
+      env, "Trainer",
+      {InstanceMethod<&TrainerObject::info>("info"), InstanceMethod<&TrainerObject::load>("load"),
+       InstanceMethod<&TrainerObject::run>("run"), InstanceMethod<&TrainerObject::save_checkpoint>("saveCheckpoint"),
+       InstanceMethod<&TrainerObject::write>("write"), InstanceMethod<&TrainerObject::dispose>("dispose")});
 }
 
 Napi::Value TrainerObject::create(Napi::Env env, StatePointer state) {

@@ -86,7 +86,8 @@ void two_panels(const Pair* a, const Pair* other, const char* b, int64_t pairs, 
   __m512 sum[4];
   for (int i = 0; i < 4; i++) sum[i] = add ? _mm512_loadu_ps(c + i * kPanelLanes) : _mm512_setzero_ps();
   for (int64_t p = 0; p < pairs; p++) {
-    const auto right = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(reinterpret_cast<const Pair*>(b)[p])));
+    const auto right =
+        reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(reinterpret_cast<const Pair*>(b)[p])));
     for (int i = 0; i < 4; i++) {
       const Pair* from = (i < 2 ? a : other) + (p * 2 + i % 2) * kPanelLanes;
       sum[i] = _mm512_dpbf16_ps(sum[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(from)), right);
@@ -120,13 +121,14 @@ void pack_panel(const void* rows, size_t stride, int registers, int64_t pairs, u
   }
 }
 
-void panel_product(const uint32_t* packed, int registers, int64_t pairs, const void* b, size_t b_stride, int64_t columns,
-                   float* c, size_t c_stride, bool add) {
+void panel_product(const uint32_t* packed, int registers, int64_t pairs, const void* b, size_t b_stride,
+                   int64_t columns, float* c, size_t c_stride, bool add) {
   const auto run = registers == 2 ? all_columns<2> : all_columns<1>;
   run(packed, pairs, static_cast<const char*>(b), b_stride, columns, c, c_stride, add);
 }
 
-void two_panel_product(const uint32_t* packed, const uint32_t* other, int64_t pairs, const void* b, float* c, bool add) {
+void two_panel_product(const uint32_t* packed, const uint32_t* other, int64_t pairs, const void* b, float* c,
+                       bool add) {
   two_panels(packed, other, static_cast<const char*>(b), pairs, c, add);
 }
 

@@ -11,8 +11,8 @@
 #include "ggml-cpu/ggml-cpu-impl.h"
 #include "ggml-cpu/traits.h"
 
-// An "extra buffer type" of ggml-cpu, as its own repacked 4-bit formats are: llama.cpp's loader offers a weight to each of
-// them and takes the first that supports its operation (ggml/src/ggml-cpu/repack.cpp is the model for this file).
+// An "extra buffer type" of ggml-cpu, as its own repacked 4-bit formats are: llama.cpp's loader offers a weight to each
+// of them and takes the first that supports its operation (ggml/src/ggml-cpu/repack.cpp is the model for this file).
 
 namespace cllm {
 

@@ -23,14 +23,10 @@ class Metadata {
     const int64_t id = gguf_find_key(file_, (prefix_ + key).c_str());
     if (id < 0) return std::nullopt;
     switch (gguf_get_kv_type(file_, id)) {
-      case GGUF_TYPE_UINT32:
-        return gguf_get_val_u32(file_, id);
-      case GGUF_TYPE_INT32:
-        return gguf_get_val_i32(file_, id);
-      case GGUF_TYPE_UINT64:
-        return static_cast<int64_t>(gguf_get_val_u64(file_, id));
-      default:
-        unsupported(prefix_ + key + " of this model is not one integer for all layers");
+      case GGUF_TYPE_UINT32: return gguf_get_val_u32(file_, id);
+      case GGUF_TYPE_INT32: return gguf_get_val_i32(file_, id);
+      case GGUF_TYPE_UINT64: return static_cast<int64_t>(gguf_get_val_u64(file_, id));
+      default: unsupported(prefix_ + key + " of this model is not one integer for all layers");
     }
   }
 
@@ -38,7 +34,8 @@ class Metadata {
     const auto value = integer(key);
     if (!value) throw Error("CLLM_INVALID_MODEL", "The model file lacks " + prefix_ + key);
     if (*value < 1 || *value > INT32_MAX) {
-      throw Error("CLLM_INVALID_MODEL", "Expected a positive " + prefix_ + key + " but found " + std::to_string(*value));
+      throw Error("CLLM_INVALID_MODEL",
+                  "Expected a positive " + prefix_ + key + " but found " + std::to_string(*value));
     }
     return static_cast<int>(*value);
   }
@@ -109,7 +106,8 @@ void check_tensors(const gguf_context* file, const Architecture& a) {
     }
     required.erase(found);
   }
-  if (!required.empty()) throw Error("CLLM_INVALID_MODEL", "The model file lacks the tensor " + required.begin()->first);
+  if (!required.empty())
+    throw Error("CLLM_INVALID_MODEL", "The model file lacks the tensor " + required.begin()->first);
 }
 
 }  // namespace
@@ -133,7 +131,8 @@ Architecture read_architecture(const gguf_context* file) {
   a.rope_base = meta.number("rope.freq_base", 10000.0f);
   a.rope_dims = meta.positive("rope.dimension_count", a.head_size);
   a.rope_mode = a.name == "llama" ? GGML_ROPE_TYPE_NORMAL : GGML_ROPE_TYPE_NEOX;
-  if (a.heads % a.kv_heads != 0) throw Error("CLLM_INVALID_MODEL", "The head count is no multiple of the KV head count");
+  if (a.heads % a.kv_heads != 0)
+    throw Error("CLLM_INVALID_MODEL", "The head count is no multiple of the KV head count");
   if (meta.positive("attention.value_length", a.head_size) != a.head_size) {
     unsupported("keys and values of this model differ in size");
   }

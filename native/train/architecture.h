@@ -7,8 +7,8 @@
 
 namespace cllm {
 
-/// What the trainer must know of a model, from its GGUF metadata. Dense decoders with RMS norm, rotary positions, grouped
-/// attention and SwiGLU, which is what llama, qwen2 and qwen3 have in common.
+/// What the trainer must know of a model, from its GGUF metadata. Dense decoders with RMS norm, rotary positions,
+/// grouped attention and SwiGLU, which is what llama, qwen2 and qwen3 have in common.
 struct Architecture {
   std::string name;  // llama | qwen2 | qwen3
   int layers = 0;

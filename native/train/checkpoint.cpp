@@ -15,14 +15,16 @@ constexpr const char* kPool = "cllm.checkpoint.pool";
 
 struct Part {
   const char* suffix;
-  ggml_tensor* Parameter::* tensor;
+  ggml_tensor* Parameter::*tensor;
 };
-constexpr Part kParts[] = {{"", &Parameter::master}, {".m", &Parameter::first_moment}, {".v", &Parameter::second_moment}};
+constexpr Part kParts[] = {
+    {"", &Parameter::master}, {".m", &Parameter::first_moment}, {".v", &Parameter::second_moment}};
 
 std::vector<int32_t> flatten(const std::vector<RowState>& pool) {
   std::vector<int32_t> flat;
   for (const auto& row : pool) {
-    flat.insert(flat.end(), {row.age, static_cast<int32_t>(row.segments.size()), static_cast<int32_t>(row.blocks.size())});
+    flat.insert(flat.end(),
+                {row.age, static_cast<int32_t>(row.segments.size()), static_cast<int32_t>(row.blocks.size())});
     for (const auto& segment : row.segments) flat.insert(flat.end(), {segment.example, segment.prefix, segment.leads});
     for (const auto& block : row.blocks) {
       flat.insert(flat.end(), {block.segment, block.start});
@@ -37,8 +39,8 @@ std::vector<int32_t> flatten(const std::vector<RowState>& pool) {
 }
 
 // The pool again, every number checked: a checkpoint is a file like any other.
-std::vector<RowState> unflatten(const std::vector<int32_t>& flat, const std::vector<Example>& examples, int n, int vocab,
-                                const std::string& path) {
+std::vector<RowState> unflatten(const std::vector<int32_t>& flat, const std::vector<Example>& examples, int n,
+                                int vocab, const std::string& path) {
   std::vector<RowState> pool;
   size_t at = 0;
   const auto take = [&](int64_t lowest, int64_t below) {
@@ -101,7 +103,8 @@ void Trainer::load_checkpoint(const std::string& path) {
   const int64_t id = gguf_find_key(file.get(), kFingerprint);
   if (id < 0 || gguf_get_kv_type(file.get(), id) != GGUF_TYPE_STRING) damaged(path);
   if (options_.fingerprint != gguf_get_val_str(file.get(), id)) {
-    throw Error("CLLM_INVALID_DATA", "The checkpoint " + path + " is of another run: base model, data or options differ");
+    throw Error("CLLM_INVALID_DATA",
+                "The checkpoint " + path + " is of another run: base model, data or options differ");
   }
   const auto counters = read_array<int64_t>(file.get(), kCounters, GGUF_TYPE_INT64, path);
   if (counters.size() != 4 || counters[0] < 0 || counters[0] > steps() || counters[2] < 0) damaged(path);

@@ -7,8 +7,8 @@ namespace cllm {
 
 namespace {
 
-// A group goes on while this share of its prefix stays common: within one schema only the question's first words differ,
-// between two schemas nearly all does.
+// A group goes on while this share of its prefix stays common: within one schema only the question's first words
+// differ, between two schemas nearly all does.
 constexpr double kKeptPrefix = 0.6;
 constexpr int64_t kShortestPrefix = 8;
 

@@ -11,13 +11,13 @@ namespace cllm {
 /// What the backward pass needs of a layer's forward pass. What is cheap is computed again instead of being kept.
 struct TrainingGraph::Layer {
   int index;
-  ggml_tensor* input;                        // [width, T]
-  ggml_tensor *q_flat, *k_flat;              // [size, heads, T] before norm and rotation; kept only for qwen3's norms
-  ggml_tensor *q, *k, *v;                    // [size, L, heads or kv_heads, B], contiguous or views
-  ggml_tensor* attention;                    // [L (key), L (query), heads, B] after softmax
-  ggml_tensor* attended;                     // [size * heads, T]
-  ggml_tensor* middle;                       // [width, T] after attention
-  ggml_tensor *gate, *up;                    // [hidden, T]
+  ggml_tensor* input;            // [width, T]
+  ggml_tensor *q_flat, *k_flat;  // [size, heads, T] before norm and rotation; kept only for qwen3's norms
+  ggml_tensor *q, *k, *v;        // [size, L, heads or kv_heads, B], contiguous or views
+  ggml_tensor* attention;        // [L (key), L (query), heads, B] after softmax
+  ggml_tensor* attended;         // [size * heads, T]
+  ggml_tensor* middle;           // [width, T] after attention
+  ggml_tensor *gate, *up;        // [hidden, T]
   std::string name(const char* part) const { return layer_tensor(index, part); }
 };
 
@@ -230,8 +230,8 @@ ggml_tensor* TrainingGraph::backward(Layer& layer, ggml_tensor* dout) {
   ggml_tensor* dup = node(ggml_mul(ctx_.get(), dhidden, active));
   ggml_tensor* dgate = node(ggml_silu_back(ctx_.get(), ggml_mul(ctx_.get(), dhidden, layer.up), layer.gate));
   ggml_tensor* b = node(normed(layer.middle, ffn_norm));
-  ggml_tensor* db = ggml_add(ctx_.get(), linear_back(layer.name("ffn_gate"), b, dgate),
-                             linear_back(layer.name("ffn_up"), b, dup));
+  ggml_tensor* db =
+      ggml_add(ctx_.get(), linear_back(layer.name("ffn_gate"), b, dgate), linear_back(layer.name("ffn_up"), b, dup));
   ggml_tensor* dmiddle = node(ggml_add(ctx_.get(), dout, norm_back(ffn_norm, layer.middle, db)));
   ggml_tensor* dattended = linear_back(layer.name("attn_output"), layer.attended, dmiddle);
   ggml_tensor* da = attention_back(layer, dattended);
@@ -267,7 +267,8 @@ ggml_tensor* TrainingGraph::sum_heads(ggml_tensor* x) {
   if (arch_.heads == arch_.kv_heads) return x;
   const int64_t one = int64_t(arch_.head_size) * shape_.length, group = arch_.heads / arch_.kv_heads;
   x = ggml_reshape_4d(ctx_.get(), x, one, group, arch_.kv_heads, shape_.rows);
-  ggml_tensor* shape = ggml_view_4d(ctx_.get(), x, one, 1, arch_.kv_heads, shape_.rows, x->nb[1], x->nb[2], x->nb[3], 0);
+  ggml_tensor* shape =
+      ggml_view_4d(ctx_.get(), x, one, 1, arch_.kv_heads, shape_.rows, x->nb[1], x->nb[2], x->nb[3], 0);
   x = ggml_repeat_back(ctx_.get(), x, shape);
   return ggml_reshape_4d(ctx_.get(), x, arch_.head_size, shape_.length, arch_.kv_heads, shape_.rows);
 }

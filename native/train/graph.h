@@ -23,10 +23,10 @@ struct PassInput {
   std::vector<int32_t> positions;  // [T] within the sequence the token belongs to
   std::vector<float> mask;         // [rows, length (query), length (key)], 0 or -INFINITY; a token sees itself
   // Labels, one entry each, all at most N; shorter ones are filled up with labels that weigh nothing.
-  std::vector<int32_t> at;         // which of the T positions
-  std::vector<int32_t> target;     // the token that should be chosen there
-  std::vector<float> hard;         // weight of the cross entropy against `target`
-  std::vector<float> soft;         // weight of the cross entropy against the distribution at label `soft_source`
+  std::vector<int32_t> at;      // which of the T positions
+  std::vector<int32_t> target;  // the token that should be chosen there
+  std::vector<float> hard;      // weight of the cross entropy against `target`
+  std::vector<float> soft;      // weight of the cross entropy against the distribution at label `soft_source`
   std::vector<int32_t> soft_source;
 };
 
@@ -41,8 +41,9 @@ struct PassResult {
 /// kernel. Every product is a mul_mat: dx = W^T dy with a transposed copy of W, dW = x dy^T with transposed x and dy.
 ///
 /// The gradient of   sum_i hard_i * CE(target_i) + soft_i * CE(stop_gradient(p[soft_source_i]))   over the labels is
-/// ADDED to each trained parameter's `gradient`. Soft targets come from clean positions of the same pass, so consistency
-/// training (CLLM, arXiv 2403.00835, section 3.2; packed as in Jacobi Forcing, arXiv 2512.14681) needs no teacher pass.
+/// ADDED to each trained parameter's `gradient`. Soft targets come from clean positions of the same pass, so
+/// consistency training (CLLM, arXiv 2403.00835, section 3.2; packed as in Jacobi Forcing, arXiv 2512.14681) needs no
+/// teacher pass.
 class TrainingGraph {
  public:
   TrainingGraph(Weights& weights, ggml_backend_t backend, const TrainingShape& shape);
@@ -68,9 +69,9 @@ class TrainingGraph {
   ggml_tensor* input(ggml_type type, int64_t ne0, int64_t ne1 = 1, int64_t ne2 = 1, int64_t ne3 = 1);
   ggml_tensor* multiply(ggml_tensor* a, ggml_tensor* b);  // as ggml_mul_mat
   ggml_tensor* rounded(ggml_tensor* x);
-  ggml_tensor* left(ggml_tensor* x);              // as first operand of a product
-  ggml_tensor* right(ggml_tensor* x);             // as second
-  ggml_tensor* transposed_left(ggml_tensor* x);   // the same, transposed
+  ggml_tensor* left(ggml_tensor* x);             // as first operand of a product
+  ggml_tensor* right(ggml_tensor* x);            // as second
+  ggml_tensor* transposed_left(ggml_tensor* x);  // the same, transposed
   ggml_tensor* transposed_right(ggml_tensor* x);
   ggml_tensor* normed(ggml_tensor* x, const Parameter& weight);
   ggml_tensor* linear(const std::string& name, ggml_tensor* x);

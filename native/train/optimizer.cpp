@@ -21,9 +21,10 @@ Optimizer::Optimizer(Weights& weights, ggml_backend_t backend)
 
 ContextPointer Optimizer::new_context() const {
   const size_t nodes = (weights_.all().size() + 4) * kNodesPerParameter;
-  return ContextPointer(ggml_init({.mem_size = ggml_tensor_overhead() * nodes + ggml_graph_overhead_custom(nodes, false),
-                                   .mem_buffer = nullptr,
-                                   .no_alloc = true}));
+  return ContextPointer(
+      ggml_init({.mem_size = ggml_tensor_overhead() * nodes + ggml_graph_overhead_custom(nodes, false),
+                 .mem_buffer = nullptr,
+                 .no_alloc = true}));
 }
 
 ggml_cgraph* Optimizer::new_graph(ggml_context* ctx) const {

@@ -51,7 +51,8 @@ size_t Trainer::bytes() const {
   for (const auto& p : const_cast<Trainer*>(this)->weights_.all()) {
     largest = std::max<size_t>(largest, static_cast<size_t>(p.in * p.out) * sizeof(float));
   }
-  const size_t mask = static_cast<size_t>(options_.pass.rows) * options_.pass.length * options_.pass.length * sizeof(float);
+  const size_t mask =
+      static_cast<size_t>(options_.pass.rows) * options_.pass.length * options_.pass.length * sizeof(float);
   return weights_.bytes() + graph_->bytes() + 2 * largest + mask;
 }
 

@@ -14,36 +14,36 @@ namespace cllm {
 struct TrainOptions {
   std::string base;
   WeightOptions weights;
-  TrainingShape pass;          // rows and tokens of one forward and backward pass
-  int passes = 1;          // per optimiser step: gradients are added up
-  int block = 16;          // n
-  double ar_epochs = 0;    // times that each example is seen in plain rows before
-  double epochs = 1;       // times that each enters the pool
+  TrainingShape pass;        // rows and tokens of one forward and backward pass
+  int passes = 1;            // per optimiser step: gradients are added up
+  int block = 16;            // n
+  double ar_epochs = 0;      // times that each example is seen in plain rows before
+  double epochs = 1;         // times that each enters the pool
   double clean_share = 0.5;  // of a row for clean text, the rest for blocks
-  int pool = 48;           // rows in training at a time
-  int row_steps = 6;       // steps that a row stays
+  int pool = 48;             // rows in training at a time
+  int row_steps = 6;         // steps that a row stays
   BlockLoss loss;
-  AdamW adam;              // learning_rate: the peak of the consistency phase
+  AdamW adam;  // learning_rate: the peak of the consistency phase
   float ar_learning_rate = 0;
-  int warmup = 20;         // steps, of each phase
+  int warmup = 20;  // steps, of each phase
   uint64_t seed = 0;
   int threads = 1;
   std::string fingerprint;  // of base, data and recipe: a checkpoint of another is refused
 };
 
 struct StepReport {
-  int64_t step = 0;        // done, of both phases together
+  int64_t step = 0;  // done, of both phases together
   bool consistency = false;
-  double answer_loss = 0;  // mean cross entropy of clean answer tokens
-  double block_loss = 0;   // weighted mean cross entropy of block tokens against the answer
+  double answer_loss = 0;           // mean cross entropy of clean answer tokens
+  double block_loss = 0;            // weighted mean cross entropy of block tokens against the answer
   double tokens_per_iteration = 0;  // accepted drafts + 1 of the blocks in training
-  int64_t tokens = 0;      // that went through the model, padding not counted
+  int64_t tokens = 0;               // that went through the model, padding not counted
   double gradient_norm = 0;
   double learning_rate = 0;
 };
 
-/// Trains a model on examples: first plain rows with the AR loss, then rows with draft blocks and both losses. All state
-/// that decides what comes next is in a checkpoint. Not thread-safe; one call at a time.
+/// Trains a model on examples: first plain rows with the AR loss, then rows with draft blocks and both losses. All
+/// state that decides what comes next is in a checkpoint. Not thread-safe; one call at a time.
 class Trainer {
  public:
   Trainer(TrainOptions options, std::vector<Example> examples);
@@ -63,7 +63,8 @@ class Trainer {
   void save_checkpoint(const std::string& path) const;
   /// Throws Error CLLM_INVALID_DATA for a checkpoint of another run or a damaged one.
   void load_checkpoint(const std::string& path);
-  void write(const std::string& path, ggml_type type, const std::vector<std::pair<std::string, std::string>>& notes) const;
+  void write(const std::string& path, ggml_type type,
+             const std::vector<std::pair<std::string, std::string>>& notes) const;
 
  private:
   struct Pass {

@@ -58,8 +58,8 @@ class RowLayout {
 };
 
 struct Placed {
-  int64_t prefix_begin, begin;          // in the row: of the group's prefix, of the segment's own tokens
-  std::vector<int32_t> answer_labels;   // label of each answer token
+  int64_t prefix_begin, begin;         // in the row: of the group's prefix, of the segment's own tokens
+  std::vector<int32_t> answer_labels;  // label of each answer token
 };
 
 Placed place_segment(const Example& example, const Segment& segment, int64_t prefix_begin, RowLayout& layout) {
@@ -78,8 +78,8 @@ Placed place_segment(const Example& example, const Segment& segment, int64_t pre
   return placed;
 }
 
-void place_block(const Example& example, const Segment& segment, const Placed& placed, const Block& block, int32_t index,
-                 RowLayout& layout, PassInput& pass) {
+void place_block(const Example& example, const Segment& segment, const Placed& placed, const Block& block,
+                 int32_t index, RowLayout& layout, PassInput& pass) {
   const int64_t first = static_cast<int64_t>(example.prompt.size()) + block.start - 1;  // position of tokens[0]
   const int64_t begin = layout.cursor();
   for (int32_t j = 0; j < static_cast<int32_t>(block.tokens.size()); j++) {
@@ -143,8 +143,8 @@ bool advance_block(const Example& example, Block& block, const int32_t* choices,
   return true;
 }
 
-PassLabels lay_out_pass(const std::vector<Example>& examples, const std::vector<RowState*>& rows, const TrainingShape& shape,
-                        const BlockLoss& loss, PassInput& pass) {
+PassLabels lay_out_pass(const std::vector<Example>& examples, const std::vector<RowState*>& rows,
+                        const TrainingShape& shape, const BlockLoss& loss, PassInput& pass) {
   const int64_t tokens = static_cast<int64_t>(shape.rows) * shape.length;
   pass = PassInput{};
   pass.tokens.assign(tokens, 0);
@@ -172,7 +172,8 @@ PassLabels lay_out_pass(const std::vector<Example>& examples, const std::vector<
     for (size_t b = 0; b < row.blocks.size(); b++) {
       const Block& block = row.blocks[b];
       const Segment& segment = row.segments[block.segment];
-      place_block(examples[segment.example], segment, placed[block.segment], block, static_cast<int32_t>(b), layout, pass);
+      place_block(examples[segment.example], segment, placed[block.segment], block, static_cast<int32_t>(b), layout,
+                  pass);
     }
     labels.used += layout.cursor();
   }

@@ -8,10 +8,11 @@
 
 namespace cllm {
 
-/// A block as Jacobi decoding visits it: `tokens[0]` is confirmed, the token before answer[start]; the rest is the draft.
+/// A block as Jacobi decoding visits it: `tokens[0]` is confirmed, the token before answer[start]; the rest is the
+/// draft.
 struct Block {
-  int32_t segment;  // of its row
-  int32_t start;    // answer tokens that are confirmed, 0 to answer.size() - 1
+  int32_t segment;              // of its row
+  int32_t start;                // answer tokens that are confirmed, 0 to answer.size() - 1
   std::vector<int32_t> tokens;  // [n]
 };
 
@@ -23,10 +24,10 @@ struct RowState {
 };
 
 struct BlockLoss {
-  float answers = 1;       // weight of the AR loss on the clean answers
-  float blocks = 1;        // weight of the consistency loss
-  float soft = 0.5f;       // its share against the clean positions' distribution; the rest against the token itself
-  float decay = 0.85f;     // of the weight from one block position to the next: far ones cannot be known yet
+  float answers = 1;    // weight of the AR loss on the clean answers
+  float blocks = 1;     // weight of the consistency loss
+  float soft = 0.5f;    // its share against the clean positions' distribution; the rest against the token itself
+  float decay = 0.85f;  // of the weight from one block position to the next: far ones cannot be known yet
 };
 
 /// Where a pass's labels came from.
@@ -54,15 +55,16 @@ class Draws {
 /// Drafts are random prompt tokens, as in decoding (native/kernels/draft.h).
 Block first_block(const std::vector<Example>& examples, const PackedRow& row, int n, Draws& draws);
 
-/// The next state of a block after a pass that chose `choices` [n] (-1 beyond the answer's end): the accepted drafts are skipped, the choices shift to
-/// the front, the tail is random prompt tokens again (CLLM, arXiv 2403.00835, algorithm 1). The confirmed token is the
-/// answer's own, so that a trajectory stays on its answer. False: the answer is complete.
+/// The next state of a block after a pass that chose `choices` [n] (-1 beyond the answer's end): the accepted drafts
+/// are skipped, the choices shift to the front, the tail is random prompt tokens again (CLLM, arXiv 2403.00835,
+/// algorithm 1). The confirmed token is the answer's own, so that a trajectory stays on its answer. False: the answer
+/// is complete.
 bool advance_block(const Example& example, Block& block, const int32_t* choices, int& accepted, Draws& draws);
 
 /// Lays rows out as one pass. The clean text of a row comes first, then its blocks; a mask keeps segments and blocks
 /// apart: a block sees its segment's prefix, the segment up to its start, and itself causally.
-PassLabels lay_out_pass(const std::vector<Example>& examples, const std::vector<RowState*>& rows, const TrainingShape& shape,
-                        const BlockLoss& loss, PassInput& pass);
+PassLabels lay_out_pass(const std::vector<Example>& examples, const std::vector<RowState*>& rows,
+                        const TrainingShape& shape, const BlockLoss& loss, PassInput& pass);
 
 /// Tokens of a row's clean text, and its answer tokens.
 PackLimits row_sizes(const std::vector<Example>& examples, const PackedRow& row);

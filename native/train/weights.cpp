@@ -64,7 +64,8 @@ Weights::Weights(const std::string& path, const WeightOptions& options)
 
 void Weights::lay_out() {
   const int64_t count = gguf_get_n_tensors(base_.get());
-  ctx_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * (count * 3 + 1) * 6, .mem_buffer = nullptr, .no_alloc = true}));
+  ctx_.reset(
+      ggml_init({.mem_size = ggml_tensor_overhead() * (count * 3 + 1) * 6, .mem_buffer = nullptr, .no_alloc = true}));
   const bool adapters = options_.lora_rank > 0;
   const std::string head = architecture_.tied ? "token_embd.weight" : "output.weight";
   for (int64_t i = 0; i < count; i++) {
@@ -168,7 +169,8 @@ std::vector<float> Weights::read_base(const std::string& name) const {
   }
   const auto* traits = ggml_get_type_traits(type);
   if (traits->to_float == nullptr) {
-    throw Error("CLLM_UNSUPPORTED_MODEL", "Weights of type " + std::string(ggml_type_name(type)) + " cannot be trained");
+    throw Error("CLLM_UNSUPPORTED_MODEL",
+                "Weights of type " + std::string(ggml_type_name(type)) + " cannot be trained");
   }
   traits->to_float(bytes.data(), values.data(), count);
   return values;

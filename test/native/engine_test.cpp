@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <string>
@@ -11,6 +12,7 @@
 #include "decode/lane.h"
 #include "decode/text_stream.h"
 #include "kernels/advance.h"
+#include "kernels/bf16_product.h"
 #include "kernels/choose.h"
 #include "kernels/verify.h"
 
@@ -228,9 +230,67 @@ void test_text() {
   check(text.push("xSTOP!y") && text.take() == "x", "text: ends right before it");
 }
 
+// --- BF16 products
+// ----------------------------------------------------------------------------------------------------
+
+float from_bf16(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof(value));
+  return value;
+}
+
+// Against a plain loop; and the same to the bit for every number of columns, one column on two panels included.
+void test_bf16_product() {
+  if (!cllm::has_bf16_product()) return;
+  std::mt19937 random(4);
+  std::normal_distribution<float> normal;
+  for (const int64_t k : {2, 30, 64, 576, 1030}) {
+    const int64_t pairs = k / 2, most = 37;
+    std::vector<uint16_t> rows(64 * k), columns(most * k);
+    for (auto* all : {&rows, &columns}) {
+      for (auto& value : *all) {
+        const float number = normal(random);
+        cllm::round_to_bf16(&number, &value, 1);
+      }
+    }
+    for (const int registers : {1, 2}) {
+      const int64_t panel = registers * cllm::kPanelLanes;
+      std::vector<uint32_t> packed(pairs * panel);
+      cllm::pack_panel(rows.data(), k * 2, registers, pairs, packed.data());
+      std::vector<float> all(most * panel);
+      cllm::panel_product(packed.data(), registers, pairs, columns.data(), k * 2, most, all.data(), panel, false);
+      bool right = true, same = true;
+      for (int64_t j = 0; j < most; j++) {
+        for (int64_t r = 0; r < panel; r++) {
+          double sum = 0;
+          for (int64_t i = 0; i < k; i++) sum += double(from_bf16(rows[r * k + i])) * from_bf16(columns[j * k + i]);
+          right = right && std::abs(sum - all[j * panel + r]) < 1e-4 * std::sqrt(static_cast<double>(k));
+        }
+      }
+      for (int64_t count = 1; count <= most; count++) {
+        std::vector<float> some(count * panel);
+        cllm::panel_product(packed.data(), registers, pairs, columns.data(), k * 2, count, some.data(), panel, false);
+        same = same && std::memcmp(some.data(), all.data(), some.size() * sizeof(float)) == 0;
+      }
+      check(right, "bf16 product k=" + std::to_string(k));
+      check(same, "bf16 product: every number of columns, k=" + std::to_string(k));
+    }
+    std::vector<uint32_t> first(pairs * 32), second(pairs * 32);
+    cllm::pack_panel(rows.data(), k * 2, 2, pairs, first.data());
+    cllm::pack_panel(rows.data() + 32 * k, k * 2, 2, pairs, second.data());
+    float both[64], apart[64];
+    cllm::two_panel_product(first.data(), second.data(), pairs, columns.data(), both, false);
+    cllm::panel_product(first.data(), 2, pairs, columns.data(), k * 2, 1, apart, 32, false);
+    cllm::panel_product(second.data(), 2, pairs, columns.data(), k * 2, 1, apart + 32, 32, false);
+    check(std::memcmp(both, apart, sizeof(both)) == 0, "bf16 product: two panels, k=" + std::to_string(k));
+  }
+}
+
 }  // namespace
 
 int main() {
+  test_bf16_product();
   test_choose();
   test_stop_rule();
   test_lane();

@@ -2,8 +2,8 @@
 // architecture:
 //   cllm-train-test MODEL.gguf
 // and the CPU's own operations (transpose, BF16 products) against plain loops, when no model is given.
-// For every trained parameter: the loss along a direction that is half the gradient's and half random, so that neither a
-// wrong entry nor a missing one can hide. Prints one line per failure; exits with 1 if there is any.
+// For every trained parameter: the loss along a direction that is half the gradient's and half random, so that neither
+// a wrong entry nor a missing one can hide. Prints one line per failure; exits with 1 if there is any.
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -185,7 +185,8 @@ int check_product(int64_t k, int64_t m, int64_t n, int64_t a2, int64_t b2) {
     for (int64_t j = 0; j < n; j++) {
       for (int64_t i = 0; i < m; i++) {
         double sum = 0;
-        for (int64_t l = 0; l < k; l++) sum += double(left[(h / (b2 / a2) * m + i) * k + l]) * right[(h * n + j) * k + l];
+        for (int64_t l = 0; l < k; l++)
+          sum += double(left[(h / (b2 / a2) * m + i) * k + l]) * right[(h * n + j) * k + l];
         worst = std::max(worst, std::abs(sum - static_cast<float*>(c->data)[(h * n + j) * m + i]));
       }
     }
@@ -230,7 +231,8 @@ int check_operations() {
   if (!has_product()) return failures;
   for (const int64_t k : {2, 30, 32, 64, 510, 512, 514, 1030}) {
     for (const int64_t m : {16, 32, 48, 80}) {
-      for (const int64_t n : {1, 5, 12, 13, 25}) failures += check_product(k, m, n, 1, 1) + check_product(k, m, n, 2, 6);
+      for (const int64_t n : {1, 5, 12, 13, 25})
+        failures += check_product(k, m, n, 1, 1) + check_product(k, m, n, 2, 6);
     }
   }
   return failures;
