@@ -6,18 +6,18 @@ import {
   givenAnswers,
   hashOf,
   ownAnswers,
-  signalOf,
   splitHeldBack,
   tokenisePrompts,
   trainData,
 } from "./distill/examples.js";
-import { describe, openRun, publish, type RunFiles, sha256 } from "./distill/files.js";
+import { describe, openRun, type RunFiles, sha256 } from "./distill/files.js";
 import { type HeldBackFigures, measureHeldBack } from "./distill/measure.js";
 import { type DistillOptions, type DistillProgress, type DistillSettings, distillSettings } from "./distill/options.js";
+import { publish } from "./files.js";
 import { checkMemory } from "./memory.js";
 import { Model } from "./model.js";
 import * as check from "./options.js";
-import { readPromptData } from "./prompt-data.js";
+import { type PromptItem, readPromptData } from "./prompt-data.js";
 import { quantize } from "./quantize.js";
 
 /** What came of a training. */
@@ -97,22 +97,23 @@ class Run {
     readonly files: RunFiles,
   ) {}
 
-  async go(items: Awaited<ReturnType<typeof readPromptData>>): Promise<DistillResult> {
+  async go(items: PromptItem[]): Promise<DistillResult> {
     const { settings } = this;
     const { rowTokens, blockSize } = settings.trained;
     // A row holds a prompt, its answer and one block at least; labels are counted as native/train/trainer.cpp does.
     const room = rowTokens - blockSize;
-    const examples = await this.#examples(items, room);
+    const baseHash = await sha256(this.base);
+    const { examples, parameters } = await this.#examples(items, room);
     const { trained, heldBack } = splitHeldBack(examples, settings.heldBack);
     const fingerprint = hashOf([
-      await sha256(this.base),
+      baseHash,
       JSON.stringify(settings.trained),
       ...examples.flatMap(({ prompt, answer }) => [prompt, answer]),
     ]);
-    const trainer = await this.#trainer(trained, fingerprint);
+    const trainer = await this.#trainer(trained, parameters, fingerprint);
     try {
       const { last, tokens } = await this.#train(trainer, heldBack);
-      const figures = await this.#write(trainer, heldBack, fingerprint);
+      const figures = await this.#write(trainer, heldBack, baseHash, fingerprint);
       return {
         out: settings.out,
         examples: trained.length,
@@ -133,9 +134,10 @@ class Run {
     this.settings.onProgress?.(this.#progress);
   }
 
-  async #examples(items: Awaited<ReturnType<typeof readPromptData>>, room: number): Promise<Example[]> {
+  /** The data as tokens, and how many parameters the base has. */
+  async #examples(items: PromptItem[], room: number): Promise<{ examples: Example[]; parameters: number }> {
     const { settings, files } = this;
-    const model = await Model.load(this.base, signalOf(settings));
+    const model = await Model.load(this.base, { signal: settings.signal });
     try {
       const prompts = tokenisePrompts(model, items, room);
       const begun = Date.now();
@@ -152,17 +154,17 @@ class Run {
         settings.answers === "given"
           ? givenAnswers(model, items, prompts, room)
           : await ownAnswers(model, prompts, room, settings, files.answers, onDone);
-      return prompts.map((prompt, i) => ({ prompt, answer: answers[i] as Int32Array }));
+      const examples = prompts.map((prompt, i) => ({ prompt, answer: answers[i] as Int32Array }));
+      return { examples, parameters: model.info.parameterCount };
     } finally {
       await model.dispose();
     }
   }
 
-  async #trainer(trained: readonly Example[], fingerprint: string): Promise<NativeTrainer> {
+  async #trainer(trained: readonly Example[], parameters: number, fingerprint: string): Promise<NativeTrainer> {
     const { settings, files } = this;
     const { batch, lora, precision, ...rest } = settings.trained;
-    const small = (await this.#parameterCount()) < ONE_PASS_PARAMETERS;
-    const rowsPerPass = small ? batch : 1;
+    const rowsPerPass = parameters < ONE_PASS_PARAMETERS ? batch : 1;
     const native = {
       ...rest,
       bf16: precision === "bf16",
@@ -180,13 +182,6 @@ class Run {
     const checkpoint = settings.resume && (await fs.stat(files.checkpoint).catch(() => null));
     await trainer.load(checkpoint ? files.checkpoint : null).promise;
     return trainer;
-  }
-
-  async #parameterCount(): Promise<number> {
-    const model = await Model.load(this.base);
-    const count = model.info.parameterCount;
-    await model.dispose();
-    return count;
   }
 
   async #train(trainer: NativeTrainer, heldBack: readonly Example[]) {
@@ -215,7 +210,7 @@ class Run {
         tokensPerSecond: tokens / seconds,
         secondsLeft: (seconds / (step.step - first)) * (steps - step.step),
       });
-      const stop = settings.signal?.aborted ?? false;
+      const stop = settings.signal?.aborted;
       if (!stop && Date.now() - saved < settings.checkpointMinutes * 60_000) continue;
       const pausedAt = Date.now();
       await trainer.saveCheckpoint(this.files.temporary).promise;
@@ -241,16 +236,21 @@ class Run {
 
   #decode(file: string, heldBack: readonly Example[]): Promise<HeldBackFigures> {
     const { threads, trained } = this.settings;
-    return measureHeldBack(file, heldBack, trained.blockSize, trained.rowTokens, threads, signalOf(this.settings));
+    return measureHeldBack(file, heldBack, trained.blockSize, trained.rowTokens, threads, this.settings.signal);
   }
 
   /** The file with its provenance; proven by decoding with it before it gets its name. */
-  async #write(trainer: NativeTrainer, heldBack: readonly Example[], fingerprint: string): Promise<HeldBackFigures> {
+  async #write(
+    trainer: NativeTrainer,
+    heldBack: readonly Example[],
+    baseHash: string,
+    fingerprint: string,
+  ): Promise<HeldBackFigures> {
     const { settings, files } = this;
     const measured = await this.#measure(trainer, heldBack);
     this.#report({ stage: "write" });
     const notes: Record<string, string> = {
-      "cllm.base_sha256": await sha256(this.base),
+      "cllm.base_sha256": baseHash,
       "cllm.run_sha256": fingerprint,
       "cllm.block_size": String(settings.trained.blockSize),
       "cllm.recipe": JSON.stringify({ answers: settings.answers, ...settings.trained }),
@@ -263,7 +263,7 @@ class Run {
     if (quantized) {
       await quantize(files.temporary, files.quantized, settings.type, {
         threads: settings.threads,
-        ...signalOf(settings),
+        signal: settings.signal,
       });
       file = files.quantized;
     }

@@ -1,8 +1,8 @@
 import type { Decoder } from "./decoder.js";
-import { promptTokens } from "./generate.js";
+import { promptTokens, SEED_MAX } from "./generate.js";
 import type { Model } from "./model.js";
 import * as check from "./options.js";
-import type { PromptItem } from "./prompt-data.js";
+import { answerTokens, type PromptItem } from "./prompt-data.js";
 import { defaultThreads } from "./threads.js";
 
 /** Options of evaluate(). */
@@ -89,12 +89,12 @@ export async function evaluate(
   const maxTokens = check.integer(given.maxTokens, "maxTokens", 1, Number.MAX_SAFE_INTEGER, 256);
   const rounds = check.integer(given.rounds, "rounds", 1, 1000, 1);
   const threads = check.integer(given.threads, "threads", 1, 512, defaultThreads());
-  const seed = check.integer(given.seed, "seed", 0, 0xffffffff, 0);
+  const seed = check.integer(given.seed, "seed", 0, SEED_MAX, 0);
   const onProgress = check.callback<(progress: { done: number; total: number }) => void>(
     given.onProgress,
     "onProgress",
   );
-  const signal = check.abortSignal(given.signal);
+  const signal = check.abortSignal(given.signal) ?? undefined;
   if (items.length === 0) throw check.rangeError("at least one prompt", "items", items);
 
   const prompts = items.map(({ input }) => promptTokens(model, input));
@@ -108,7 +108,6 @@ export async function evaluate(
     contextSize: Math.max(2, longest + Math.max(...sizes)),
     threads,
   });
-  const abort = signal === null ? {} : { signal };
   const sums = new Map<number, Sums>(
     sizes.map((n) => [
       n,
@@ -124,14 +123,14 @@ export async function evaluate(
     ]),
   );
   // Buffers and caches are there when the first figure is taken.
-  await decoder.generate(prompts[0] as Int32Array, { maxTokens: Math.min(16, maxTokens), ...abort });
+  await decoder.generate(prompts[0] as Int32Array, { maxTokens: Math.min(16, maxTokens), signal });
   let likelihood = 0;
   let scored = 0;
   for (const [i, prompt] of prompts.entries()) {
     let ordinary = "";
     for (let round = 0; round < rounds; round++) {
       for (const [n, sum] of sums) {
-        const { tokens, text, stats } = await decoder.generate(prompt, { blockSize: n, maxTokens, seed, ...abort });
+        const { tokens, text, stats } = await decoder.generate(prompt, { blockSize: n, maxTokens, seed, signal });
         (sum.milliseconds[round] as number) += stats.decodeMilliseconds;
         if (round > 0) continue;
         if (n === 1) ordinary = tokens.join();
@@ -179,11 +178,6 @@ function blockSizes(value: unknown, canRollBack: boolean): number[] {
   if (!Array.isArray(value)) throw check.typeError("an array of block sizes", "blockSizes", value);
   const sizes = value.map((n, i) => check.integer(n, `blockSizes[${i}]`, 1, 128, 1));
   return [...new Set([1, ...sizes])].sort((a, b) => a - b);
-}
-
-function answerTokens(model: Model, answer: string): number[] {
-  const end = model.specialTokens.eot ?? model.specialTokens.eos;
-  return [...model.tokenize(answer), ...(end === null ? [] : [end])];
 }
 
 const folded = (text: string) => text.normalize("NFC").trim().replace(/\s+/g, " ");

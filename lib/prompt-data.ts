@@ -2,6 +2,7 @@ import { createReadStream } from "node:fs";
 import readline from "node:readline";
 import type { ChatMessage } from "./chat.js";
 import { CllmError } from "./errors.js";
+import type { Model } from "./model.js";
 
 /** One line of prompt data. */
 export interface PromptItem {
@@ -11,6 +12,12 @@ export interface PromptItem {
   input: string | ChatMessage[];
   /** The answer the data give, or null. */
   answer: string | null;
+}
+
+/** An answer's tokens, ended as the model ends its answers. */
+export function answerTokens(model: Model, answer: string): number[] {
+  const end = model.specialTokens.eot ?? model.specialTokens.eos;
+  return [...model.tokenize(answer), ...(end === null ? [] : [end])];
 }
 
 const LINE_MAX = 16 * 2 ** 20;

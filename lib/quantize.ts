@@ -5,6 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { addon } from "./binding.js";
 import { CllmError } from "./errors.js";
+import { publish } from "./files.js";
 import * as check from "./options.js";
 
 export interface QuantizeOptions {
@@ -89,9 +90,7 @@ export async function quantize(
     await task.promise;
     signal?.throwIfAborted();
     if (failure !== null) throw failure;
-    const handle = await fs.open(temporary, "r+");
-    await handle.sync().finally(() => handle.close());
-    await fs.rename(temporary, target);
+    await publish(temporary, target);
   } catch (error) {
     if (signal?.aborted) throw signal.reason;
     if (failure !== null) throw (failure as { cause: unknown }).cause;

@@ -64,12 +64,8 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
       writeErr: (text) => void io.stderr.write(text),
     });
 
-  decoding(program.command("generate"))
+  prompted(program.command("generate"))
     .description("answer one prompt")
-    .argument("<model>", MODEL)
-    .argument("[prompt]", "text; - or nothing reads it from stdin")
-    .option("--raw", "the prompt as it is, without the model's chat template")
-    .option("--chat", "insist on the chat template (default: used where the model has one)")
     .option("--json", "one JSON object with text, tokens and statistics instead of the text")
     .option("--stats", "statistics on stderr (default in a terminal)")
     .option("--no-stats", "no statistics")
@@ -114,14 +110,10 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
       done(await quantizeCommand(input, output, type, flags, io));
     });
 
-  decoding(program.command("trace"))
+  prompted(program.command("trace"))
     .description("every Jacobi iteration of an answer, as a page to step through")
-    .argument("<model>", MODEL)
-    .argument("[prompt]", "text; - or nothing reads it from stdin")
     .option("--html <file>", "the page: one file that needs nothing else")
     .option("--json", "everything as one JSON object, on stdout")
-    .option("--raw", "the prompt as it is, without the model's chat template")
-    .option("--chat", "insist on the chat template (default: used where the model has one)")
     .action(async (model: string, prompt: string | undefined, flags: TraceFlags) => {
       done(await traceCommand(model, prompt, flags, io));
     });
@@ -187,6 +179,15 @@ function distilling(command: Command): Command {
     .option("--resume", "go on from the checkpoint of an interrupted run")
     .option("--note <text>", "for the file's metadata")
     .option("--json", "an object with the figures");
+}
+
+/** A command that answers one prompt. */
+function prompted(command: Command): Command {
+  return decoding(command)
+    .argument("<model>", MODEL)
+    .argument("[prompt]", "text; - or nothing reads it from stdin")
+    .option("--raw", "the prompt as it is, without the model's chat template")
+    .option("--chat", "insist on the chat template (default: used where the model has one)");
 }
 
 /** The options of everything that decodes. Their ranges are the library's, and so are its messages. */

@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { appendFile, readFile, rm } from "node:fs/promises";
 import type { TrainData } from "../addon.js";
+import { CllmError } from "../errors.js";
 import { promptTokens } from "../generate.js";
 import type { Model } from "../model.js";
-import type { PromptItem } from "../prompt-data.js";
-import { type DistillSettings, invalidData } from "./options.js";
+import { answerTokens, type PromptItem } from "../prompt-data.js";
+import type { DistillSettings } from "./options.js";
 
 /** A prompt and its answer as tokens. */
 export interface Example {
@@ -22,7 +23,8 @@ export function tokenisePrompts(model: Model, items: readonly PromptItem[], room
   return items.map(({ input, line }) => {
     const tokens = promptTokens(model, input);
     if (tokens.length < room) return tokens;
-    throw invalidData(
+    throw new CllmError(
+      "CLLM_INVALID_DATA",
       `line ${line}: the prompt is ${tokens.length} tokens long, and a training row holds ${room} of prompt and answer: ` +
         "use a larger rowTokens or leave the line out",
     );
@@ -36,13 +38,12 @@ export function givenAnswers(
   prompts: readonly Int32Array[],
   room: number,
 ): Int32Array[] {
-  const end = model.specialTokens.eot ?? model.specialTokens.eos;
   return items.map(({ answer, line }, i) => {
-    const tokens = model.tokenize(answer ?? "");
-    if (end !== null) tokens.push(end);
+    const tokens = answerTokens(model, answer ?? "");
     const length = tokens.length + (prompts[i] as Int32Array).length;
     if (length > room) {
-      throw invalidData(
+      throw new CllmError(
+        "CLLM_INVALID_DATA",
         `line ${line}: prompt and answer are ${length} tokens long, and a training row holds ${room}: ` +
           "use a larger rowTokens or leave the line out",
       );
@@ -68,7 +69,7 @@ export async function ownAnswers(
   const decoder = await model.createDecoder({
     lanes: Math.min(LANES, prompts.length),
     contextSize: room + 4,
-    blockSize: Math.min(2, model.info.canRollBack ? 2 : 1),
+    blockSize: model.info.canRollBack ? 2 : 1,
     threads: settings.threads,
   });
   try {
@@ -77,7 +78,7 @@ export async function ownAnswers(
       const made = await Promise.all(
         chunk.map(async (prompt) => {
           const maxTokens = Math.min(settings.maxTokens, room - prompt.length);
-          const { tokens } = await decoder.generate(prompt, { maxTokens, ...signalOf(settings) });
+          const { tokens } = await decoder.generate(prompt, { maxTokens, signal: settings.signal });
           onDone(0);
           return tokens;
         }),
@@ -90,10 +91,6 @@ export async function ownAnswers(
   } finally {
     await decoder.dispose();
   }
-}
-
-export function signalOf({ signal }: DistillSettings): { signal?: AbortSignal } {
-  return signal === null ? {} : { signal };
 }
 
 /** A line that a kill left half-written ends what is used. */

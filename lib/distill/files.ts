@@ -63,13 +63,6 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Makes `from`, complete on the disk, the file `to`. */
-export async function publish(from: string, to: string): Promise<void> {
-  const handle = await fs.open(from, "r+");
-  await handle.sync().finally(() => handle.close());
-  await fs.rename(from, to);
-}
-
 export async function sha256(file: string): Promise<string> {
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);

@@ -18,16 +18,16 @@ export async function measureHeldBack(
   blockSize: number,
   contextSize: number,
   threads: number,
-  signal: { signal?: AbortSignal },
+  signal: AbortSignal | undefined,
 ): Promise<HeldBackFigures> {
-  const model = await Model.load(file, { ...signal, mmap: false });
+  const model = await Model.load(file, { signal, mmap: false });
   try {
     const decoder = await model.createDecoder({ blockSize, contextSize: contextSize + blockSize, threads });
     let [emitted, iterations, equal, exact] = [0, 0, 0, 0];
     for (const { prompt, answer } of examples) {
       const maxTokens = Math.max(1, contextSize - prompt.length);
-      const jacobi = await decoder.generate(prompt, { maxTokens, ...signal });
-      const ordinary = await decoder.generate(prompt, { maxTokens, blockSize: 2, ...signal });
+      const jacobi = await decoder.generate(prompt, { maxTokens, signal });
+      const ordinary = await decoder.generate(prompt, { maxTokens, blockSize: 2, signal });
       emitted += jacobi.stats.emittedTokens;
       iterations += jacobi.stats.iterations;
       const text = jacobi.tokens.join();

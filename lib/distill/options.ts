@@ -1,5 +1,4 @@
 import { binaryInfo } from "../binding.js";
-import { CllmError } from "../errors.js";
 import { SEED_MAX } from "../generate.js";
 import * as check from "../options.js";
 import { defaultThreads } from "../threads.js";
@@ -152,11 +151,6 @@ export function distillSettings(options: DistillOptions) {
     resume: check.boolean(given.resume, "resume", false),
     note: given.note === undefined ? null : check.nonEmptyString(given.note, "note"),
     onProgress: check.callback<(progress: DistillProgress) => void>(given.onProgress, "onProgress"),
-    signal: check.abortSignal(given.signal),
+    signal: check.abortSignal(given.signal) ?? undefined,
   };
-}
-
-/** A failure of the data. */
-export function invalidData(message: string): CllmError {
-  return new CllmError("CLLM_INVALID_DATA", message);
 }

@@ -38,7 +38,7 @@ class Asker {
     );
   }
   allRows() {
-    return this.pick("", "", "all ", "all the ", "the ", "every ").replace("every ", "all ") + this.rows();
+    return this.pick("", "", "all ", "all the ", "the ", "all ") + this.rows();
   }
   /** "of all singers" */
   ofRows() {
@@ -247,6 +247,7 @@ class Asker {
         sql,
       };
     }
+    const sign = /^[<>]/.test(than);
     return {
       text: this.pick(
         `whose ${word} is ${than} ${value}`,
@@ -257,15 +258,12 @@ class Asker {
         `that have a ${word} ${than} ${value}`,
         `having ${word} ${than} ${value}`,
         `with a ${word} that is ${than} ${value}`,
-        /^[<>]/.test(than) ? `where ${word} ${than} ${value}` : `with ${than} ${value} ${word}`,
+        sign ? `where ${word} ${than} ${value}` : `with ${than} ${value} ${word}`,
         `that have ${than} ${value} ${word}`,
         `having a ${word} ${than} ${value}`,
         `with their ${word} ${than} ${value}`,
         `that have ${word} ${than} ${value}`,
-        `with a ${word} of ${than.startsWith(">") || than.startsWith("<") ? "" : `${than} `}${value}`.replace(
-          /of (\S+)$/,
-          (m, x) => (than.startsWith(">") || than.startsWith("<") ? `${than} ${x}` : m),
-        ),
+        `with a ${word} ${sign ? "" : "of "}${than} ${value}`,
       ),
       sql,
     };

@@ -45,13 +45,13 @@ void transpose_tile(const char* a, size_t stride, int64_t pairs, Pair* target, i
   for (int64_t p = 0; p < std::min<int64_t>(pairs, 16); p++) _mm512_storeu_si512(target + p * panel, r[p]);
 }
 
-// `Columns` columns of b with one panel of a, into c; added to it where it is not the first part of k.
+// `Columns` columns of b with one panel of a, into c, or added to it.
 template <int Registers, int Columns>
-void tile(const Pair* a, const char* b, size_t b_stride, int64_t pairs, float* c, size_t c_stride, bool first) {
+void tile(const Pair* a, const char* b, size_t b_stride, int64_t pairs, float* c, size_t c_stride, bool add) {
   __m512 sum[Columns][Registers];
   for (int j = 0; j < Columns; j++) {
     for (int i = 0; i < Registers; i++) {
-      sum[j][i] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(c + j * c_stride + i * kPanelLanes);
+      sum[j][i] = add ? _mm512_loadu_ps(c + j * c_stride + i * kPanelLanes) : _mm512_setzero_ps();
     }
   }
   for (int64_t p = 0; p < pairs; p++) {
@@ -74,26 +74,11 @@ void tile(const Pair* a, const char* b, size_t b_stride, int64_t pairs, float* c
 
 template <int Registers, int Columns>
 void rest(int64_t columns, const Pair* a, const char* b, size_t b_stride, int64_t pairs, float* c, size_t c_stride,
-          bool first) {
+          bool add) {
   if constexpr (Columns > 0) {
-    if (columns == Columns) return tile<Registers, Columns>(a, b, b_stride, pairs, c, c_stride, first);
-    rest<Registers, Columns - 1>(columns, a, b, b_stride, pairs, c, c_stride, first);
+    if (columns == Columns) return tile<Registers, Columns>(a, b, b_stride, pairs, c, c_stride, add);
+    rest<Registers, Columns - 1>(columns, a, b, b_stride, pairs, c, c_stride, add);
   }
-}
-
-// A single column leaves the two sums of a panel waiting for each other's latency: two panels at a time hide it.
-void two_panels(const Pair* a, const Pair* other, const char* b, int64_t pairs, float* c, bool add) {
-  __m512 sum[4];
-  for (int i = 0; i < 4; i++) sum[i] = add ? _mm512_loadu_ps(c + i * kPanelLanes) : _mm512_setzero_ps();
-  for (int64_t p = 0; p < pairs; p++) {
-    const auto right =
-        reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(reinterpret_cast<const Pair*>(b)[p])));
-    for (int i = 0; i < 4; i++) {
-      const Pair* from = (i < 2 ? a : other) + (p * 2 + i % 2) * kPanelLanes;
-      sum[i] = _mm512_dpbf16_ps(sum[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(from)), right);
-    }
-  }
-  for (int i = 0; i < 4; i++) _mm512_storeu_ps(c + i * kPanelLanes, sum[i]);
 }
 
 template <int Registers>
@@ -103,7 +88,7 @@ void all_columns(const Pair* packed, int64_t pairs, const char* b, size_t b_stri
   const int64_t tiles = (columns + kColumns - 1) / kColumns;
   for (int64_t t = 0; t < tiles; t++) {
     const int64_t j = columns * t / tiles, end = columns * (t + 1) / tiles;
-    rest<Registers, kColumns>(end - j, packed, b + j * b_stride, b_stride, pairs, c + j * c_stride, c_stride, !add);
+    rest<Registers, kColumns>(end - j, packed, b + j * b_stride, b_stride, pairs, c + j * c_stride, c_stride, add);
   }
 }
 
@@ -127,9 +112,17 @@ void panel_product(const uint32_t* packed, int registers, int64_t pairs, const v
   run(packed, pairs, static_cast<const char*>(b), b_stride, columns, c, c_stride, add);
 }
 
-void two_panel_product(const uint32_t* packed, const uint32_t* other, int64_t pairs, const void* b, float* c,
-                       bool add) {
-  two_panels(packed, other, static_cast<const char*>(b), pairs, c, add);
+void two_panel_product(const uint32_t* packed, const uint32_t* other, int64_t pairs, const void* b, float* c) {
+  __m512 sum[4] = {};
+  for (int64_t p = 0; p < pairs; p++) {
+    const Pair pair = static_cast<const Pair*>(b)[p];
+    const auto right = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair)));
+    for (int i = 0; i < 4; i++) {
+      const Pair* from = (i < 2 ? packed : other) + (p * 2 + i % 2) * kPanelLanes;
+      sum[i] = _mm512_dpbf16_ps(sum[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(from)), right);
+    }
+  }
+  for (int i = 0; i < 4; i++) _mm512_storeu_ps(c + i * kPanelLanes, sum[i]);
 }
 
 void round_to_bf16(const float* from, uint16_t* to, int64_t count) {
@@ -149,7 +142,7 @@ void round_to_bf16(const float* from, uint16_t* to, int64_t count) {
 bool has_bf16_product() { return false; }
 void pack_panel(const void*, size_t, int, int64_t, uint32_t*) {}
 void panel_product(const uint32_t*, int, int64_t, const void*, size_t, int64_t, float*, size_t, bool) {}
-void two_panel_product(const uint32_t*, const uint32_t*, int64_t, const void*, float*, bool) {}
+void two_panel_product(const uint32_t*, const uint32_t*, int64_t, const void*, float*) {}
 void round_to_bf16(const float*, uint16_t*, int64_t) {}
 
 #endif

@@ -25,8 +25,9 @@ void pack_panel(const void* rows, size_t stride, int registers, int64_t pairs, u
 void panel_product(const uint32_t* packed, int registers, int64_t pairs, const void* b, size_t b_stride,
                    int64_t columns, float* c, size_t c_stride, bool add);
 
-/// One column of b with two panels of 2 registers that lie one behind the other in c: for single tokens.
-void two_panel_product(const uint32_t* packed, const uint32_t* other, int64_t pairs, const void* b, float* c, bool add);
+/// One column of b with two panels of 2 registers that lie one behind the other in c: for single tokens. The two sums
+/// of one panel would wait for each other's latency.
+void two_panel_product(const uint32_t* packed, const uint32_t* other, int64_t pairs, const void* b, float* c);
 
 /// Rounds to nearest even.
 void round_to_bf16(const float* from, uint16_t* to, int64_t count);

@@ -45,7 +45,7 @@ class Traits : public ggml::cpu::tensor_traits {
     for (int64_t panel = begin; panel < end; panel++) {
       float* c = out + panel * kPanelRows;
       if (columns == 1 && panel + 1 < end) {
-        two_panel_product(packed + panel * size, packed + (panel + 1) * size, pairs, rounded, c, false);
+        two_panel_product(packed + panel * size, packed + (panel + 1) * size, pairs, rounded, c);
         panel++;
         continue;
       }

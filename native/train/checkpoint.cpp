@@ -85,7 +85,7 @@ void Trainer::save_checkpoint(const std::string& path) const {
   gguf_set_arr_data(metadata, kCounters, GGUF_TYPE_INT64, counters, std::size(counters));
   const auto pool = flatten(pool_);
   gguf_set_arr_data(metadata, kPool, GGUF_TYPE_INT32, pool.data(), pool.size());
-  for (const auto& p : const_cast<Trainer*>(this)->weights_.all()) {
+  for (const auto& p : weights_.all()) {
     if (!p.trained) continue;
     for (const auto& part : kParts) {
       const ggml_tensor* tensor = p.*part.tensor;
@@ -121,12 +121,7 @@ void Trainer::load_checkpoint(const std::string& path) {
           gguf_get_tensor_size(file.get(), t) != ggml_nbytes(tensor)) {
         damaged(path);
       }
-      bytes.resize(ggml_nbytes(tensor));
-      const size_t offset = gguf_get_data_offset(file.get()) + gguf_get_tensor_offset(file.get(), t);
-      if (fseeko(data.get(), static_cast<off_t>(offset), SEEK_SET) != 0 ||
-          std::fread(bytes.data(), 1, bytes.size(), data.get()) != bytes.size()) {
-        damaged(path);
-      }
+      if (!read_tensor(file.get(), data.get(), t, bytes)) damaged(path);
       ggml_backend_tensor_set(tensor, bytes.data(), 0, bytes.size());
     }
   }

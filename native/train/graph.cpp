@@ -25,7 +25,7 @@ TrainingGraph::TrainingGraph(Weights& weights, ggml_backend_t backend, const Tra
     : weights_(weights),
       arch_(weights.architecture()),
       backend_(backend),
-      on_cpu_(ggml_backend_dev_type(ggml_backend_get_device(backend)) == GGML_BACKEND_DEVICE_TYPE_CPU),
+      on_cpu_(is_cpu(backend)),
       own_product_(on_cpu_ && weights.options().product == GGML_TYPE_BF16 && has_product()),
       product_(weights.options().product),
       shape_(shape),
@@ -88,15 +88,10 @@ ggml_tensor* TrainingGraph::right(ggml_tensor* x) {
   return product_ != GGML_TYPE_F32 || ggml_is_contiguous(x) ? x : ggml_cont(ctx_.get(), x);
 }
 
-ggml_tensor* TrainingGraph::transposed_left(ggml_tensor* x) {
-  if (on_cpu_) return transpose_on_cpu(ctx_.get(), x, product_);
+ggml_tensor* TrainingGraph::transposed(ggml_tensor* x, ggml_type type) {
+  if (on_cpu_) return transpose_on_cpu(ctx_.get(), x, type);
   ggml_tensor* turned = ggml_transpose(ctx_.get(), x);
-  return product_ == GGML_TYPE_F32 ? ggml_cont(ctx_.get(), turned) : ggml_cast(ctx_.get(), turned, product_);
-}
-
-ggml_tensor* TrainingGraph::transposed_right(ggml_tensor* x) {
-  if (on_cpu_) return transpose_on_cpu(ctx_.get(), x, product_);
-  return ggml_cont(ctx_.get(), ggml_transpose(ctx_.get(), x));  // other backends take F32 as second operand
+  return type == GGML_TYPE_F32 ? ggml_cont(ctx_.get(), turned) : ggml_cast(ctx_.get(), turned, type);
 }
 
 ggml_tensor* TrainingGraph::normed(ggml_tensor* x, const Parameter& weight) {
@@ -128,10 +123,6 @@ ggml_tensor* TrainingGraph::to_heads(ggml_tensor* x, int heads) {
 ggml_tensor* TrainingGraph::from_heads(ggml_tensor* x, int heads) {
   x = ggml_cont(ctx_.get(), ggml_permute(ctx_.get(), x, 0, 2, 1, 3));
   return ggml_reshape_2d(ctx_.get(), x, int64_t(arch_.head_size) * heads, tokens_count_);
-}
-
-ggml_tensor* TrainingGraph::add(ggml_tensor* a, ggml_tensor* b) {
-  return a == nullptr ? b : ggml_add(ctx_.get(), a, b);
 }
 
 void TrainingGraph::accumulate(const Parameter& parameter, ggml_tensor* gradient) {
@@ -290,11 +281,7 @@ ggml_tensor* TrainingGraph::linear_back(const std::string& name, ggml_tensor* x,
   if (const Parameter* a = weights_.find(name + ".weight.lora_a")) {
     const Parameter& b = weights_.get(name + ".weight.lora_b");
     const auto outer = [&](ggml_tensor* one, ggml_tensor* other) {  // in F32, as the adapters are
-      const auto turned = [&](ggml_tensor* t) {
-        return on_cpu_ ? transpose_on_cpu(ctx_.get(), t, GGML_TYPE_F32)
-                       : ggml_cont(ctx_.get(), ggml_transpose(ctx_.get(), t));
-      };
-      return multiply(turned(one), turned(other));
+      return multiply(transposed(one, GGML_TYPE_F32), transposed(other, GGML_TYPE_F32));
     };
     ggml_tensor* scaled = ggml_scale(ctx_.get(), dy, kAdapterScale);
     ggml_tensor* low = multiply(a->value, x);

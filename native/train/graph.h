@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "ggml-alloc.h"
 #include "train/weights.h"
 
 namespace cllm {
@@ -61,18 +60,17 @@ class TrainingGraph {
 
  private:
   struct Layer;
-  struct AllocatorDeleter {
-    void operator()(ggml_gallocr* allocator) const { ggml_gallocr_free(allocator); }
-  };
 
   void build();
   ggml_tensor* input(ggml_type type, int64_t ne0, int64_t ne1 = 1, int64_t ne2 = 1, int64_t ne3 = 1);
   ggml_tensor* multiply(ggml_tensor* a, ggml_tensor* b);  // as ggml_mul_mat
   ggml_tensor* rounded(ggml_tensor* x);
-  ggml_tensor* left(ggml_tensor* x);             // as first operand of a product
-  ggml_tensor* right(ggml_tensor* x);            // as second
-  ggml_tensor* transposed_left(ggml_tensor* x);  // the same, transposed
-  ggml_tensor* transposed_right(ggml_tensor* x);
+  ggml_tensor* left(ggml_tensor* x);   // as first operand of a product
+  ggml_tensor* right(ggml_tensor* x);  // as second
+  ggml_tensor* transposed(ggml_tensor* x, ggml_type type);
+  ggml_tensor* transposed_left(ggml_tensor* x) { return transposed(x, product_); }
+  // Other backends take F32 as second operand.
+  ggml_tensor* transposed_right(ggml_tensor* x) { return transposed(x, on_cpu_ ? product_ : GGML_TYPE_F32); }
   ggml_tensor* normed(ggml_tensor* x, const Parameter& weight);
   ggml_tensor* linear(const std::string& name, ggml_tensor* x);
   ggml_tensor* rotate(ggml_tensor* x, bool back);
@@ -88,7 +86,6 @@ class TrainingGraph {
   ggml_tensor* linear_back(const std::string& name, ggml_tensor* x, ggml_tensor* dy);
   ggml_tensor* sum_heads(ggml_tensor* x);  // [size, L, heads, B] -> [size, L, kv_heads, B]
   void accumulate(const Parameter& parameter, ggml_tensor* gradient);
-  ggml_tensor* add(ggml_tensor* a, ggml_tensor* b);
   void expand(ggml_tensor* x) { ggml_build_forward_expand(graph_, x); }
   ggml_tensor* node(ggml_tensor* x) {
     expand(x);
@@ -106,7 +103,7 @@ class TrainingGraph {
   size_t bytes_ = 0;
   ContextPointer ctx_;
   ggml_cgraph* graph_ = nullptr;
-  std::unique_ptr<ggml_gallocr, AllocatorDeleter> allocator_;
+  AllocatorPointer allocator_;
 
   ggml_tensor *rounded_from_ = nullptr, *rounded_ = nullptr;
   ggml_tensor *tokens_, *positions_, *mask_, *at_, *flat_, *flat64_, *hard_, *soft_, *weight_, *soft_source_;

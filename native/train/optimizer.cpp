@@ -67,7 +67,7 @@ float Optimizer::gradient_norm() {
 void Optimizer::refresh(ggml_context* ctx, ggml_cgraph* graph, const Parameter& p) {
   if (p.value != p.master) ggml_build_forward_expand(graph, ggml_cpy(ctx, p.master, p.value));
   if (p.transposed == nullptr) return;
-  if (ggml_backend_dev_type(ggml_backend_get_device(backend_)) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+  if (is_cpu(backend_)) {
     // The result is put where it belongs at once: an allocated tensor is left alone by the graph's allocator.
     ggml_tensor* turned = transpose_on_cpu(ctx, p.master, p.transposed->type);
     turned->data = p.transposed->data;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "train/graph.h"
+#include "train/weights.h"
 
 namespace cllm {
 
@@ -23,9 +23,6 @@ class Optimizer {
   void refresh();
 
  private:
-  struct AllocatorDeleter {
-    void operator()(ggml_gallocr* allocator) const { ggml_gallocr_free(allocator); }
-  };
   float gradient_norm();
   void compute(ggml_cgraph* graph);
   ContextPointer new_context() const;
@@ -34,7 +31,7 @@ class Optimizer {
 
   Weights& weights_;
   ggml_backend_t backend_;
-  std::unique_ptr<ggml_gallocr, AllocatorDeleter> allocator_;
+  AllocatorPointer allocator_;
 };
 
 }  // namespace cllm

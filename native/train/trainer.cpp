@@ -48,7 +48,7 @@ Trainer::Trainer(TrainOptions options, std::vector<Example> examples)
 size_t Trainer::bytes() const {
   // The largest matrix once more: the square of its gradient, and the base tensor being read.
   size_t largest = 0;
-  for (const auto& p : const_cast<Trainer*>(this)->weights_.all()) {
+  for (const auto& p : weights_.all()) {
     largest = std::max<size_t>(largest, static_cast<size_t>(p.in * p.out) * sizeof(float));
   }
   const size_t mask =
@@ -95,7 +95,8 @@ PackedRow Trainer::next_row(bool consistency) {
   return epoch_rows_[row_cursor_++ - epoch_begin_];
 }
 
-void Trainer::spawn_blocks(RowState& state) {
+void Trainer::enter(RowState& state) {
+  state = RowState{next_row(true), {}, 0};
   const PackLimits used = row_sizes(examples_, state.segments);
   const int by_length = (options_.pass.length - used.length) / options_.block;
   const int by_labels = (options_.pass.labels / options_.pass.rows - used.labels) / options_.block;
@@ -104,11 +105,6 @@ void Trainer::spawn_blocks(RowState& state) {
     state.blocks.push_back(first_block(examples_, state.segments, options_.block, draws));
   }
   draws_ = draws.count();
-}
-
-void Trainer::enter(RowState& state) {
-  state = RowState{next_row(true), {}, 0};
-  spawn_blocks(state);
 }
 
 double Trainer::rate() const {

@@ -75,8 +75,8 @@ class Trainer {
   PackLimits limits(bool consistency) const;
   int64_t count_steps(bool consistency) const;
   PackedRow next_row(bool consistency);
+  /// The next row of the stream, with as many blocks as it has room for.
   void enter(RowState& state);
-  void spawn_blocks(RowState& state);
   void advance_rows(const Pass& pass, const PassResult& result, StepReport& report);
   double rate() const;
 

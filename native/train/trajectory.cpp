@@ -26,12 +26,11 @@ class RowLayout {
   int64_t token(int32_t id, int64_t position) {
     pass_.tokens[base() + cursor_] = id;
     pass_.positions[base() + cursor_] = static_cast<int32_t>(position);
-    see(cursor_, cursor_ + 1);
     return cursor_++;
   }
 
   // The token at `place` may look at [begin, end).
-  void see_from(int64_t place, int64_t begin, int64_t end) {
+  void see(int64_t place, int64_t begin, int64_t end) {
     float* row = pass_.mask.data() + (base() + place) * length_;
     std::fill(row + begin, row + end, 0.0f);
   }
@@ -48,7 +47,6 @@ class RowLayout {
 
  private:
   int64_t base() const { return static_cast<int64_t>(row_) * length_; }
-  void see(int64_t begin, int64_t end) { see_from(begin, begin, end); }
 
   PassInput& pass_;
   PassLabels& labels_;
@@ -68,8 +66,8 @@ Placed place_segment(const Example& example, const Segment& segment, int64_t pre
   const int64_t inputs = example.size();
   for (int64_t i = segment.prefix; i < inputs; i++) {
     const int64_t at = layout.token(i < prompt ? example.prompt[i] : example.answer[i - prompt], i);
-    layout.see_from(at, prefix_begin, prefix_begin + segment.prefix);
-    layout.see_from(at, placed.begin, at + 1);
+    layout.see(at, prefix_begin, prefix_begin + segment.prefix);
+    layout.see(at, placed.begin, at + 1);
     if (i >= prompt - 1) {
       const auto a = static_cast<int32_t>(i - prompt + 1);
       placed.answer_labels.push_back(layout.label(at, example.answer[a], -1, a));
@@ -84,10 +82,10 @@ void place_block(const Example& example, const Segment& segment, const Placed& p
   const int64_t begin = layout.cursor();
   for (int32_t j = 0; j < static_cast<int32_t>(block.tokens.size()); j++) {
     const int64_t at = layout.token(block.tokens[j], first + j);
-    layout.see_from(at, placed.prefix_begin, placed.prefix_begin + segment.prefix);
+    layout.see(at, placed.prefix_begin, placed.prefix_begin + segment.prefix);
     // What lies in front of tokens[0]; the token itself is in the block.
-    layout.see_from(at, placed.begin, placed.begin + std::max<int64_t>(0, first - segment.prefix));
-    layout.see_from(at, begin, at + 1);
+    layout.see(at, placed.begin, placed.begin + std::max<int64_t>(0, first - segment.prefix));
+    layout.see(at, begin, at + 1);
     const int32_t a = block.start + j;
     if (a < static_cast<int32_t>(example.answer.size())) {
       const int32_t label = layout.label(at, example.answer[a], index, j);
@@ -150,7 +148,7 @@ PassLabels lay_out_pass(const std::vector<Example>& examples, const std::vector<
   pass.tokens.assign(tokens, 0);
   pass.positions.assign(tokens, 0);
   pass.mask.assign(tokens * shape.length, -INFINITY);
-  // Also padding sees itself: a softmax over nothing would be NaN.
+  // Every token sees itself, padding too: a softmax over nothing would be NaN.
   for (int64_t t = 0; t < tokens; t++) pass.mask[t * shape.length + t % shape.length] = 0;
   PassLabels labels;
   for (size_t r = 0; r < rows.size(); r++) {
@@ -164,7 +162,7 @@ PassLabels lay_out_pass(const std::vector<Example>& examples, const std::vector<
         prefix_begin = layout.cursor();
         for (int32_t i = 0; i < segment.prefix; i++) {
           const int64_t at = layout.token(example.prompt[i], i);
-          layout.see_from(at, prefix_begin, at + 1);
+          layout.see(at, prefix_begin, at + 1);
         }
       }
       placed.push_back(place_segment(example, segment, prefix_begin, layout));

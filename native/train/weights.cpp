@@ -21,14 +21,9 @@ GgufPointer open(const std::string& path) {
   return file;
 }
 
-bool ends_with(const std::string& text, const char* end) {
-  const std::string tail(end);
-  return text.size() >= tail.size() && text.compare(text.size() - tail.size(), tail.size(), tail) == 0;
-}
-
 bool is_layer_matrix(const std::string& name) {
   return std::any_of(std::begin(kLayerMatrices), std::end(kLayerMatrices),
-                     [&](const char* part) { return ends_with(name, part) && name.starts_with("blk."); });
+                     [&](const char* part) { return name.ends_with(part) && name.starts_with("blk."); });
 }
 
 std::vector<float> transposed(const std::vector<float>& values, int64_t in, int64_t out) {
@@ -56,6 +51,10 @@ std::vector<float> read(const ggml_tensor* tensor) {
 }
 
 }  // namespace
+
+bool is_cpu(ggml_backend_t backend) {
+  return ggml_backend_dev_type(ggml_backend_get_device(backend)) == GGML_BACKEND_DEVICE_TYPE_CPU;
+}
 
 Weights::Weights(const std::string& path, const WeightOptions& options)
     : path_(path), options_(options), base_(open(path)), architecture_(read_architecture(base_.get())) {
@@ -124,11 +123,11 @@ void Weights::load(ggml_backend_t backend, uint64_t seed) {
   std::mt19937_64 random(seed);
   for (auto& p : parameters_) {
     std::vector<float> values;
-    if (ends_with(p.name, ".lora_a")) {
+    if (p.name.ends_with(".lora_a")) {
       std::normal_distribution<float> draw(0, 1 / std::sqrt(static_cast<float>(p.in)));
       values.resize(p.in * p.out);
       for (auto& value : values) value = draw(random);
-    } else if (ends_with(p.name, ".lora_b")) {
+    } else if (p.name.ends_with(".lora_b")) {
       values.resize(p.in * p.out);  // zeros: the adapted model begins as the base
     } else {
       values = read_base(p.name);
@@ -155,11 +154,9 @@ std::vector<float> Weights::read_base(const std::string& name) const {
   const ggml_type type = gguf_get_tensor_type(base_.get(), id);
   const int64_t* ne = gguf_get_tensor_ne(base_.get(), id);
   const int64_t count = ne[0] * ne[1];
-  std::vector<char> bytes(gguf_get_tensor_size(base_.get(), id));
+  std::vector<char> bytes;
   const FilePointer file(std::fopen(path_.c_str(), "rb"));
-  const size_t offset = gguf_get_data_offset(base_.get()) + gguf_get_tensor_offset(base_.get(), id);
-  if (!file || fseeko(file.get(), static_cast<off_t>(offset), SEEK_SET) != 0 ||
-      std::fread(bytes.data(), 1, bytes.size(), file.get()) != bytes.size()) {
+  if (!file || !read_tensor(base_.get(), file.get(), id, bytes)) {
     throw Error("CLLM_INVALID_MODEL", "Could not read the tensor " + name + " of " + path_);
   }
   std::vector<float> values(count);

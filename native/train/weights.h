@@ -6,9 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "train/architecture.h"
-#include "train/gguf_writer.h"
+#include "train/gguf_file.h"
 
 namespace cllm {
 
@@ -21,9 +22,16 @@ struct BufferDeleter {
 struct BackendDeleter {
   void operator()(ggml_backend* backend) const { ggml_backend_free(backend); }
 };
+struct AllocatorDeleter {
+  void operator()(ggml_gallocr* allocator) const { ggml_gallocr_free(allocator); }
+};
 using ContextPointer = std::unique_ptr<ggml_context, ContextDeleter>;
 using BufferPointer = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
 using BackendPointer = std::unique_ptr<ggml_backend, BackendDeleter>;
+using AllocatorPointer = std::unique_ptr<ggml_gallocr, AllocatorDeleter>;
+
+/// Whether the operations of our own (transpose.h, product.h) run on it.
+bool is_cpu(ggml_backend_t backend);
 
 /// One weight matrix [in, out] (y = W x; ggml's order, in is contiguous) or vector [in] of the model.
 struct Parameter {
@@ -63,6 +71,7 @@ class Weights {
   Parameter* find(const std::string& name);
   Parameter& get(const std::string& name) { return *find(name); }
   std::deque<Parameter>& all() { return parameters_; }
+  const std::deque<Parameter>& all() const { return parameters_; }
   ggml_tensor* rope_factors() const { return rope_factors_; }
   int64_t trained_count() const;
 

@@ -280,7 +280,7 @@ void test_bf16_product() {
     cllm::pack_panel(rows.data(), k * 2, 2, pairs, first.data());
     cllm::pack_panel(rows.data() + 32 * k, k * 2, 2, pairs, second.data());
     float both[64], apart[64];
-    cllm::two_panel_product(first.data(), second.data(), pairs, columns.data(), both, false);
+    cllm::two_panel_product(first.data(), second.data(), pairs, columns.data(), both);
     cllm::panel_product(first.data(), 2, pairs, columns.data(), k * 2, 1, apart, 32, false);
     cllm::panel_product(second.data(), 2, pairs, columns.data(), k * 2, 1, apart + 32, 32, false);
     check(std::memcmp(both, apart, sizeof(both)) == 0, "bf16 product: two panels, k=" + std::to_string(k));

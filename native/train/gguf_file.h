@@ -21,6 +21,9 @@ struct FileDeleter {
 };
 using FilePointer = std::unique_ptr<std::FILE, FileDeleter>;
 
+/// The bytes of a tensor as they are in the file; false where they cannot be read.
+bool read_tensor(const gguf_context* file, std::FILE* data, int64_t tensor, std::vector<char>& bytes);
+
 /// Writes a GGUF file tensor by tensor, so that never more than one of them is in memory a second time.
 class GgufWriter {
  public:

@@ -1,4 +1,4 @@
-#include "train/gguf_writer.h"
+#include "train/gguf_file.h"
 
 #include <cerrno>
 #include <cstring>
@@ -6,6 +6,13 @@
 #include "decode/error.h"
 
 namespace cllm {
+
+bool read_tensor(const gguf_context* file, std::FILE* data, int64_t tensor, std::vector<char>& bytes) {
+  bytes.resize(gguf_get_tensor_size(file, tensor));
+  const size_t offset = gguf_get_data_offset(file) + gguf_get_tensor_offset(file, tensor);
+  return fseeko(data, static_cast<off_t>(offset), SEEK_SET) == 0 &&
+         std::fread(bytes.data(), 1, bytes.size(), data) == bytes.size();
+}
 
 GgufWriter::GgufWriter() : file_(gguf_init_empty()) {}
 
