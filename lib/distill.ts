@@ -37,8 +37,10 @@ export interface DistillResult {
   seconds: number;
 }
 
-/** Models up to this size go through all rows of a step in one pass; larger ones row by row, for their memory. */
-const ONE_PASS_PARAMETERS = 30e6;
+/** Larger models go row by row, for their memory. */
+const SMALL_PARAMETERS = 30e6;
+/** Of a pass of a small model: its activations stay in the cache then (a fifth faster than 4,000 at a time). */
+const PASS_TOKENS = 1024;
 /** Of a row's tokens, those that can have a label. */
 const LABEL_SHARE = 0.75;
 const SLICE_MILLISECONDS = 1000;
@@ -164,7 +166,9 @@ class Run {
   async #trainer(trained: readonly Example[], parameters: number, fingerprint: string): Promise<NativeTrainer> {
     const { settings, files } = this;
     const { batch, lora, precision, ...rest } = settings.trained;
-    const rowsPerPass = parameters < ONE_PASS_PARAMETERS ? batch : 1;
+    const fitting = parameters < SMALL_PARAMETERS ? Math.max(1, Math.floor(PASS_TOKENS / rest.rowTokens)) : 1;
+    let rowsPerPass = Math.min(batch, fitting);
+    while (batch % rowsPerPass !== 0) rowsPerPass--;
     const native = {
       ...rest,
       bf16: precision === "bf16",

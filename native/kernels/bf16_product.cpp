@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
-#if defined(__AVX512BF16__) && defined(__AVX512F__)
-#include <immintrin.h>
+#include "kernels/transpose_16x16.h"
+
+#if defined(__AVX512BF16__) && defined(CLLM_TRANSPOSE_16X16)
 #define CLLM_PRODUCT 1
 #endif
 
@@ -20,29 +21,10 @@ using Pair = uint32_t;        // two neighbouring BF16 along k
 // 16 x 16 pairs: rows of `a` become columns. Lane l of target[p] is pair p of row l.
 void transpose_tile(const char* a, size_t stride, int64_t pairs, Pair* target, int64_t panel) {
   const __mmask16 mask = pairs >= 16 ? 0xffff : static_cast<__mmask16>((1u << pairs) - 1);
-  __m512i r[16], t[16];
-  for (int i = 0; i < 16; i++) r[i] = _mm512_maskz_loadu_epi32(mask, a + i * stride);
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  for (int i = 0; i < 16; i += 8) {
-    for (int j = 0; j < 4; j++) {
-      t[i + j] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0x88);
-      t[i + j + 4] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0xdd);
-    }
-  }
-  for (int j = 0; j < 8; j++) {
-    r[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
-    r[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
-  }
-  for (int64_t p = 0; p < std::min<int64_t>(pairs, 16); p++) _mm512_storeu_si512(target + p * panel, r[p]);
+  __m512i lines[16];
+  for (int i = 0; i < 16; i++) lines[i] = _mm512_maskz_loadu_epi32(mask, a + i * stride);
+  transpose_16x16(lines);
+  for (int64_t p = 0; p < std::min<int64_t>(pairs, 16); p++) _mm512_storeu_si512(target + p * panel, lines[p]);
 }
 
 // `Columns` columns of b with one panel of a, into c, or added to it.

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/transpose_16x16.h"
+
 namespace cllm {
 
 namespace {
@@ -19,24 +21,34 @@ inline float convert(uint32_t bits, float) {
 }
 inline uint16_t convert(uint32_t bits, uint16_t) { return to_bf16(bits); }
 
+#ifdef CLLM_TRANSPOSE_16X16
+inline void store(__m512i line, float* target) { _mm512_storeu_si512(target, line); }
+inline void store(__m512i line, uint16_t* target) {  // rounded as by to_bf16()
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(line, 16), _mm512_set1_epi32(1));
+  line = _mm512_add_epi32(line, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), _mm512_cvtepi32_epi16(_mm512_srli_epi32(line, 16)));
+}
+
+template <typename T>
+void whole_tile(const char* source, size_t stride, T* target, int64_t rows) {
+  __m512i lines[kTile];
+  for (int64_t r = 0; r < kTile; r++) lines[r] = _mm512_loadu_si512(source + r * stride);
+  transpose_16x16(lines);
+  for (int64_t c = 0; c < kTile; c++) store(lines[c], target + c * rows);
+}
+#endif
+
 // One tile of the source, rows j..j+tall, columns i..i+wide. Element (column, row) goes to target[column * rows + row].
 template <typename T>
 void tile(const char* source, size_t stride, T* target, int64_t rows, int64_t wide, int64_t tall) {
+#ifdef CLLM_TRANSPOSE_16X16
+  if (wide == kTile && tall == kTile) return whole_tile(source, stride, target, rows);
+#endif
   T buffer[kTile][kTile];
   for (int64_t r = 0; r < tall; r++) {
     uint32_t line[kTile];
     std::memcpy(line, source + r * stride, sizeof(uint32_t) * wide);
-    if (wide == kTile) {
-      for (int64_t c = 0; c < kTile; c++) buffer[r][c] = convert(line[c], T{});
-    } else {
-      for (int64_t c = 0; c < wide; c++) buffer[r][c] = convert(line[c], T{});
-    }
-  }
-  if (wide == kTile && tall == kTile) {
-    for (int64_t c = 0; c < kTile; c++) {
-      for (int64_t r = 0; r < kTile; r++) target[c * rows + r] = buffer[r][c];
-    }
-    return;
+    for (int64_t c = 0; c < wide; c++) buffer[r][c] = convert(line[c], T{});
   }
   for (int64_t c = 0; c < wide; c++) {
     for (int64_t r = 0; r < tall; r++) target[c * rows + r] = buffer[r][c];
