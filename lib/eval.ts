@@ -139,7 +139,8 @@ export async function evaluate(
         sum.fastForwarded += stats.fastForwardedTokens;
         sum.stationary += stats.stationaryTokens;
         if (tokens.join() === ordinary) sum.equal++;
-        if (folded(text) === folded(items[i]?.answer ?? "")) sum.exact++;
+        const wanted = items[i]?.answer ?? null;
+        if (wanted !== null && folded(text) === folded(wanted)) sum.exact++;
       }
     }
     const answer = answers[i];

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -154,6 +154,17 @@ describe("distill", () => {
       assert.equal((await ended(start("stopped.gguf", "--resume"))).code, 0);
     }).timeout(300_000);
 
+    it("an abort rejects with the signal's reason, its own AbortError too", async () => {
+      for (const reason of [undefined, new Error("enough")]) {
+        const controller = new AbortController();
+        const onProgress = ({ stage }: DistillProgress) => stage === "ar" && controller.abort(reason);
+        const run = train("aborted.gguf", { arEpochs: 1000, signal: controller.signal, onProgress });
+        await assert.rejects(run, (error) => error === controller.signal.reason);
+        assert.ok(fs.existsSync(file("aborted.gguf.training/checkpoint.gguf")));
+        fs.rmSync(file("aborted.gguf.training"), { recursive: true });
+      }
+    }).timeout(60_000);
+
     it("a checkpoint of other options, and a damaged one, are refused", async () => {
       const child = start("other.gguf");
       const end = ended(child);
@@ -221,6 +232,24 @@ describe("distill", () => {
         /supports llama, qwen2 and qwen3 \(dense\), but this model is a gpt2/,
       );
     });
+
+    it("to go on when the disk is full, and leaves nothing half-written", async function () {
+      const disk = file("disk");
+      fs.mkdirSync(disk);
+      try {
+        execFileSync("mount", ["-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], { stdio: "ignore" });
+      } catch {
+        (this.test as Mocha.Runnable).title += " (needs the right to mount a small disk)";
+        return this.skip();
+      }
+      try {
+        const run = train("disk/out.gguf", { epochs: 50, checkpointMinutes: 0.01 });
+        await refused(run, "CLLM_TRAINING_FAILED", /No space left on device/);
+        assert.deepEqual(fs.readdirSync(disk), []);
+      } finally {
+        execFileSync("umount", [disk]);
+      }
+    }).timeout(60_000);
 
     it("to go on when the loss is no number", async () => {
       const bytes = fs.readFileSync(fixtures.llama);

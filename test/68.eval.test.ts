@@ -81,6 +81,16 @@ describe("evaluate", () => {
     assert.ok(Math.abs((perplexity as number) / Math.exp(-sum / answer.length) - 1) < 1e-3);
   });
 
+  it("a prompt without an answer is no exact match, even where the model says nothing", async () => {
+    const items = [
+      { line: 1, input: "one two", answer: await answerOf("one two") },
+      { line: 2, input: ".", answer: null },
+    ];
+    assert.equal(await answerOf("."), "");
+    const { rows } = await evaluate(model, items, { blockSizes: [2], maxTokens: 12, threads: 1 });
+    assert.ok(rows.every((row) => row.exact === 1));
+  });
+
   it("needs no answers, and refuses wrong options", async () => {
     const items = [{ line: 1, input: "one two", answer: null }];
     const result = await evaluate(model, items, { blockSizes: [2], maxTokens: 4, threads: 1 });

@@ -75,7 +75,8 @@ export function failed(message: string, cause?: unknown): CllmError {
 
 /** An error of the file system with what was being written. */
 export function describe(error: unknown, file: string): unknown {
-  const { code, message } = error as NodeJS.ErrnoException;
-  if (error instanceof CllmError || code === undefined) return error;
+  const { code, errno, message } = error as NodeJS.ErrnoException;
+  // A DOMException has a code too, but not of a system call.
+  if (error instanceof CllmError || errno === undefined) return error;
   return failed(code === "ENOSPC" ? `No space is left for ${file}.` : `Could not write ${file}: ${message}`, error);
 }
