@@ -5,6 +5,24 @@ const isText = (c) => c.type === "t";
 const isNumber = (c) => c.type === "i" || c.type === "r";
 const isOrdered = (c) => isNumber(c) || c.type === "y" || c.type === "d";
 
+const UNITS = /_(cm|m|km|kg|g|mb|gb|pct|percent|minutes|hours|seconds|days|liters|usd|eur)$/;
+const HOLDS = "have use play like speak study teach own need wear prefer get show reach earn hold carry report".split(
+  " ",
+);
+const MADE =
+  "made written owned hosted run led taught built created managed sold directed painted designed reviewed sent".split(
+    " ",
+  );
+const SUPERLATIVES = [
+  [/length|duration|time|distance|hours|minutes|period/, "longest", "shortest"],
+  [/price|cost|fare|fee|rent/, "most expensive", "cheapest"],
+  [/age$/, "oldest", "youngest"],
+  [/weight|mass|_kg$/, "heaviest", "lightest"],
+  [/height|_cm$|depth/, "tallest", "shortest"],
+  [/speed/, "fastest", "slowest"],
+  [/score|rating|grade/, "best", "worst"],
+];
+
 /** What one question is made with: its random stream and its table. */
 class Asker {
   constructor(random, table, tables) {
@@ -47,8 +65,22 @@ class Asker {
 
   /** A column as people write it. */
   column(c, many = false) {
-    const name = this.random.chance(22) ? c.name : spaced(c.name);
+    const name = this.random.chance(22) ? c.name : spaced(this.random.chance(25) ? this.short(c) : c.name);
     return many ? plural(name) : name;
+  }
+  /** A part of the name that no other column has: "height" for height_cm, "name" for beer_name. */
+  short(c) {
+    const parts = c.name.split("_");
+    if (parts.length < 2 || c.type === "k") return c.name;
+    const others = this.tables.flatMap((t) => t.columns.filter((x) => x !== c).flatMap((x) => x.name.split("_")));
+    const names = this.tables.flatMap((t) => [...t.singular.split("_"), ...t.plural.split("_"), t.name]);
+    const rest = UNITS.test(c.name) ? c.name.replace(UNITS, "") : parts.slice(1).join("_");
+    return rest.split("_").every((part) => !others.includes(part) && !names.includes(part)) ? rest : c.name;
+  }
+  /** "longest" for a duration, where there is such a word. */
+  superlative(c, down) {
+    const found = SUPERLATIVES.find(([pattern]) => pattern.test(c.name));
+    return found ? found[down ? 1 : 2] : null;
   }
   columns(list, many = false) {
     const parts = list.map((c) => this.maybe(15, "the ") + this.column(c, many));
@@ -127,6 +159,11 @@ class Asker {
     };
     const op = this.pick(">", ">", ">", "<", "<", "<", ">=", ">=", "<=", "<=", "=", "=", "!=");
     const sql = `${c.name} ${op} ${value}`;
+    const done = c.type === "y" && /^(?:year_)?([a-z]+ed|built|made|sold|born|written)(?:_year)?$/.exec(c.name)?.[1];
+    if (done && "<>=".includes(op) && this.random.chance(55)) {
+      const when = { ">": "after", "<": "before", "=": "in" }[op];
+      return { text: `${this.pick("", "that were ")}${done} ${when} ${value}`, sql };
+    }
     if (c.type === "y" && this.random.chance(60)) {
       const bare = this.only(c, (x) => x.type === "y" || x.type === "d");
       if (op === ">")
@@ -264,6 +301,7 @@ class Asker {
         `with their ${word} ${than} ${value}`,
         `that have ${word} ${than} ${value}`,
         `with a ${word} ${sign ? "" : "of "}${than} ${value}`,
+        `${this.pick("that", "who", "which")} ${this.random.pick(HOLDS)} ${this.pick("a ", "")}${word} ${sign ? "" : this.pick("", "of ")}${than} ${value}`,
       ),
       sql,
     };
@@ -421,6 +459,9 @@ class Asker {
           `based in ${v}`,
           `that are in ${v}`,
           `that are from ${v}`,
+          `who live in ${v}`,
+          `that come from ${v}`,
+          `living in ${v}`,
         ),
         sql,
       };
@@ -459,6 +500,8 @@ class Asker {
         `on ${word} ${v}`,
         `in ${word} ${v}`,
         `for ${word} ${v}`,
+        `${this.pick("that", "who", "which")} ${this.random.pick(HOLDS)} ${this.pick("the ", "")}${word} ${v}`,
+        `${this.random.pick(MADE)} by ${this.pick("the ", "")}${word} ${v}`,
       ),
       sql,
     };
@@ -648,6 +691,14 @@ const KINDS = {
     return [text, `SELECT DISTINCT ${c.name} FROM ${a.table.name}${w.sql}`];
   },
   count(a) {
+    const owner = a.random.chance(6) ? a.of(isText) : null;
+    if (owner) {
+      const value = textValue(a.random, owner);
+      return [
+        `How many ${a.rows()} ${a.pick("does", "are there for", "are there in", "belong to")} ${a.pick("the ", "")}${a.column(owner)} ${a.quoted(value)}${a.maybe(60, " have").trimEnd()}?`,
+        `SELECT count(*) FROM ${a.table.name} WHERE ${owner.name} = '${value}'`,
+      ];
+    }
     const w = a.where(65);
     const rows = a.rows();
     const text = a.pick(
@@ -688,19 +739,19 @@ const KINDS = {
       min: ["minimum", "lowest", "smallest", "least"],
       sum: ["total", "total", "sum of the", "combined", "total sum of"],
     };
-    if (/length|duration|time|distance|hours|minutes|period/.test(c.name))
-      words.max.push("longest", "longest") && words.min.push("shortest", "shortest");
-    if (/price|cost|fare|fee|rent/.test(c.name))
-      words.max.push("most expensive") && words.min.push("cheapest", "cheapest");
-    if (/age$/.test(c.name)) words.max.push("oldest") && words.min.push("youngest");
-    const word = a.random.pick(words[f]);
+    if (a.superlative(c, true)) {
+      words.max.push(a.superlative(c, true), a.superlative(c, true));
+      words.min.push(a.superlative(c, false), a.superlative(c, false));
+    }
+    const number = c.type === "i" && f !== "sum" && !a.superlative(c, true) && a.random.chance(15);
+    const word = a.random.pick(words[f]) + (number ? " number of" : "");
     if (w.text === "" && a.tells([c]) && a.random.chance(20)) {
       return [
         a.pick(`What is the ${word} ${a.column(c)}?`, `${a.show()} the ${word} ${a.column(c)}`),
         `SELECT ${f}(${c.name}) FROM ${a.table.name}`,
       ];
     }
-    if (a.random.chance(22)) {
+    if (!number && a.random.chance(22)) {
       const g = a.random.pick(
         [
           ["avg", "average"],
@@ -759,6 +810,8 @@ const KINDS = {
       : a.pick("lowest", "smallest", "least", "minimum", "fewest");
     if (c.type === "y" || c.type === "d")
       most = down ? a.pick("latest", "most recent", "highest") : a.pick("earliest", "oldest", "lowest");
+    const best = a.superlative(c, down);
+    if (best && a.random.chance(30)) most = best;
     const sql = `SELECT ${list ? list.map((x) => x.name).join(", ") : "*"} FROM ${a.table.name}${w.sql} ORDER BY ${c.name}${down ? " DESC" : ""} LIMIT ${k}`;
     const number =
       k <= 10 && a.random.chance(40)
@@ -766,11 +819,9 @@ const KINDS = {
         : String(k);
     if (k === 1) {
       const what =
-        a.random.chance(12) && c.name === "age"
-          ? `${down ? "oldest" : "youngest"} ${a.one()}${w.text}`
-          : a.random.chance(12) && c.name === "price"
-            ? `${down ? "most expensive" : "cheapest"} ${a.one()}${w.text}`
-            : `${a.one()}${w.text} with the ${most} ${word}`;
+        a.random.chance(20) && /^(age|price|cost|weight|height|duration|speed)$/.test(c.name) && best
+          ? `${best} ${a.one()}${w.text}`
+          : `${a.one()}${w.text} with the ${most} ${word}`;
       const text = list
         ? a.pick(
             () => `What is the ${a.columns(list)} of the ${what}?`,
