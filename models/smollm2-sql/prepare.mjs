@@ -1,19 +1,18 @@
 // Prompt data for `cllm distill` and `cllm eval` from Spider (Yu et al. 2018, CC BY-SA 4.0), split by database:
-//   node models/smollm2-sql/prepare.mjs --spider FOLDER --out FOLDER [--held-out 12] [--longest 1400]
+//   node models/smollm2-sql/prepare.mjs --spider FOLDER --out train.jsonl
+//   node models/smollm2-sql/prepare.mjs --spider FOLDER --out held-out.jsonl --held-out
 // FOLDER holds spider-train.jsonl {db_id, question, query} and spider-schemas.jsonl {db_id, tables: [[name, [columns]]]}.
-// Writes train.jsonl, and held-out.jsonl with the databases that training never sees. Prompts of more than `longest`
-// characters are left out (a training row has 512 tokens), and counted on stderr.
+// Twelve databases are held out, which training never sees. Prompts of more than 1,400 characters are left out (a training
+// row has 512 tokens), and counted on stderr.
 import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
+const HELD_OUT = 12;
+const LONGEST = 1400;
+
 const { values } = parseArgs({
-  options: {
-    spider: { type: "string" },
-    out: { type: "string" },
-    "held-out": { type: "string", default: "12" },
-    longest: { type: "string", default: "1400" },
-  },
+  options: { spider: { type: "string" }, out: { type: "string" }, "held-out": { type: "boolean", default: false } },
 });
 const lines = (name) =>
   fs
@@ -29,22 +28,21 @@ const schemas = new Map(
   ]),
 );
 const databases = [...schemas.keys()].sort();
-const count = Number(values["held-out"]);
 const heldOut = new Set(
-  Array.from({ length: count }, (_, i) => databases[Math.floor(((i + 0.5) * databases.length) / count)]),
+  Array.from({ length: HELD_OUT }, (_, i) => databases[Math.floor(((i + 0.5) * databases.length) / HELD_OUT)]),
 );
 
 let leftOut = 0;
-const parts = { "train.jsonl": [], "held-out.jsonl": [] };
+const examples = [];
 for (const { db_id, question, query } of lines("spider-train.jsonl")) {
+  if (heldOut.has(db_id) !== values["held-out"]) continue;
   const prompt = `${schemas.get(db_id)}\nQ: ${question.trim()}\nSQL:`;
-  if (prompt.length > Number(values.longest)) {
+  if (prompt.length > LONGEST) {
     leftOut++;
     continue;
   }
   const answer = ` ${query.replace(/\s+/g, " ").trim()}`;
-  parts[heldOut.has(db_id) ? "held-out.jsonl" : "train.jsonl"].push(JSON.stringify({ prompt, answer }));
+  examples.push(JSON.stringify({ prompt, answer }));
 }
-fs.mkdirSync(values.out, { recursive: true });
-for (const [name, all] of Object.entries(parts)) fs.writeFileSync(path.join(values.out, name), `${all.join("\n")}\n`);
+fs.writeFileSync(values.out, `${examples.join("\n")}\n`);
 process.stderr.write(`${leftOut} prompts left out\n`);

@@ -40,7 +40,5 @@ if (process.argv[1] === new URL(import.meta.url).pathname) {
   for (const example of examples({ schemas: +values.schemas, questions: +values.questions, seed: +values.seed })) {
     lines.push(JSON.stringify(example));
   }
-  const text = `${lines.join("\n")}\n`;
-  if (values.out) fs.writeFileSync(values.out, text);
-  else process.stdout.write(text);
+  fs.writeFileSync(values.out, `${lines.join("\n")}\n`);
 }

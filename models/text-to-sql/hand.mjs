@@ -1,6 +1,8 @@
 // Questions as somebody asks them who has read the card alone: written by hand, with domains that the generator has not,
 // to see whether the model generalises beyond its own generator. Never trained on.
-//   node models/text-to-sql/hand.mjs > hand.jsonl
+//   node models/text-to-sql/hand.mjs --out hand.jsonl
+import fs from "node:fs";
+import { parseArgs } from "node:util";
 import { prompt } from "./generate.mjs";
 
 const SCHEMAS = {
@@ -210,6 +212,8 @@ const QUESTIONS = [
   ],
 ];
 
-for (const [schema, question, answer] of QUESTIONS) {
-  process.stdout.write(`${JSON.stringify({ prompt: prompt(SCHEMAS[schema], question), answer })}\n`);
-}
+const { values } = parseArgs({ options: { out: { type: "string" } } });
+const lines = QUESTIONS.map(([schema, question, answer]) =>
+  JSON.stringify({ prompt: prompt(SCHEMAS[schema], question), answer }),
+);
+fs.writeFileSync(values.out, `${lines.join("\n")}\n`);
