@@ -34,15 +34,6 @@ int64_t splits_of(int64_t rows, int64_t vocab) {
   return splits < 1 ? 1 : splits;
 }
 
-// Larger is better: the float's order in the upper half, in the lower half the id, complemented, so that among equals
-// the lowest id is largest. NaN is below all and stands for id 0, which is what a row of nothing else gives.
-__device__ inline unsigned long long key_of(float logit, unsigned id) {
-  if (logit != logit) return ~0u;
-  const unsigned bits = __float_as_uint(logit == 0.0f ? 0.0f : logit);            // -0 is +0
-  const unsigned order = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;  // -inf becomes 0x007fffff
-  return (static_cast<unsigned long long>(order) << 32) | ~id;
-}
-
 __device__ inline unsigned long long larger(unsigned long long a, unsigned long long b) { return a > b ? a : b; }
 
 /// Block (r, s): part s of row r. A thread strides over the part, four logits at a time where they are aligned. Warps
@@ -91,9 +82,9 @@ __global__ void __launch_bounds__(kThreads)
       place = head + (i + u * kThreads) * 4 + (x == most ? 0 : y == most ? 1 : z == most ? 2 : 3);
     }
   }
-  unsigned long long best = key_of(highest, id + static_cast<unsigned>(place));
-  best = larger(best, key_of(first, id + static_cast<unsigned>(thread)));
-  best = larger(best, key_of(last, id + static_cast<unsigned>(rest + thread)));
+  unsigned long long best = order_key(highest, id + static_cast<unsigned>(place));
+  best = larger(best, order_key(first, id + static_cast<unsigned>(thread)));
+  best = larger(best, order_key(last, id + static_cast<unsigned>(rest + thread)));
 
   for (int offset = 16; offset > 0; offset /= 2) best = larger(best, __shfl_xor_sync(kAll, best, offset));
   if (thread % 32 == 0) warps[thread / 32] = best;
@@ -117,13 +108,13 @@ __global__ void __launch_bounds__(kThreads)
 size_t choose_scratch_bytes(int64_t rows, int64_t /*vocab*/) { return static_cast<size_t>(rows) * sizeof(RowScratch); }
 
 cudaError_t choose(const ChooseArgs& args, void* scratch, cudaStream_t stream) {
-  if (args.sampling != nullptr) return cudaErrorNotSupported;
   if (args.rows == 0) return cudaSuccess;
   if (args.rows > INT32_MAX) return cudaErrorInvalidValue;  // blocks of a grid in x; in y they are 65535
   const dim3 grid(static_cast<unsigned>(args.rows), static_cast<unsigned>(splits_of(args.rows, args.vocab)));
   CLLM_LAUNCH(choose_kernel, grid, dim3(kThreads), stream, args.logits, args.vocab, args.stride, args.choices,
               static_cast<RowScratch*>(scratch));
-  return launched();
+  const cudaError_t error = launched();
+  return error != cudaSuccess || args.sampling == nullptr ? error : sample(args, stream);
 }
 
 }  // namespace cllm::cuda

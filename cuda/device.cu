@@ -66,6 +66,7 @@ class CudaDevice : public KernelDevice {
     }
     require(cuda::choose(args, scratch_, stream_), "choose");
   }
+  void bias(const BiasArgs& args) override { require(cuda::bias(args, stream_), "add the bias"); }
   void verify(const VerifyArgs& args) override { require(cuda::verify(args, stream_), "verify"); }
   void roll_forward(const RollForwardArgs& args) override {
     require(cuda::roll_forward(args, stream_), "roll forward");

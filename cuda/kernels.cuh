@@ -17,6 +17,9 @@ namespace cllm::cuda {
 size_t choose_scratch_bytes(int64_t rows, int64_t vocab);
 
 cudaError_t choose(const ChooseArgs& args, void* scratch, cudaStream_t stream);
+/// The part of choose() for lanes with a temperature, whose greedy choices are there.
+cudaError_t sample(const ChooseArgs& args, cudaStream_t stream);
+cudaError_t bias(const BiasArgs& args, cudaStream_t stream);
 cudaError_t verify(const VerifyArgs& args, cudaStream_t stream);
 cudaError_t roll_forward(const RollForwardArgs& args, cudaStream_t stream);
 cudaError_t advance(const AdvanceArgs& args, cudaStream_t stream);

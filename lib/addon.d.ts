@@ -30,8 +30,15 @@ export interface Addon {
    * after the other, `data.lengths` [prompt, answer, prompt, answer, ...] the lengths of each.
    */
   createTrainer(base: string, options: TrainOptions, data: TrainData): Task<NativeTrainer>;
-  /** Greedy choice of `rows` rows of logits, row r at r * stride. Blocks; see lib/kernels.ts. */
-  chooseTokens(logits: Float32Array, vocab: number, stride: number, rows: number): Int32Array;
+  /** The choice of `rows` rows of logits, row r at r * stride, for position + r. Blocks; see lib/kernels.ts. */
+  chooseTokens(
+    logits: Float32Array,
+    vocab: number,
+    stride: number,
+    rows: number,
+    choosing: Choosing,
+    position: number,
+  ): Int32Array;
   verifyBlocks(input: VerifyBlocks): Verdicts;
   Model: new () => NativeModel; // not constructible from JS: throws
   Decoder: new () => NativeDecoder; // not constructible from JS: throws
@@ -253,12 +260,24 @@ export interface NativeDecoder {
   dispose(): Promise<void>;
 }
 
+/** How tokens are chosen: Sampling of native/kernels/sampling.h, and biases that are added to the logits before. */
+export interface Choosing {
+  temperature: number; // 0: greedy; else 1e-3 to 1e3
+  topK: number; // 0: off
+  topP: number; // 1: off
+  minP: number; // 0: off
+  seed: number; // uint32
+  biasTokens: Int32Array | null;
+  biases: Float32Array | null; // as many; -Infinity bans
+}
+
 export interface GenerateRequest {
   sequence: number; // 0 = any free lane
   tokens: Int32Array; // the whole prompt, at least one token
   maxTokens: number; // >= 1; the engine lowers it to what the context holds
   blockSize: number; // 1..DecoderOptions.blockSize
   seed: number; // uint32, of the random first draft
+  choosing: Choosing;
   stop: string[];
   /** Send `chunk` events while decoding. Without it only `done` is sent, which costs the event loop nothing. */
   stream: boolean;
@@ -269,6 +288,7 @@ export interface GenerateRequest {
 export interface IterateOptions {
   blockSize: number;
   seed: number;
+  choosing: Choosing;
   /** Replaces the lane's draft: blockSize - 1 token ids. null keeps what the last iteration left. */
   draft: Int32Array | null;
   /** Return the logits, [blockSize, vocabSize] row-major float32. */

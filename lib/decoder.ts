@@ -7,12 +7,12 @@ import {
   type GenerateResult,
   generateOn,
   type Input,
-  SEED_MAX,
   streamOn,
   type Target,
 } from "./generate.js";
 import type { Model, ModelInfo } from "./model.js";
 import * as check from "./options.js";
+import { SEED_MAX } from "./sampling.js";
 import { Sequence } from "./sequence.js";
 import type { GenerateStream } from "./stream.js";
 import { defaultThreads } from "./threads.js";
@@ -28,7 +28,10 @@ export interface DecoderOptions {
   contextSize?: number | undefined;
   /** Sequences decoded at once, 1 to 256; each has a context of its own. Default 1. */
   lanes?: number | undefined;
-  /** Tokens per block n, 1 (ordinary decoding) to 128; requests may use less. Default 4, or 1 if the model cannot roll back. */
+  /**
+   * Tokens per block n, 1 (ordinary decoding) to 128; requests may use less. Default: what a consistency LLM was trained
+   * for (`model.info.trainBlockSize`), 4 for other models, 1 if the model cannot roll back.
+   */
   blockSize?: number | undefined;
   /** Compute threads, 1 to 512. Default: physical cores. Two decoders at full thread count slow each other down badly. */
   threads?: number | undefined;
@@ -48,14 +51,14 @@ export interface DecoderOptions {
    * looked at. More save time only on a GPU. Default 1, with the CUDA binary 8.
    */
   burst?: number | undefined;
-  /** Default seed of requests, an unsigned 32-bit integer. Default 0. */
+  /** Seed of requests that name none, an unsigned 32-bit integer. Default: each request with a temperature draws one. */
   seed?: number | undefined;
 }
 
 /** How a decoder really runs. */
 export interface DecoderInfo extends NativeInfo {
-  /** Default seed of requests. */
-  seed: number;
+  /** Seed of requests that name none, or null. */
+  seed: number | null;
   /** Which addon binary runs, and why. */
   binary: BinaryInfo;
 }
@@ -63,7 +66,7 @@ export interface DecoderInfo extends NativeInfo {
 /** Validated options. */
 export interface DecoderSettings {
   native: NativeOptions;
-  seed: number;
+  seed: number | null;
 }
 
 const KV_TYPES = ["f16", "f32", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"];
@@ -97,7 +100,8 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
     "seed",
   ]);
   const trained = model.trainContextSize > 0 ? model.trainContextSize : DEFAULT_CONTEXT_SIZE;
-  const blockSize = check.integer(given.blockSize, "blockSize", 1, 128, model.canRollBack ? DEFAULT_BLOCK_SIZE : 1);
+  const best = model.canRollBack ? (model.trainBlockSize ?? DEFAULT_BLOCK_SIZE) : 1;
+  const blockSize = check.integer(given.blockSize, "blockSize", 1, 128, best);
   if (blockSize > 1 && !model.canRollBack) {
     throw new CllmError(
       "CLLM_UNSUPPORTED_MODEL",
@@ -123,7 +127,7 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
       runner: check.oneOf(given.runner, "runner", RUNNERS, "auto"),
       burst: check.integer(given.burst, "burst", 1, 16, binaryInfo().backend === "cuda" ? GPU_BURST : 1),
     },
-    seed: check.integer(given.seed, "seed", 0, SEED_MAX, 0),
+    seed: given.seed === undefined ? null : check.integer(given.seed, "seed", 0, SEED_MAX, 0),
   };
 }
 
@@ -167,11 +171,12 @@ export class Decoder implements AsyncDisposable {
   }
 
   /**
-   * Generates an answer on any free lane, greedily: the tokens are those of ordinary decoding, whatever the block size.
+   * Generates an answer on any free lane: the tokens are those of ordinary decoding (with a temperature: with the same
+   * seed), whatever the block size.
    *
    * @throws TypeError, RangeError for wrong options; {@link CllmError} `CLLM_CONTEXT_OVERFLOW` (prompt too long),
-   * `CLLM_NO_FREE_LANE` (all lanes are held by sequences), `CLLM_NOT_SUPPORTED` (a temperature), `CLLM_CHAT_TEMPLATE`,
-   * `CLLM_DECODE_FAILED`, `CLLM_DISPOSED`; the signal's reason after an abort.
+   * `CLLM_NO_FREE_LANE` (all lanes are held by sequences), `CLLM_CHAT_TEMPLATE`, `CLLM_DECODE_FAILED`, `CLLM_DISPOSED`;
+   * the signal's reason after an abort.
    */
   async generate(input: Input, options: GenerateOptions = {}): Promise<GenerateResult> {
     return generateOn(this.#target, input, options);

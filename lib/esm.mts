@@ -41,6 +41,7 @@ export {
   binaryInfo,
   CllmError,
   Decoder,
+  defaultModel,
   distill,
   evaluate,
   kernels,

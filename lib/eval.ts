@@ -1,8 +1,9 @@
 import type { Decoder } from "./decoder.js";
-import { promptTokens, SEED_MAX } from "./generate.js";
+import { promptTokens } from "./generate.js";
 import type { Model } from "./model.js";
 import * as check from "./options.js";
 import { answerTokens, type PromptItem } from "./prompt-data.js";
+import { SEED_MAX } from "./sampling.js";
 import { defaultThreads } from "./threads.js";
 
 /** Options of evaluate(). */

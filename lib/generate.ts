@@ -1,10 +1,11 @@
 import { onAbort } from "./abort.js";
-import type { NativeStats } from "./addon.js";
+import type { Choosing, NativeStats } from "./addon.js";
 import { type ChatMessage, chatMessages } from "./chat.js";
 import type { Commands } from "./commands.js";
 import { CllmError } from "./errors.js";
 import type { Model } from "./model.js";
 import * as check from "./options.js";
+import { BIAS_NAMES, type BiasOptions, readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./sampling.js";
 import { ChunkStream, type GenerateStream } from "./stream.js";
 
 /**
@@ -14,7 +15,7 @@ import { ChunkStream, type GenerateStream } from "./stream.js";
 export type Input = string | readonly number[] | Int32Array | readonly ChatMessage[];
 
 /** Options of generate() and stream(). */
-export interface GenerateOptions {
+export interface GenerateOptions extends SamplingOptions, BiasOptions {
   /** Tokens to emit at most, at least 1. Default: until the context is full. */
   maxTokens?: number | undefined;
   /** End where one of these texts appears; the text ends right before it. */
@@ -23,12 +24,8 @@ export interface GenerateOptions {
   signal?: AbortSignal | undefined;
   /** Tokens per block n, from 1 (ordinary decoding) to the decoder's blockSize. Default: the decoder's. */
   blockSize?: number | undefined;
-  /** Seed of the random first draft, an unsigned 32-bit integer. Changes the work, never the answer. */
-  seed?: number | undefined;
   /** Write control tokens into the text. Default false. */
   renderSpecial?: boolean | undefined;
-  /** Only 0 (greedy) for now: anything else is refused with `CLLM_NOT_SUPPORTED`. */
-  temperature?: number | undefined;
 }
 
 /** Counts of one generation. */
@@ -66,6 +63,8 @@ export interface GenerateResult {
   tokens: number[];
   /** `eog`: an end-of-generation token; `stop`: a stop string; `length`: maxTokens or the context's end. */
   finishReason: "eog" | "stop" | "length";
+  /** The seed that was used: with it, the same options and a temperature the text comes again. */
+  seed: number;
   stats: GenerateStats;
 }
 
@@ -74,15 +73,14 @@ export interface Target {
   model: Model;
   commands: Commands;
   blockSize: number;
-  seed: number;
+  /** Of requests without one; null: 0 for greedy ones, a drawn one for others. */
+  seed: number | null;
   sequence: number;
   /** Aborts every generation of the sequence. */
   stop?: AbortSignal;
   /** Told what the sequence's lane holds after a generation, finished or aborted: prompt and emitted tokens. */
   onLane?: (tokens: number[]) => void;
 }
-
-export const SEED_MAX = 0xffffffff;
 
 function isChat(input: readonly unknown[]): input is readonly ChatMessage[] {
   return typeof input[0] === "object" && input[0] !== null;
@@ -114,6 +112,7 @@ interface Request {
   maxTokens: number;
   blockSize: number;
   seed: number;
+  choosing: Choosing;
   stop: string[];
   renderSpecial: boolean;
   signals: AbortSignal[];
@@ -125,28 +124,19 @@ function readRequest(target: Target, input: Input, options: GenerateOptions): Re
     "stop",
     "signal",
     "blockSize",
-    "seed",
     "renderSpecial",
-    "temperature",
+    ...SAMPLING_NAMES,
+    ...BIAS_NAMES,
   ]);
-  const { temperature } = given;
-  if (temperature !== undefined && typeof temperature !== "number") {
-    throw check.typeError("a number", "temperature", temperature);
-  }
-  if (temperature !== undefined && temperature !== 0) {
-    if (!(temperature > 0)) throw check.rangeError("a number of at least 0", "temperature", temperature);
-    throw new CllmError(
-      "CLLM_NOT_SUPPORTED",
-      `Expected a temperature of 0 but received ${temperature}: sampling is not supported yet, decoding is greedy`,
-    );
-  }
+  const choosing = readChoosing(given, target.seed, target.model.info.vocabSize);
   const signal = check.abortSignal(given.signal);
   return {
     signals: [signal, target.stop].filter((entry) => entry != null),
     maxTokens: check.integer(given.maxTokens, "maxTokens", 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
     stop: check.stopStrings(given.stop),
     blockSize: check.integer(given.blockSize, "blockSize", 1, target.blockSize, target.blockSize),
-    seed: check.integer(given.seed, "seed", 0, SEED_MAX, target.seed),
+    seed: choosing.seed,
+    choosing,
     renderSpecial: check.boolean(given.renderSpecial, "renderSpecial", false),
     tokens: promptTokens(target.model, input),
   };
@@ -182,7 +172,7 @@ async function run(target: Target, request: Request, onChunk: OnChunk | null): P
     if (finishReason === "abort") {
       throw signals.find((signal) => signal.aborted)?.reason ?? new CllmError("CLLM_ABORTED", "Aborted");
     }
-    return { text: event.text, tokens, finishReason, stats: toStats(event.stats) };
+    return { text: event.text, tokens, finishReason, seed: rest.seed, stats: toStats(event.stats) };
   } finally {
     for (const one of forget) one();
   }

@@ -1,8 +1,19 @@
 import type { Verdicts } from "./addon.js";
 import { addon } from "./binding.js";
 import * as check from "./options.js";
+import { readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./sampling.js";
 
 export type { Verdicts } from "./addon.js";
+
+/** Options of {@link kernels}.choose. */
+export interface ChooseOptions extends SamplingOptions {
+  /** Logits of a row, 1 to 2^31 - 1. */
+  vocab: number;
+  /** From one row to the next, in elements. Default `vocab`. */
+  stride?: number | undefined;
+  /** Position that the first row's choice takes; the next rows' take the next ones. Default 0. */
+  position?: number | undefined;
+}
 
 /** Input of {@link kernels}.verify: B lanes, C candidate blocks each, n tokens a block, all arrays flat and row-major. */
 export interface VerifyInput {
@@ -39,13 +50,14 @@ function int32(value: unknown, name: string): Int32Array {
 export const kernels = Object.freeze({
   /**
    * The choice of each row of logits [rows, vocab]: the largest logit, ties to the lowest token id; -0 equals +0, NaN
-   * ranks below -inf, a row of NaN alone gives token 0. `stride` is the distance of rows in elements, default `vocab`.
+   * ranks below -inf, a row of NaN alone gives token 0. With a temperature a token is drawn instead, as a decoder draws
+   * it at that position with that seed (default 0).
    *
    * @throws TypeError, RangeError
    */
-  choose(logits: Float32Array, options: { vocab: number; stride?: number | undefined }): Int32Array {
+  choose(logits: Float32Array, options: ChooseOptions): Int32Array {
     if (!(logits instanceof Float32Array)) throw check.typeError("a Float32Array", "logits", logits);
-    const given = check.optionsObject(options, ["vocab", "stride"]);
+    const given = check.optionsObject(options, ["vocab", "stride", "position", ...SAMPLING_NAMES]);
     if (given.vocab === undefined) throw check.typeError("an integer from 1 to 2147483647", "vocab", undefined);
     const vocab = check.integer(given.vocab, "vocab", 1, 2 ** 31 - 1, 0);
     const stride = check.integer(given.stride, "stride", vocab, 2 ** 31 - 1, vocab);
@@ -53,7 +65,9 @@ export const kernels = Object.freeze({
       throw check.rangeError(`whole rows of ${stride} elements`, "logits.length", logits.length);
     }
     const rows = logits.length === 0 ? 0 : Math.floor((logits.length - vocab) / stride) + 1;
-    return addon().chooseTokens(logits, vocab, stride, Math.max(0, rows));
+    const position = check.integer(given.position, "position", 0, 2 ** 30, 0);
+    const choosing = readChoosing(given, 0, vocab);
+    return addon().chooseTokens(logits, vocab, stride, Math.max(0, rows), choosing, position);
   },
 
   /**

@@ -4,6 +4,7 @@ import { type ChatMessage, chatMessages, renderChat } from "./chat.js";
 import { Commands } from "./commands.js";
 import { BACKENDS, type Backend } from "./cuda.js";
 import { Decoder, type DecoderOptions, type DecoderSettings, decoderSettings } from "./decoder.js";
+import { defaultModel } from "./default-model.js";
 import { CllmError } from "./errors.js";
 import { checkContext, checkWeights } from "./gpu.js";
 import * as check from "./options.js";
@@ -50,6 +51,8 @@ export interface ModelInfo {
   headCountKv: number;
   /** False for recurrent and hybrid models: their state cannot be rolled back, so they decode with blockSize 1 only. */
   canRollBack: boolean;
+  /** Tokens of the blocks that a consistency LLM was trained for (`cllm.block_size`), or null for other models. */
+  trainBlockSize: number | null;
 }
 
 /** Special tokens; null where the vocabulary has none. */
@@ -126,7 +129,10 @@ export class Model implements AsyncDisposable {
     this.#nativeInfo = raw;
     const { kvBytesPerToken: _, bos, eos, eot, nl, pad, sep, addBos, addEos, ...info } = raw;
     const token = (id: number) => (id < 0 ? null : id);
-    this.info = Object.freeze(info);
+    this.metadata = Object.freeze(native.metadata());
+    const block = Number(this.metadata["cllm.block_size"]);
+    const known = info.canRollBack && Number.isInteger(block) && block >= 2 && block <= 128;
+    this.info = Object.freeze({ ...info, trainBlockSize: known ? block : null });
     this.specialTokens = Object.freeze({
       bos: token(bos),
       eos: token(eos),
@@ -137,19 +143,19 @@ export class Model implements AsyncDisposable {
       addBos,
       addEos,
     });
-    this.metadata = Object.freeze(native.metadata());
     this.chatTemplate = native.chatTemplate(null);
   }
 
   /**
    * Loads a GGUF file; of a split model the first part, the others lie beside it. Loading runs on a thread of its own.
-   * The file is checked before llama.cpp sees it.
+   * The file is checked before llama.cpp sees it. Without a path it is the model that comes with the package
+   * ({@link defaultModel}).
    *
    * @throws {@link CllmError} `CLLM_MODEL_NOT_FOUND`, `CLLM_INVALID_MODEL`, `CLLM_UNSUPPORTED_MODEL`,
    * `CLLM_OUT_OF_MEMORY`, or why the addon cannot be loaded (`CLLM_BACKEND_UNAVAILABLE`, `CLLM_BINDING_NOT_FOUND`,
    * `CLLM_UNSUPPORTED_CPU`). The signal's reason after an abort.
    */
-  static async load(path: string, options: ModelLoadOptions = {}): Promise<Model> {
+  static async load(path: string = defaultModel, options: ModelLoadOptions = {}): Promise<Model> {
     check.nonEmptyString(path, "path");
     if (path.includes("\0")) throw check.rangeError("a path without NUL characters", "path", path);
     const given = check.optionsObject(options, ["backend", "gpuLayers", "mmap", "onProgress", "signal"]);

@@ -5,19 +5,17 @@ import {
   type GenerateResult,
   generateOn,
   type Input,
-  SEED_MAX,
   streamOn,
   type Target,
 } from "./generate.js";
 import * as check from "./options.js";
+import { readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./sampling.js";
 import type { GenerateStream } from "./stream.js";
 
 /** Options of Sequence.iterate(). */
-export interface IterateOptions {
+export interface IterateOptions extends SamplingOptions {
   /** Tokens per block n, from 1 to the decoder's blockSize; fewer where the context ends. Default: the decoder's. */
   blockSize?: number | undefined;
-  /** Seed of the draft's random part, an unsigned 32-bit integer. Default: the decoder's. */
-  seed?: number | undefined;
   /** Replaces the draft: n - 1 token ids. Default: what the last iteration left, filled up with random prompt tokens. */
   draft?: readonly number[] | Int32Array | undefined;
   /** Return the logits of the block: n * vocabSize floats are copied. Default false. */
@@ -116,9 +114,9 @@ export class Sequence implements AsyncDisposable {
    * @throws {@link CllmError} `CLLM_CONTEXT_OVERFLOW` when the context is full.
    */
   async iterate(options: IterateOptions = {}): Promise<Iteration> {
-    const given = check.optionsObject(options, ["blockSize", "seed", "draft", "logits"]);
+    const given = check.optionsObject(options, ["blockSize", "draft", "logits", ...SAMPLING_NAMES]);
     const blockSize = check.integer(given.blockSize, "blockSize", 1, this.#target.blockSize, this.#target.blockSize);
-    const seed = check.integer(given.seed, "seed", 0, SEED_MAX, this.#target.seed);
+    const choosing = readChoosing(given, this.#target.seed, this.#target.model.info.vocabSize);
     const logits = check.boolean(given.logits, "logits", false);
     let draft: Int32Array | null = null;
     if (given.draft !== undefined) {
@@ -127,7 +125,7 @@ export class Sequence implements AsyncDisposable {
     }
     return this.#enqueue(async () => {
       const answer = await this.#send((native, id) =>
-        native.iterate(id, this.#target.sequence, { blockSize, seed, draft, logits }),
+        native.iterate(id, this.#target.sequence, { blockSize, seed: choosing.seed, choosing, draft, logits }),
       );
       if (answer.type !== "iteration") throw new Error(`Unexpected answer ${answer.type} to iterate`);
       const { iteration } = answer;

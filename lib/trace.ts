@@ -1,6 +1,7 @@
-import { type Input, promptTokens, SEED_MAX } from "./generate.js";
+import { type Input, promptTokens } from "./generate.js";
 import type { Model } from "./model.js";
 import * as check from "./options.js";
+import { SEED_MAX } from "./sampling.js";
 import { defaultThreads } from "./threads.js";
 
 /** Options of trace(). */

@@ -50,29 +50,58 @@ describe("options", () => {
       [{ stop: 5 }, "TypeError", "Expected a string or an array of strings for stop but received 5 of type number"],
       [{ signal: {} }, "TypeError", "Expected an AbortSignal for signal but received Object of type object"],
       [{ renderSpecial: 1 }, "TypeError", "Expected a boolean for renderSpecial but received 1 of type number"],
-      [{ temperature: "hot" }, "TypeError", 'Expected a number for temperature but received "hot" of type string'],
       [
-        { temperature: -1 },
-        "RangeError",
-        "Expected a number of at least 0 for temperature but received -1 of type number",
+        { temperature: "hot" },
+        "TypeError",
+        'Expected a number from 0 to 1000 for temperature but received "hot" of type string',
       ],
       [
         { temperature: Number.NaN },
         "RangeError",
-        "Expected a number of at least 0 for temperature but received NaN of type number",
+        "Expected a number from 0 to 1000 for temperature but received NaN of type number",
+      ],
+      [
+        { temperature: 1e-5 },
+        "RangeError",
+        "Expected 0 or a number from 0.001 to 1000 for temperature but received 0.00001 of type number",
+      ],
+      [
+        { topK: 0.5 },
+        "RangeError",
+        "Expected an integer from 0 to 2147483647 for topK but received 0.5 of type number",
+      ],
+      [{ topP: 0 }, "RangeError", "Expected a number above 0 to 1 for topP but received 0 of type number"],
+      [{ minP: 2 }, "RangeError", "Expected a number from 0 to 1 for minP but received 2 of type number"],
+      [{ logitBias: 5 }, "TypeError", "Expected pairs of id and bias for logitBias but received 5 of type number"],
+      [
+        { logitBias: [[1, "x"]] },
+        "TypeError",
+        'Expected a number from -1000 to 1000 for logitBias but received "x" of type string',
+      ],
+      [
+        { bannedTokens: 7 },
+        "TypeError",
+        "Expected an iterable of token ids for bannedTokens but received 7 of type number",
       ],
     ];
     for (const [options, name, message] of cases) {
       it(message, () => assert.rejects(decoder.generate("x", options), { name, message }));
     }
 
-    it("a temperature is not supported yet, 0 is", async () => {
-      await assert.rejects(decoder.generate("x", { temperature: 0.8 }), {
-        name: "CllmError",
-        code: "CLLM_NOT_SUPPORTED",
-        message: "Expected a temperature of 0 but received 0.8: sampling is not supported yet, decoding is greedy",
+    it("token ids outside the vocabulary, and a vocabulary that is banned whole", async () => {
+      const { vocabSize } = model.info;
+      for (const options of [{ logitBias: { [vocabSize]: 1 } }, { bannedTokens: [vocabSize] }]) {
+        await assert.rejects(decoder.generate("x", options), {
+          name: "RangeError",
+          message: new RegExp(
+            `^Expected a token id from 0 to ${vocabSize - 1} for .* but received ${vocabSize} of type`,
+          ),
+        });
+      }
+      await assert.rejects(decoder.generate("x", { bannedTokens: Array.from({ length: vocabSize }, (_, i) => i) }), {
+        name: "RangeError",
+        message: /^Expected at least one token that is not banned for bannedTokens/,
       });
-      assert.equal((await decoder.generate("x", { temperature: 0, maxTokens: 2 })).tokens.length, 2);
     });
 
     it("a misspelt name, and options that are no object", async () => {

@@ -10,7 +10,13 @@ import * as check from "../lib/options.js";
 import type { GenerateChunk } from "../lib/stream.js";
 import { countCores, cpuQuota, defaultThreads } from "../lib/threads.js";
 
-const MODEL = { trainContextSize: 2048, canRollBack: true, description: "llama 1M F32", vocabSize: 100 } as ModelInfo;
+const MODEL = {
+  trainContextSize: 2048,
+  canRollBack: true,
+  trainBlockSize: null,
+  description: "llama 1M F32",
+  vocabSize: 100,
+} as ModelInfo;
 
 /** A decoder whose answers the test sends itself: what is tested here is what lib/ does between two given events. */
 function scripted() {
@@ -70,6 +76,7 @@ describe("options: what test/10 leaves", () => {
         maxTokens: Number.MAX_SAFE_INTEGER,
         blockSize: 4,
         seed: 7,
+        choosing: { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 7, biasTokens: null, biases: null },
         stop: [],
         stream: false,
         renderSpecial: false,
@@ -103,6 +110,7 @@ describe("options: what test/10 leaves", () => {
       kvType: "f16",
     });
     assert.equal(decoderSettings({}, { ...MODEL, trainContextSize: 131072 }).native.contextSize, 4096);
+    assert.equal(decoderSettings({}, { ...MODEL, trainBlockSize: 16 }).native.blockSize, 16);
     const recurrent = { ...MODEL, canRollBack: false };
     assert.equal(decoderSettings({}, recurrent).native.blockSize, 1);
     assert.throws(() => decoderSettings({ blockSize: 2 }, recurrent), {

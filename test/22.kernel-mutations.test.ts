@@ -6,10 +6,12 @@ import path from "node:path";
 
 // The proof that test/21 can fail: each of these bugs, put into a copy of the CUDA sources, must make it fail.
 const root = path.join(__dirname, "..", "..");
-const FILES = ["choose", "verify", "roll_forward", "advance"] as const;
+const FILES = ["choose", "sample", "verify", "roll_forward", "advance"] as const;
+/** Of native/kernels: the part of the kernels' code that the CPU's share. */
+const HEADER = "sampling";
 
 interface Mutation {
-  file: (typeof FILES)[number];
+  file: (typeof FILES)[number] | typeof HEADER;
   bug: string;
   /** Each text must be in the file exactly once. */
   edits: readonly (readonly [find: string, replace: string])[];
@@ -17,16 +19,53 @@ interface Mutation {
 
 const mutations: Mutation[] = [
   { file: "choose", bug: "no barrier before the warps' results are read", edits: [["  __syncthreads();\n", ""]] },
+  { file: HEADER, bug: "a tie goes to the lower key", edits: [["(0xffffffffu - id)", "(0xffffffffu - (id ^ 1u))"]] },
+  { file: HEADER, bug: "-0 is below +0", edits: [["bits_of(logit == 0.0f ? 0.0f : logit)", "bits_of(logit)"]] },
+  { file: HEADER, bug: "NaN is a number", edits: [["if (logit != logit) return 0xffffffffu;", ""]] },
+  { file: HEADER, bug: "nine rounds of Philox", edits: [["kPhiloxRounds = 10", "kPhiloxRounds = 9"]] },
+  { file: HEADER, bug: "noise of another position", edits: [["x1 = position", "x1 = position + 1"]] },
+  { file: HEADER, bug: "noise of a neighbour", edits: [["return token / 16 % 4;", "return (token / 16 + 1) % 4;"]] },
+  { file: HEADER, bug: "weights of half the logit", edits: [["exp_of(difference)", "exp_of(0.5f * difference)"]] },
   {
-    file: "choose",
-    bug: "ties go to the highest id",
+    file: "sample",
+    bug: "no barrier behind the histogram",
+    edits: [["histogram[threadIdx.x] = 0;\n    __syncthreads();", "histogram[threadIdx.x] = 0;"]],
+  },
+  {
+    file: "sample",
+    bug: "no barrier before the histogram is read",
     edits: [
-      ["<< 32) | ~id;", "<< 32) | id;"],
-      ["static_cast<Token>(~static_cast<unsigned>(best))", "static_cast<Token>(static_cast<unsigned>(best))"],
+      [
+        "    __syncthreads();\n    if (threadIdx.x == 0) {\n      int digit",
+        "    if (threadIdx.x == 0) {\n      int digit",
+      ],
     ],
   },
-  { file: "choose", bug: "-0 is below +0", edits: [["logit == 0.0f ? 0.0f : logit", "logit"]] },
-  { file: "choose", bug: "NaN is a number", edits: [["if (logit != logit) return ~0u;", ""]] },
+  {
+    file: "sample",
+    bug: "the digit above is lost",
+    edits: [["prefix = prefix << 8 | *found;", "prefix = *found;"]],
+  },
+  {
+    file: "sample",
+    bug: "top-p of all tokens, not of top-k's",
+    edits: [["sum_from(row, lowest, total)", "sum_from(row, 0, total)"]],
+  },
+  {
+    file: "sample",
+    bug: "one token too many is kept",
+    edits: [["histogram[digit] < wanted)", "histogram[digit] <= wanted)"]],
+  },
+  { file: "sample", bug: "min-p is left out", edits: [["!(logit >= least) ||", "logit != logit ||"]] },
+  {
+    file: "sample",
+    bug: "the position of the row's own token",
+    edits: [["position + 1 + r % block", "position + r % block"]],
+  },
+  { file: "sample", bug: "candidates have positions of their own", edits: [["r % block);", "r % rows_per_lane);"]] },
+  { file: "sample", bug: "greedy lanes are sampled", edits: [["  if (!(sampling.temperature > 0)) return;\n", ""]] },
+  { file: "sample", bug: "another lane's bias", edits: [["biases[r / rows_per_lane]", "biases[0]"]] },
+  { file: "sample", bug: "one warp is left out", edits: [["int w = 1; w < kWarps", "int w = 2; w < kWarps"]] },
   {
     file: "choose",
     bug: "no head before the first aligned logit",
@@ -149,8 +188,9 @@ describe("bugs in the CUDA sources are found", function () {
     const child = spawnSync(compiler, args, { encoding: "utf8" });
     assert.equal(child.status, 0, child.stderr);
   }
-  function compile(source: string, target: string): void {
-    const includes = [path.join(root, "test", "cuda_harness"), path.join(root, "native"), root].map((at) => `-I${at}`);
+  function compile(source: string, target: string, ...first: string[]): void {
+    const folders = [...first, path.join(root, "test", "cuda_harness"), path.join(root, "native"), root];
+    const includes = folders.map((at) => `-I${at}`);
     call(["-std=c++20", "-O1", "-DCLLM_CUDA_HARNESS=1", ...includes, "-xc++", "-c", source, "-o", target]);
   }
   /** Whether the program finds nothing, in any of the first orders. */
@@ -168,10 +208,23 @@ describe("bugs in the CUDA sources are found", function () {
 
   for (const { file, bug, edits } of mutations) {
     it(`${file}: ${bug}`, () => {
-      let source = fs.readFileSync(path.join(root, "cuda", `${file}.cu`), "utf8");
+      const original = file === HEADER ? `native/kernels/${file}.h` : `cuda/${file}.cu`;
+      let source = fs.readFileSync(path.join(root, original), "utf8");
       for (const [find, replace] of edits) {
-        assert.equal(source.split(find).length, 2, `Expected ${JSON.stringify(find)} exactly once in cuda/${file}.cu`);
+        assert.equal(source.split(find).length, 2, `Expected ${JSON.stringify(find)} exactly once in ${original}`);
         source = source.replace(find, replace);
+      }
+      if (file === HEADER) {
+        // The CUDA sources see it in place of the real one; the CPU's kernels are compiled already.
+        const folder = path.join(directory, "headers");
+        fs.mkdirSync(path.join(folder, "kernels"), { recursive: true });
+        fs.writeFileSync(path.join(folder, "kernels", `${file}.h`), source);
+        const users = ["choose", "sample"] as const;
+        for (const user of users) compile(path.join(root, "cuda", `${user}.cu`), object(`mutant-${user}`), folder);
+        const others = FILES.filter((name) => !(users as readonly string[]).includes(name)).map(object);
+        const mutants = users.map((user) => object(`mutant-${user}`));
+        assert.equal(passes([...mutants, ...others]), false, "Expected the test to fail but it passed");
+        return;
       }
       const mutant = path.join(directory, `mutant-${file}.cu`);
       fs.writeFileSync(mutant, source);

@@ -42,7 +42,7 @@ describe("cli", function () {
     const mistakes: [string[], RegExp][] = [
       [[], /^Usage: cllm/],
       [["bogus"], /unknown command 'bogus'/],
-      [["generate"], /missing required argument 'model'/],
+      [["generate"], /^cllm: There is no prompt: standard input is empty/],
       [["generate", "m.gguf", "hi", "--bogus"], /unknown option '--bogus'/],
       [["generate", "m.gguf", "hi", "-n", "many"], /'many' is invalid. It must be a number/],
       [["generate", "m.gguf", "hi", "--raw", "--chat"], /^cllm: --raw and --chat exclude each other/],

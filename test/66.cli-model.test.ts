@@ -36,7 +36,7 @@ describe("cli with a model", function () {
       const first = await cllm(["generate", model, "hello", "--raw", "--json", ...short, "-b", "1"]);
       assert.equal(first.code, 0, first.stderr);
       const result = JSON.parse(first.stdout);
-      assert.deepEqual(Object.keys(result), ["model", "text", "tokens", "finishReason", "stats", "decoder"]);
+      assert.deepEqual(Object.keys(result), ["model", "text", "tokens", "finishReason", "seed", "stats", "decoder"]);
       assert.equal(result.stats.emittedTokens, result.tokens.length);
       assert.equal(result.decoder.runner, "resident");
       const second = await cllm(["generate", model, "-", "--raw", "--json", ...short, "-b", "8"], "hello\n");
@@ -56,13 +56,25 @@ describe("cli with a model", function () {
       }
     });
 
-    it("exits with 2 for a value out of range, and with 1 for what is not supported yet", async () => {
+    it("exits with 2 for a value out of range", async () => {
       const range = await cllm(["generate", model, "hello", "-n", "-1"]);
       assert.equal(range.code, 2);
       assert.match(range.stderr, /^cllm: Expected .* for maxTokens but received -1 of type number\n$/);
-      const warm = await cllm(["generate", model, "hello", "--temperature", "0.7", ...short]);
-      assert.equal(warm.code, 1);
-      assert.match(warm.stderr, /^cllm: [^\n]*temperature[^\n]*\n$/);
+      const cold = await cllm(["generate", model, "hello", "--temperature", "-1", ...short]);
+      assert.equal(cold.code, 2);
+      assert.match(cold.stderr, /^cllm: Expected a number from 0 to 1000 for temperature/);
+    });
+
+    it("draws with a temperature: the same text for the same seed", async () => {
+      const warm = ["generate", model, "hello", "--raw", "--json", ...short, "--temperature", "1.3", "--top-k", "90"];
+      const [first, again, drawn] = await Promise.all(
+        [["--seed", "5"], ["--seed", "5"], []].map((seed) => cllm([...warm, ...seed])),
+      );
+      assert.equal(first?.code, 0, first?.stderr);
+      const { text, seed } = JSON.parse(first?.stdout ?? "");
+      assert.equal(seed, 5);
+      assert.equal(JSON.parse(again?.stdout ?? "").text, text);
+      assert.ok(Number.isInteger(JSON.parse(drawn?.stdout ?? "").seed));
     });
 
     it("exits with 130 at Ctrl-C, with the text so far", async () => {

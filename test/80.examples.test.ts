@@ -139,7 +139,7 @@ describe("examples", function () {
         [{ prompt: "x", maxTokens: 30_001 }, 400, "BAD_REQUEST"],
         [{ prompt: "x", blockSize: 64 }, 400, "BAD_REQUEST"],
         [{ prompt: "x", stop: [""] }, 400, "BAD_REQUEST"],
-        [{ prompt: "x", temperature: 1 }, 400, "CLLM_NOT_SUPPORTED"],
+        [{ prompt: "x", temperature: -1 }, 400, "BAD_REQUEST"],
         [{ prompt: "one two ".repeat(8000) }, 413, "CLLM_CONTEXT_OVERFLOW"],
         [{ prompt: "x".repeat(70_000) }, 413, "BODY_TOO_LARGE"],
       ];

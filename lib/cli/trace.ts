@@ -1,22 +1,23 @@
 import { type TraceOptions, trace } from "../trace.js";
 import { writeWhole } from "./files.js";
-import { asInput, type GenerateFlags, readPrompt } from "./generate.js";
+import { asInput, type PromptFlags, promptAndModel, readPrompt } from "./generate.js";
 import { EXIT, type Io, interruptible, UsageError, write } from "./io.js";
 import { withModel } from "./model.js";
 
-export interface TraceFlags extends GenerateFlags {
+export interface TraceFlags extends PromptFlags {
   html?: string;
 }
 
 /** `cllm trace`: every iteration of a generation, as a page or as JSON. */
 export async function traceCommand(
-  source: string,
-  prompt: string | undefined,
+  first: string | undefined,
+  second: string | undefined,
   flags: TraceFlags,
   io: Io,
 ): Promise<number> {
   if (flags.html === undefined && !flags.json) throw new UsageError("There is no output: give --html FILE or --json.");
   return interruptible(io, async (signal) => {
+    const { source, prompt } = promptAndModel(first, second);
     const text = await readPrompt(prompt, io, signal);
     await withModel(source, io, signal, async (model) => {
       const options: TraceOptions = {

@@ -1,6 +1,6 @@
 import { binaryInfo } from "../binding.js";
-import { SEED_MAX } from "../generate.js";
 import * as check from "../options.js";
+import { SEED_MAX } from "../sampling.js";
 import { defaultThreads } from "../threads.js";
 
 /** What distill() is doing. */

@@ -93,6 +93,38 @@ Napi::Value from_iteration(Napi::Env env, const Event& event) {
 
 }  // namespace
 
+Choosing to_choosing(const Napi::Value& value, int vocab) {
+  const auto object = to_object(value, "choosing");
+  const auto number = [&](const char* name) {
+    const Napi::Value found = object.Get(name);
+    if (!found.IsNumber()) throw Napi::TypeError::New(value.Env(), std::string("Expected a number for ") + name);
+    return found.As<Napi::Number>().FloatValue();
+  };
+  Choosing choosing;
+  Sampling& sampling = choosing.sampling;
+  sampling.temperature = number("temperature");
+  sampling.top_k = static_cast<int32_t>(to_integer(object.Get("topK"), "topK", 0, INT32_MAX));
+  sampling.top_p = number("topP");
+  sampling.min_p = number("minP");
+  sampling.seed = static_cast<uint64_t>(to_integer(object.Get("seed"), "seed", 0, UINT32_MAX));
+  // What the kernels take for granted: numbers, and a top-p that something can reach.
+  if (!(sampling.temperature >= 0) || !(sampling.top_p > 0) || !(sampling.min_p >= 0)) {
+    throw Napi::RangeError::New(value.Env(), "Expected a temperature, topP and minP in their ranges");
+  }
+  if (object.Get("biasTokens").IsNull()) return choosing;
+  const auto tokens = to_tokens(object.Get("biasTokens"), vocab);
+  const Napi::Value biases = object.Get("biases");
+  if (!biases.IsTypedArray() || biases.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array ||
+      biases.As<Napi::TypedArray>().ElementLength() != tokens.size()) {
+    throw Napi::TypeError::New(value.Env(), "Expected a Float32Array as long as biasTokens for biases");
+  }
+  auto dense = std::make_shared<std::vector<float>>(static_cast<size_t>(vocab), 0.0f);
+  const float* values = biases.As<Napi::Float32Array>().Data();
+  for (size_t i = 0; i < tokens.size(); i++) (*dense)[static_cast<size_t>(tokens[i])] += values[i];
+  choosing.bias = std::move(dense);
+  return choosing;
+}
+
 Napi::Value from_event(Napi::Env env, const Event& event) {
   auto object = Napi::Object::New(env);
   object.Set("id", Napi::Number::New(env, event.id));

@@ -22,6 +22,9 @@ bool to_bool(const Napi::Value& value, const char* name);
 std::string to_text(const Napi::Value& value, const char* name);
 Napi::Object to_object(const Napi::Value& value, const char* name);
 
+/// A Choosing of lib/addon.d.ts; `vocab` is the model's.
+Choosing to_choosing(const Napi::Value& value, int vocab);
+
 /// One DecoderEvent of lib/addon.d.ts.
 Napi::Value from_event(Napi::Env env, const Event& event);
 

@@ -44,6 +44,9 @@ Napi::Value choose_tokens(const Napi::CallbackInfo& call) {
     const int64_t rows = to_integer(call[3], "rows", 0, 1 << 20);
     const auto needed = static_cast<size_t>(rows == 0 ? 0 : (rows - 1) * stride + vocab);
     const float* logits = array_of<float>(call[0], napi_float32_array, needed, "logits");
+    const Sampling sampling = to_choosing(call[4], static_cast<int>(vocab)).sampling;
+    LaneState lane;  // one lane, whose block is all rows
+    lane.position = static_cast<int32_t>(to_integer(call[5], "position", 0, INT32_MAX - rows)) - 1;
     const auto device = make_device();
     std::vector<Token> tokens(static_cast<size_t>(rows));
     if (rows != 0) {
@@ -52,7 +55,11 @@ Napi::Value choose_tokens(const Napi::CallbackInfo& call) {
                       .rows = rows,
                       .vocab = vocab,
                       .stride = stride,
-                      .choices = choices});
+                      .choices = choices,
+                      .sampling = on_device(*device, &sampling, 1),
+                      .rows_per_lane = rows,
+                      .lanes = on_device<LaneState>(*device, &lane, 1),
+                      .block = static_cast<int32_t>(rows)});
       device->read(tokens.data(), choices, tokens.size() * sizeof(Token));
     }
     return from_tokens(env, tokens);

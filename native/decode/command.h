@@ -1,16 +1,26 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "decode/lane.h"
+#include "kernels/sampling.h"
 #include "kernels/types.h"
 
 namespace cllm {
 
 // What the JS side asks of an Engine, and what it answers. Plain values: they cross between threads.
+
+/// How the tokens of a request are chosen.
+struct Choosing {
+  Sampling sampling;
+  std::shared_ptr<const std::vector<float>> bias;  // [vocab], added to the logits first; null: none
+
+  bool operator==(const Choosing&) const = default;
+};
 
 struct GenerateParams {
   int64_t max_tokens = 1;
@@ -19,6 +29,7 @@ struct GenerateParams {
   std::vector<std::string> stop;
   bool stream = false;
   bool render_special = false;
+  Choosing choosing;
 };
 
 struct IterateParams {
@@ -26,6 +37,7 @@ struct IterateParams {
   uint32_t seed = 0;
   std::optional<std::vector<Token>> draft;  // block_size - 1 tokens
   bool logits = false;
+  Choosing choosing;
 };
 
 struct Command {

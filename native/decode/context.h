@@ -80,7 +80,7 @@ class Context {
   /// nothing. One llama_decode, but for blocks of 49 and more tokens and for more than 512 tokens in all.
   PassResult decode(std::span<const Piece> pieces, bool logits);
   /// Logits of the last pass, [tokens of all pieces in order, vocabulary], f32.
-  const float* logits() const { return logits_; }
+  float* logits() const { return logits_; }
   /// Milliseconds that the last pass spent inside llama.cpp.
   double pass_milliseconds() const { return pass_milliseconds_; }
 
@@ -102,7 +102,7 @@ class Context {
   std::vector<uint64_t> touches_;
   std::atomic<bool> abort_{false};
   double pass_milliseconds_ = 0;
-  const float* logits_ = nullptr;
+  float* logits_ = nullptr;
   std::vector<float> collected_;  // logits of a pass that ran in parts
 };
 

@@ -290,10 +290,21 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
   bool sequences = false;
   for (Slot* slot : group) {
     const int64_t room = context_.options().context_size - static_cast<int64_t>(slot->lane.tokens().size());
-    runs.push_back({slot->index, &slot->lane,
-                    slot->generation ? slot->generation->params.seed : slot->operation->iterate.seed,
-                    slot->generation ? slot->generation->budget : room, slot->generation.has_value(),
-                    slot->operation && slot->operation->iterate.logits});
+    LaneRun run{.index = slot->index, .lane = &slot->lane};
+    if (slot->generation) {
+      const GenerateParams& params = slot->generation->params;
+      run.seed = params.seed;
+      run.budget = slot->generation->budget;
+      run.stop_at_end = true;
+      run.choosing = params.choosing;
+    } else {
+      const IterateParams& params = slot->operation->iterate;
+      run.seed = params.seed;
+      run.budget = room;
+      run.wants_logits = params.logits;
+      run.choosing = params.choosing;
+    }
+    runs.push_back(std::move(run));
     sequences = sequences || slot->operation;
   }
   IterationRunner& runner = begin(runs, block_size(*group[0]));

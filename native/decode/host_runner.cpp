@@ -23,8 +23,31 @@ PassResult HostRunner::iterate(int /*count*/) {
   const int64_t vocab = context_.model().info().vocab_size;
   const int64_t rows = static_cast<int64_t>(lanes_.size()) * block_size_;
   choices_.resize(static_cast<size_t>(rows));
-  const float* logits = context_.logits();
-  choose({.logits = logits, .rows = rows, .vocab = vocab, .stride = vocab, .choices = choices_.data()});
+  float* logits = context_.logits();
+  samplings_.clear();
+  biases_.clear();
+  states_.clear();
+  for (size_t i = 0; i < lanes_.size(); i++) {
+    const Choosing& choosing = lanes_[i].choosing;
+    samplings_.push_back(choosing.sampling);
+    biases_.push_back(choosing.bias ? choosing.bias->data() : nullptr);
+    states_.push_back({.position = pieces_[i].position});
+  }
+  bias({.logits = logits,
+        .rows = rows,
+        .vocab = vocab,
+        .stride = vocab,
+        .rows_per_lane = block_size_,
+        .biases = biases_.data()});
+  choose({.logits = logits,
+          .rows = rows,
+          .vocab = vocab,
+          .stride = vocab,
+          .choices = choices_.data(),
+          .sampling = samplings_.data(),
+          .rows_per_lane = block_size_,
+          .lanes = states_.data(),
+          .block = block_size_});
   const uint8_t* ends = context_.model().end_of_generation().data();
   for (size_t i = 0; i < lanes_.size(); i++) {
     LaneRun& run = lanes_[i];

@@ -28,6 +28,9 @@ class HostRunner : public IterationRunner {
   std::vector<LaneRun> lanes_;
   std::vector<Piece> pieces_;
   std::vector<Token> choices_;
+  std::vector<Sampling> samplings_;  // of the lanes, as biases_ and states_
+  std::vector<const float*> biases_;
+  std::vector<LaneState> states_;  // of which choose() reads the position
   std::vector<LaneOutcome> outcomes_;
 };
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "decode/command.h"
 #include "decode/context.h"
 #include "decode/lane.h"
 
@@ -18,6 +19,7 @@ struct LaneRun {
   int64_t budget;    // tokens that may still be emitted, >= 1
   bool stop_at_end;  // stop at end-of-generation tokens
   bool wants_logits = false;
+  Choosing choosing = {};
 };
 
 /// What one iteration did to one lane.

@@ -62,6 +62,10 @@ ResidentRunner::ResidentRunner(Context& context, std::unique_ptr<GraphBridge> br
   array(choices_, lanes * static_cast<size_t>(candidates_) * n);
   array(verdicts_, lanes);
   array(states_, lanes);
+  array(samplings_, lanes);
+  const Sampling greedy;
+  for (size_t lane = 0; lane < lanes; lane++) device_->write(samplings_ + lane, &greedy, sizeof(greedy));
+  array(biases_, lanes);
   array(stood_, lanes * n);
   array(prompts_, lanes * static_cast<size_t>(context.options().context_size));
   const auto& ends = context.model().end_of_generation();
@@ -114,6 +118,7 @@ bool ResidentRunner::begin_run(const Run& run) {
     const LaneRun& lane = run.lanes[b];
     const Resident& known = resident(lane.index);
     const LaneState& state = known.state;
+    if (!(known.choosing == lane.choosing)) upload_choosing(lane);
     if (known.uploaded && known.revision == lane.lane->revision() && state.seed == lane.seed &&
         state.budget == std::min<int64_t>(lane.budget, INT32_MAX) && state.stop_at_end == (lane.stop_at_end ? 1 : 0)) {
       continue;
@@ -236,6 +241,20 @@ void ResidentRunner::upload(const Run& run, size_t b) {
   known.uploaded = true;
 }
 
+void ResidentRunner::upload_choosing(const LaneRun& lane) {
+  Resident& known = resident(lane.index);
+  known.choosing = lane.choosing;
+  device_->write(samplings_ + lane.index, &known.choosing.sampling, sizeof(Sampling));
+  const float* place = nullptr;
+  if (known.choosing.bias) {
+    const size_t bytes = known.choosing.bias->size() * sizeof(float);
+    if (known.bias == nullptr) known.bias = static_cast<float*>(device_->allocate(bytes));
+    device_->write(known.bias, known.choosing.bias->data(), bytes);
+    place = known.bias;
+  }
+  device_->write(biases_ + lane.index, &place, sizeof(place));
+}
+
 void ResidentRunner::set_candidate(int lane, int candidate, std::span<const Token> tokens) {
   const Resident& known = resident(lane);
   const int64_t row =
@@ -299,11 +318,28 @@ void ResidentRunner::enqueue_kernels(const Run& run, int slot) {
   Token* choices = choices_ + first * candidates_ * max_block_;
   Verdict* verdicts = verdicts_ + first;
   uint8_t* stood = stood_ + first * max_block_;
+  const int64_t rows_per_lane = static_cast<int64_t>(candidates_) * run.shape.block;
+  const auto any = [&run](auto&& has) {
+    return std::any_of(run.lanes.begin(), run.lanes.end(), [&](const LaneRun& lane) { return has(lane.choosing); });
+  };
+  if (any([](const Choosing& choosing) { return choosing.bias != nullptr; })) {
+    device_->bias({.logits = graph.logits,
+                   .rows = run.shape.rows(),
+                   .vocab = vocab,
+                   .stride = graph.logits_stride,
+                   .rows_per_lane = rows_per_lane,
+                   .biases = biases_ + first});
+  }
+  const bool samples = any([](const Choosing& choosing) { return choosing.sampling.temperature > 0; });
   device_->choose({.logits = graph.logits,
                    .rows = run.shape.rows(),
                    .vocab = vocab,
                    .stride = graph.logits_stride,
-                   .choices = choices});
+                   .choices = choices,
+                   .sampling = samples ? samplings_ + first : nullptr,
+                   .rows_per_lane = rows_per_lane,
+                   .lanes = states_ + first,
+                   .block = run.shape.block});
   device_->verify({.shape = run.shape,
                    .tokens = graph.inputs.tokens,
                    .choices = choices,

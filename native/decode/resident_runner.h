@@ -59,6 +59,8 @@ class ResidentRunner : public IterationRunner {
     uint64_t revision = 0;  // of the Lane, when device and Lane were last the same
     LaneState state;
     bool uploaded = false;  // the device's inputs and state are those of the Lane
+    Choosing choosing;      // as the device has it
+    float* bias = nullptr;  // [vocab], its place in device memory, once one was needed
   };
   /// Consecutive lanes, which share a graph.
   struct Run {
@@ -75,6 +77,7 @@ class ResidentRunner : public IterationRunner {
   bool claimed(const Run& run) const;
   bool claim(const Run& run);
   void upload(const Run& run, size_t b);
+  void upload_choosing(const LaneRun& lane);
   PassResult compute(const Run& run);
   void enqueue_kernels(const Run& run, int slot);
   bool all_stopped() const;
@@ -94,6 +97,8 @@ class ResidentRunner : public IterationRunner {
   Token* choices_ = nullptr;              // [lanes, C, n]
   Verdict* verdicts_ = nullptr;           // [lanes]
   LaneState* states_ = nullptr;           // [lanes]
+  Sampling* samplings_ = nullptr;         // [lanes]
+  const float** biases_ = nullptr;        // [lanes] of [vocab] or null
   uint8_t* stood_ = nullptr;              // [lanes, n]
   Token* prompts_ = nullptr;              // [lanes, context_size]
   uint8_t* end_of_generation_ = nullptr;  // [vocab]

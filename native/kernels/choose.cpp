@@ -83,7 +83,25 @@ Token choose_row(const float* row, int64_t vocab) {
 }  // namespace
 
 void choose(const ChooseArgs& args) {
-  for (int64_t r = 0; r < args.rows; r++) args.choices[r] = choose_row(args.logits + r * args.stride, args.vocab);
+  for (int64_t r = 0; r < args.rows; r++) {
+    const float* row = args.logits + r * args.stride;
+    args.choices[r] = choose_row(row, args.vocab);
+    if (args.sampling == nullptr) continue;
+    const int64_t lane = r / args.rows_per_lane;
+    const Sampling& sampling = args.sampling[lane];
+    if (sampling.temperature <= 0) continue;
+    const int64_t position = args.lanes[lane].position + 1 + r % args.block;
+    args.choices[r] = sample_row(row, args.vocab, sampling, position, args.choices[r]);
+  }
+}
+
+void bias(const BiasArgs& args) {
+  for (int64_t r = 0; r < args.rows; r++) {
+    const float* biases = args.biases[r / args.rows_per_lane];
+    if (biases == nullptr) continue;
+    float* row = args.logits + r * args.stride;
+    for (int64_t i = 0; i < args.vocab; i++) row[i] += biases[i];
+  }
 }
 
 }  // namespace cllm

@@ -19,6 +19,7 @@ class CpuDevice : public KernelDevice {
   void* allocate_ring(size_t bytes) override { return allocate(bytes); }
   void write(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   void read(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void bias(const BiasArgs& args) override { cllm::bias(args); }
   void choose(const ChooseArgs& args) override { cllm::choose(args); }
   void verify(const VerifyArgs& args) override { cllm::verify(args); }
   void roll_forward(const RollForwardArgs& args) override { cllm::roll_forward(args); }

@@ -27,6 +27,7 @@ class KernelDevice {
   virtual void write(void* to, const void* from, size_t bytes) = 0;
   virtual void read(void* to, const void* from, size_t bytes) = 0;
 
+  virtual void bias(const BiasArgs& args) = 0;
   virtual void choose(const ChooseArgs& args) = 0;
   virtual void verify(const VerifyArgs& args) = 0;
   virtual void roll_forward(const RollForwardArgs& args) = 0;

@@ -314,7 +314,7 @@ std::string GraphBridge::Impl::place(Cached& cached) {
   inputs.n_kv = cached.n_kv;
   inputs.kv_size = cache->get_size();
   inputs.v_width = transposed ? in.v_idxs->ne[0] / cached.shape.rows() : 0;
-  cached.graph.logits = static_cast<const float*>(cached.result->t_logits->data);
+  cached.graph.logits = static_cast<float*>(cached.result->t_logits->data);
   cached.graph.logits_stride = static_cast<int64_t>(cached.result->t_logits->nb[1] / sizeof(float));
   return "";
 }

@@ -18,9 +18,9 @@ namespace cllm {
 /// A llama.cpp graph of fixed shape on a context's own KV cache, its inputs in a buffer of their own, so that they keep
 /// their place and their content from one computation to the next. Made by GraphBridge, valid as long as its epoch().
 struct ResidentGraph {
-  GraphInputs inputs;             // pointers into the device's memory; on the CPU that is host memory
-  const float* logits = nullptr;  // [rows of the pass, vocabulary] f32, in the device's memory, after a computation
-  int64_t logits_stride = 0;      // in elements
+  GraphInputs inputs;         // pointers into the device's memory; on the CPU that is host memory
+  float* logits = nullptr;    // [rows of the pass, vocabulary] f32, in the device's memory, after a computation
+  int64_t logits_stride = 0;  // in elements
 };
 
 /// The only code that includes llama.cpp's private headers. It builds graphs through llama_model::build_graph with

@@ -44,6 +44,7 @@ class HarnessDevice : public KernelDevice {
       if (static_cast<unsigned char*>(scratch_)[i] != 0) throw std::runtime_error("choose left its scratch dirty");
     }
   }
+  void bias(const BiasArgs& args) override { require(cuda::bias(args, nullptr)); }
   void verify(const VerifyArgs& args) override { require(cuda::verify(args, nullptr)); }
   void roll_forward(const RollForwardArgs& args) override { require(cuda::roll_forward(args, nullptr)); }
   void advance(const AdvanceArgs& args) override { require(cuda::advance(args, nullptr)); }

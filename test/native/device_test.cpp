@@ -270,9 +270,123 @@ void check_loops(const std::string& name, bool transposed, bool f16) {
          tally.complete() ? "" : "the lanes did too little");
 }
 
+/// Sampling's rule read off its text, one step after the other, without a thought of speed.
+Token sampled_by_the_rule(const float* row, int64_t vocab, const Sampling& sampling, int64_t position, Token greedy) {
+  const float largest = row[greedy];
+  if (!(largest > -std::numeric_limits<float>::infinity())) return greedy;
+  std::vector<Token> tokens;
+  for (int64_t i = 0; i < vocab; i++) {
+    if (!std::isnan(row[i])) tokens.push_back(static_cast<Token>(i));
+  }
+  std::stable_sort(tokens.begin(), tokens.end(), [&](Token a, Token b) { return row[a] > row[b]; });
+  if (sampling.top_k > 0) tokens.resize(std::min(tokens.size(), static_cast<size_t>(sampling.top_k)));
+  uint64_t sum = 0, reached = 0;
+  for (const Token token : tokens) sum += weight_of(row[token], largest);
+  if (sampling.top_p < 1) {
+    size_t count = 0;
+    while (reached < wanted_weight(sum, sampling.top_p)) reached += weight_of(row[tokens[count++]], largest);
+    tokens.resize(count);
+  }
+  Token best = -1;
+  float score = 0;
+  for (const Token token : tokens) {
+    if (sampling.min_p > 0 && !(row[token] >= largest + log_of(sampling.min_p))) continue;
+    const auto id = static_cast<uint32_t>(token);
+    const Philox noise = philox(sampling.seed, noise_counter(id), static_cast<uint32_t>(position));
+    const float other = score_of(row[token], largest, 1.0f / sampling.temperature, noise.words[noise_word(id)]);
+    if (best < 0 || other > score || (other == score && token < best)) {
+      best = token;
+      score = other;
+    }
+  }
+  return best;
+}
+
+/// The CPU against the rule, the device against the CPU: lanes of different settings in one call, one of them greedy.
+void check_sampling() {
+  std::mt19937 random(11);
+  int64_t cases = 0, greedy = 0;
+  for (const int64_t vocab : {1, 3, 63, 64, 65, 1025, 4095, 32000}) {
+    if (quick && vocab > 5000) continue;
+    for (int round = 0; round < (quick ? 3 : 6); round++) {
+      constexpr int64_t kBlock = 4, kCandidates = 2, kLanes = 6, kRows = kBlock * kCandidates * kLanes;
+      const int64_t stride = vocab + round % 3;
+      std::vector<float> logits(static_cast<size_t>(kRows * stride)), biases(static_cast<size_t>(vocab));
+      const float spread = round % 2 != 0 ? 8.0f : 1.0f;
+      for (int64_t r = 0; r < kRows; r++) {
+        float* row = logits.data() + r * stride;
+        fill(row, vocab, round < 2 ? 0 : static_cast<int>((r + round) % kKinds), random);
+        for (int64_t i = 0; i < vocab; i++) row[i] *= spread;
+      }
+      for (auto& value : biases) value = random() % 4 == 0 ? -std::numeric_limits<float>::infinity() : 0.5f;
+      std::vector<Sampling> samplings(kLanes);
+      std::vector<LaneState> states(kLanes);
+      for (size_t b = 0; b < kLanes; b++) {
+        states[b].position = static_cast<int32_t>(random() % 5000);
+        samplings[b] = {.temperature = b == 2 ? 0.0f : 0.2f + 0.4f * static_cast<float>(random() % 5),
+                        .top_k = static_cast<int32_t>(b % 2 != 0 ? 1 + random() % 50 : 0),
+                        .top_p = b >= 3 ? 0.05f + 0.09f * static_cast<float>(random() % 11) : 1.0f,
+                        .min_p = b % 3 == 1 ? 0.02f * static_cast<float>(random() % 10) : 0.0f,
+                        .seed = random() * 0x100000001ull};
+      }
+      std::vector<Token> found[2];
+      for (int side = 0; side < 2; side++) {
+        const auto device = side == 0 ? make_cpu_device() : make_device();
+        DeviceArray<float> input(*device, logits), added(*device, biases);
+        std::vector<const float*> table(kLanes, nullptr);
+        table[1] = table[4] = added.data;
+        DeviceArray<const float*> lanes_with_bias(*device, table);
+        DeviceArray<Sampling> settings(*device, samplings);
+        DeviceArray<LaneState> lanes(*device, states);
+        DeviceArray<Token> output(*device, std::vector<Token>(kRows, -1));
+        constexpr int64_t kRowsPerLane = kBlock * kCandidates;
+        device->bias({.logits = input.data,
+                      .rows = kRows,
+                      .vocab = vocab,
+                      .stride = stride,
+                      .rows_per_lane = kRowsPerLane,
+                      .biases = lanes_with_bias.data});
+        device->choose({.logits = input.data,
+                        .rows = kRows,
+                        .vocab = vocab,
+                        .stride = stride,
+                        .choices = output.data,
+                        .sampling = settings.data,
+                        .rows_per_lane = kRowsPerLane,
+                        .lanes = lanes.data,
+                        .block = static_cast<int32_t>(kBlock)});
+        device->wait();
+        found[side] = output.download();
+      }
+      for (int64_t r = 0; r < kRows; r++) {
+        const auto b = static_cast<size_t>(r / (kBlock * kCandidates));
+        float* row = logits.data() + r * stride;
+        for (int64_t i = 0; i < vocab && (b == 1 || b == 4); i++) row[i] += biases[static_cast<size_t>(i)];
+        Token expected = -1;
+        choose({.logits = row, .rows = 1, .vocab = vocab, .stride = vocab, .choices = &expected});
+        if (samplings[b].temperature > 0) {
+          const Token most = expected;
+          const int64_t position = states[b].position + 1 + r % kBlock;
+          expected = sampled_by_the_rule(row, vocab, samplings[b], position, most);
+          greedy += expected == most ? 1 : 0;
+        }
+        cases++;
+        const Token on_cpu = found[0][static_cast<size_t>(r)], on_device = found[1][static_cast<size_t>(r)];
+        if (on_cpu == expected && on_device == expected) continue;
+        return report("sampling", "vocabulary " + std::to_string(vocab) + ", round " + std::to_string(round) +
+                                      ", row " + std::to_string(r) + ": expected " + std::to_string(expected) +
+                                      " but received " + std::to_string(on_cpu) + " on the CPU, " +
+                                      std::to_string(on_device) + " on the device");
+      }
+    }
+  }
+  report("sampling: " + std::to_string(cases) + " rows", greedy < cases * 3 / 4 ? "" : "hardly any noise");
+}
+
 int run(bool benches) {
   std::printf("device %s\n", make_device()->name());
   check_choose();
+  check_sampling();
   check_planted();
   check_loops("loop, V in rows, mask f16", false, true);
   check_loops("loop, V transposed, mask f32", true, false);

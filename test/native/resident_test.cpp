@@ -70,8 +70,8 @@ struct Side {
     it.lost_rows(context.trim(lane, it.written()));
     prefill(lane);
   }
-  LaneRun run(int lane, uint64_t seed, int64_t budget, bool stop, bool logits) {
-    return {lane, &lanes[static_cast<size_t>(lane)], seed, budget, stop, logits};
+  LaneRun run(int lane, uint64_t seed, int64_t budget, bool stop, bool logits, const Choosing& choosing = {}) {
+    return {lane, &lanes[static_cast<size_t>(lane)], seed, budget, stop, logits, choosing};
   }
 };
 
@@ -264,11 +264,19 @@ void fuzz(const ModelPointer& model, ContextOptions options, unsigned seed, int 
   Side host(model, options, false);
   Side resident(model, options, true);
   std::vector<uint64_t> seeds(static_cast<size_t>(options.lanes), 1);
+  std::vector<Choosing> choosings(static_cast<size_t>(options.lanes));
   const auto restart = [&](int lane) {
     const auto prompt = random_tokens(random, pick(1, 60), vocab);
     host.assign(lane, prompt);
     resident.assign(lane, prompt);
     seeds[static_cast<size_t>(lane)] = random();
+    Choosing& choosing = choosings[static_cast<size_t>(lane)];
+    choosing = {};
+    if (pick(0, 1) == 1) choosing.sampling = {.temperature = 0.8f, .top_k = pick(0, 1) * 20, .seed = random()};
+    if (pick(0, 2) != 0) return;
+    auto bias = std::make_shared<std::vector<float>>(static_cast<size_t>(vocab), 0.0f);
+    for (float& value : *bias) value = pick(0, 3) == 0 ? -INFINITY : 0.01f * static_cast<float>(pick(-50, 50));
+    choosing.bias = std::move(bias);
   };
   for (int lane = 0; lane < options.lanes; lane++) restart(lane);
   for (int round = 0; round < rounds; round++) {
@@ -298,8 +306,9 @@ void fuzz(const ModelPointer& model, ContextOptions options, unsigned seed, int 
           options.context_size - static_cast<int64_t>(host.lanes[static_cast<size_t>(lane)].tokens().size());
       if (static_cast<int64_t>(n) > room + 1) continue;
       const int64_t budget = std::min<int64_t>(room, pick(1, 40));
-      host_runs.push_back(host.run(lane, seeds[static_cast<size_t>(lane)], budget, stop, false));
-      resident_runs.push_back(resident.run(lane, seeds[static_cast<size_t>(lane)], budget, stop, false));
+      const auto at = static_cast<size_t>(lane);
+      host_runs.push_back(host.run(lane, seeds[at], budget, stop, false, choosings[at]));
+      resident_runs.push_back(resident.run(lane, seeds[at], budget, stop, false, choosings[at]));
     }
     if (host_runs.empty()) continue;
     const auto b = burst(resident, resident_runs, n, count, vocab, false);
@@ -361,12 +370,15 @@ void candidates(const ModelPointer& model, ContextOptions options, int n, int co
   std::mt19937 random(5);
   std::vector<std::vector<Token>> answers;
   constexpr int kTokens = 90;
+  const auto choosing = [](int lane) {  // every other lane draws
+    return lane % 2 == 0 ? Choosing{} : Choosing{.sampling = {.temperature = 0.9f, .top_p = 0.95f, .seed = 99}};
+  };
   for (int lane = 0; lane < options.lanes; lane++) {
     const auto prompt = random_tokens(random, 200 + lane, vocab);
     host.assign(lane, prompt);
     resident.assign(lane, prompt);
     while (host.lanes[static_cast<size_t>(lane)].tokens().size() < prompt.size() + kTokens + static_cast<size_t>(n)) {
-      const LaneRun run = host.run(lane, 3, 1000, false, false);
+      const LaneRun run = host.run(lane, 3, 1000, false, false, choosing(lane));
       burst(host, {&run, 1}, n, 1, vocab, false);
     }
     answers.push_back(host.lanes[static_cast<size_t>(lane)].tokens());
@@ -374,7 +386,9 @@ void candidates(const ModelPointer& model, ContextOptions options, int n, int co
   int won = 0;
   for (int i = 0; static_cast<int>(resident.lanes[0].tokens().size()) < 200 + kTokens; i++) {
     std::vector<LaneRun> runs;
-    for (int lane = 0; lane < options.lanes; lane++) runs.push_back(resident.run(lane, 3, 1000, false, false));
+    for (int lane = 0; lane < options.lanes; lane++) {
+      runs.push_back(resident.run(lane, 3, 1000, false, false, choosing(lane)));
+    }
     if (!check(resident.runner->begin(runs, n), name + ": begin")) return;
     // The answer planted in one candidate of every lane, another one each time; sometimes only a part of it.
     const int right = i % n;

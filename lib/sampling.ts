@@ -1,0 +1,99 @@
+import { randomInt } from "node:crypto";
+import type { Choosing } from "./addon.js";
+import * as check from "./options.js";
+
+/**
+ * How tokens are chosen. What is cut off, and in which order, is as in llama.cpp: top-k, top-p, min-p, then temperature.
+ * The noise belongs to (seed, position, token): block size, lanes and drafts have no influence on the text.
+ */
+export interface SamplingOptions {
+  /** 0 (default) takes the most probable token; 1 draws from the model's own distribution. 0, or 0.001 to 1000. */
+  temperature?: number | undefined;
+  /** Draw among the k most probable tokens; 0 (default) = no limit. */
+  topK?: number | undefined;
+  /** Draw among the most probable tokens that together have this probability, above 0 to 1. Default 1: all. */
+  topP?: number | undefined;
+  /** Draw among tokens that have at least this share of the largest probability, 0 to 1. Default 0: all. */
+  minP?: number | undefined;
+  /**
+   * An unsigned 32-bit integer. With a temperature the same seed gives the same text; without one a seed is drawn, and told
+   * in the result. Also seeds the random part of drafts, which changes the work, never the text.
+   */
+  seed?: number | undefined;
+}
+
+/** Biases of tokens: those of generate() and stream(). */
+export interface BiasOptions {
+  /** Added to the logits of tokens before anything else: pairs of id and a number from -1000 to 1000. */
+  logitBias?: Iterable<readonly [number, number]> | Readonly<Record<number, number>> | undefined;
+  /** Tokens that are never chosen. */
+  bannedTokens?: Iterable<number> | undefined;
+}
+
+export const SAMPLING_NAMES = ["temperature", "topK", "topP", "minP", "seed"] as const;
+export const BIAS_NAMES = ["logitBias", "bannedTokens"] as const;
+export const SEED_MAX = 0xffffffff;
+
+const TEMPERATURE_MIN = 1e-3;
+const TEMPERATURE_MAX = 1e3;
+const BIAS_MAX = 1000;
+
+/** `defaultSeed`: the decoder's, or null where it has none. `given` may have any option. */
+export function readChoosing(given: Record<string, unknown>, defaultSeed: number | null, vocabSize: number): Choosing {
+  const temperature = check.number(given.temperature, "temperature", 0, TEMPERATURE_MAX, 0);
+  if (temperature > 0 && temperature < TEMPERATURE_MIN) {
+    const expected = `0 or a number from ${TEMPERATURE_MIN} to ${TEMPERATURE_MAX}`;
+    throw check.rangeError(expected, "temperature", temperature);
+  }
+  const topP = check.number(given.topP, "topP", 0, 1, 1);
+  if (topP === 0) throw check.rangeError("a number above 0 to 1", "topP", topP);
+  const drawn = temperature > 0 ? randomInt(SEED_MAX + 1) : 0;
+  return {
+    temperature,
+    topK: check.integer(given.topK, "topK", 0, 2 ** 31 - 1, 0),
+    // What is 0 as a 32-bit float would leave no token.
+    topP: Math.max(topP, 1e-30),
+    minP: check.number(given.minP, "minP", 0, 1, 0),
+    seed: check.integer(given.seed, "seed", 0, SEED_MAX, defaultSeed ?? drawn),
+    ...readBias(given.logitBias, given.bannedTokens, vocabSize),
+  };
+}
+
+function readBias(logitBias: unknown, bannedTokens: unknown, vocabSize: number) {
+  if (logitBias === undefined && bannedTokens === undefined) return { biasTokens: null, biases: null };
+  const tokens: number[] = [];
+  const biases: number[] = [];
+  const expected = `a token id from 0 to ${vocabSize - 1}`;
+  const add = (token: unknown, bias: number, name: string) => {
+    if (typeof token !== "number") throw check.typeError(expected, name, token);
+    if (!Number.isInteger(token) || token < 0 || token >= vocabSize) throw check.rangeError(expected, name, token);
+    tokens.push(token);
+    biases.push(bias);
+  };
+  for (const pair of pairs(logitBias)) {
+    if (!Array.isArray(pair) || pair.length !== 2) throw check.typeError("pairs of id and bias", "logitBias", pair);
+    const bias = check.number(pair[1] ?? null, "logitBias", -BIAS_MAX, BIAS_MAX, 0);
+    add(pair[0], bias, "logitBias");
+  }
+  if (bannedTokens !== undefined) {
+    if (!isIterable(bannedTokens)) throw check.typeError("an iterable of token ids", "bannedTokens", bannedTokens);
+    for (const token of bannedTokens) add(token, Number.NEGATIVE_INFINITY, "bannedTokens");
+  }
+  if (new Set(tokens.filter((_, i) => biases[i] === Number.NEGATIVE_INFINITY)).size >= vocabSize) {
+    throw check.rangeError("at least one token that is not banned", "bannedTokens", bannedTokens);
+  }
+  return { biasTokens: Int32Array.from(tokens), biases: Float32Array.from(biases) };
+}
+
+function pairs(logitBias: unknown): Iterable<unknown> {
+  if (logitBias === undefined) return [];
+  if (isIterable(logitBias)) return logitBias;
+  if (Object.prototype.toString.call(logitBias) !== "[object Object]") {
+    throw check.typeError("pairs of id and bias", "logitBias", logitBias);
+  }
+  return Object.entries(logitBias as object).map(([id, bias]) => [id === "" ? id : Number(id), bias]);
+}
+
+function isIterable(value: unknown): value is Iterable<unknown> {
+  return typeof value === "object" && value !== null && Symbol.iterator in value;
+}

@@ -1,0 +1,239 @@
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "kernels/choose.h"
+
+namespace cllm {
+
+namespace {
+
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+constexpr int kGroup = 64;  // tokens that share a counter's four words: see noise_counter()
+constexpr int kWords = 16;
+
+// As wide as the registers: GCC does not split a wider vector (choose.cpp).
+#if defined(__AVX512F__)
+constexpr int kWide = 8;
+#elif defined(__AVX2__)
+constexpr int kWide = 4;
+#else
+constexpr int kWide = 2;
+#endif
+typedef uint64_t Wide __attribute__((vector_size(kWide * sizeof(uint64_t))));
+
+/// Of the lower halves.
+inline Wide product(Wide a, uint32_t b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Wide>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), _mm512_set1_epi64(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Wide>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(b)));
+#else
+  return (a & 0xffffffffu) * b;
+#endif
+}
+
+// A cut is looked for among the logits that are this close to the largest; wider, if it is not there.
+constexpr float kNear = 10;
+
+/// A row with what the choice needs of it.
+struct Row {
+  const float* logits;
+  int64_t vocab;
+  uint32_t position;  // that the chosen token takes
+  float largest;      // logit, above -inf
+  Token first;        // with that logit, the lowest id
+};
+
+struct Ranked {
+  float logit;
+  Token id;
+};
+bool before(const Ranked& a, const Ranked& b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
+
+/// The best score so far.
+struct Best {
+  float score = kLowest;
+  Token id = 0;
+  void offer(float other, Token token) {
+    if (!(other > score || (other == score && token < id))) return;
+    score = other;
+    id = token;
+  }
+};
+
+float noisy(const Row& row, const Sampling& sampling, float inverse, Token token) {
+  const auto id = static_cast<uint32_t>(token);
+  const Philox noise = philox(sampling.seed, noise_counter(id), row.position);
+  return score_of(row.logits[token], row.largest, inverse, noise.words[noise_word(id)]);
+}
+
+/// philox() of 16 counters from `first` on. A word in 64 bits, whose upper half is of no interest until the end.
+void philox_16(uint64_t seed, uint32_t first, uint32_t position, uint32_t (&words)[4][kWords]) {
+  for (int part = 0; part < kWords; part += kWide) {
+    Wide x[4] = {{}, Wide{} + position, {}, {}};
+    for (int i = 0; i < kWide; i++) x[0][i] = first + static_cast<uint32_t>(part + i);
+    auto k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+    for (int round = 0; round < kPhiloxRounds; round++) {
+      const Wide a = product(x[0], kPhiloxA), b = product(x[2], kPhiloxB);
+      x[0] = (b >> 32) ^ x[1] ^ k0;
+      x[1] = b;
+      x[2] = (a >> 32) ^ x[3] ^ k1;
+      x[3] = a;
+      k0 += kPhiloxWeylA;
+      k1 += kPhiloxWeylB;
+    }
+    for (int w = 0; w < 4; w++) {
+      for (int i = 0; i < kWide; i++) words[w][part + i] = static_cast<uint32_t>(x[w][i]);
+    }
+  }
+}
+
+/// Scores of tokens group * 64 .. + 63.
+void score_group(const Row& row, const Sampling& sampling, float inverse, int64_t group, float* scores) {
+  uint32_t words[4][kWords];
+  philox_16(sampling.seed, static_cast<uint32_t>(group) * kWords, row.position, words);
+  const float* logits = row.logits + group * kGroup;
+  const float largest = row.largest;
+  for (int w = 0; w < 4; w++) {
+    for (int i = 0; i < kWords; i++) {
+      scores[w * kWords + i] = score_of(logits[w * kWords + i], largest, inverse, words[w][i]);
+    }
+  }
+}
+
+float largest_of(const float* values, int count) {
+  float lanes[kWords];
+  for (float& lane : lanes) lane = kLowest;
+  for (int i = 0; i < count; i += kWords) {
+    for (int k = 0; k < kWords; k++) lanes[k] = values[i + k] > lanes[k] ? values[i + k] : lanes[k];
+  }
+  for (int half = kWords / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; k++) lanes[k] = lanes[k + half] > lanes[k] ? lanes[k + half] : lanes[k];
+  }
+  return lanes[0];
+}
+
+/// Among all tokens with a logit of at least `lowest`.
+Token draw_from_all(const Row& row, const Sampling& sampling, float inverse, float lowest) {
+  Best best;
+  best.offer(noisy(row, sampling, inverse, row.first), row.first);
+  float scores[kGroup];
+  const int64_t groups = row.vocab / kGroup;
+  for (int64_t group = 0; group < groups; group++) {
+    const float* logits = row.logits + group * kGroup;
+    const float top = largest_of(logits, kGroup);
+    // What cannot win needs no noise: in a row of a language model most groups.
+    if (!(top >= lowest) || fmaf(top - row.largest, inverse, kLargestGumbel) < best.score) continue;
+    score_group(row, sampling, inverse, group, scores);
+    if (lowest > kLowest) {
+      for (int i = 0; i < kGroup; i++) scores[i] = logits[i] >= lowest ? scores[i] : kLowest;
+    }
+    const float score = largest_of(scores, kGroup);
+    if (!(score >= best.score)) continue;
+    for (int i = 0; i < kGroup; i++) best.offer(scores[i], static_cast<Token>(group * kGroup + i));
+  }
+  for (int64_t token = groups * kGroup; token < row.vocab; token++) {
+    if (row.logits[token] >= lowest) {
+      best.offer(noisy(row, sampling, inverse, static_cast<Token>(token)), static_cast<Token>(token));
+    }
+  }
+  return best.id;
+}
+
+/// weight_of() summed up. In two halves of 20 bits, which every CPU converts in vectors: nothing is rounded.
+uint64_t sum_of_weights(const Row& row) {
+  uint64_t sum = 0;
+  int64_t i = 0;
+  const float largest = row.largest;
+  for (; i + kGroup <= row.vocab; i += kGroup) {
+    const float* logits = row.logits + i;
+    float weights[kGroup];
+    for (int k = 0; k < kGroup; k++) {
+      const float difference = logits[k] == largest ? 0.0f : logits[k] - largest;
+      const float weight = exp_of(difference) * 0x1p20f;
+      weights[k] = difference <= 0.0f ? weight : 0.0f;
+    }
+    int32_t high = 0, low = 0;
+    for (int k = 0; k < kGroup; k++) {
+      const auto upper = static_cast<int32_t>(weights[k]);
+      high += upper;
+      low += static_cast<int32_t>((weights[k] - static_cast<float>(upper)) * 0x1p20f);
+    }
+    sum += (static_cast<uint64_t>(high) << 20) + static_cast<uint64_t>(low);
+  }
+  for (; i < row.vocab; i++) sum += weight_of(row.logits[i], largest);
+  return sum;
+}
+
+/// The tokens with a logit above `above` (or of at least -inf itself), in any order.
+void gather(const Row& row, float above, std::vector<Ranked>& found) {
+  found.clear();
+  int64_t i = 0;
+  for (; i + kGroup <= row.vocab; i += kGroup) {
+    if (!(largest_of(row.logits + i, kGroup) >= above)) continue;
+    for (int64_t k = i; k < i + kGroup; k++) {
+      if (row.logits[k] >= above) found.push_back({row.logits[k], static_cast<Token>(k)});
+    }
+  }
+  for (; i < row.vocab; i++) {
+    if (row.logits[i] >= above) found.push_back({row.logits[i], static_cast<Token>(i)});
+  }
+}
+
+/// Steps 1 and 2 of the rule: `kept` gets the tokens that are left, in their order.
+void cut(const Row& row, const Sampling& sampling, std::vector<Ranked>& kept) {
+  const auto most = static_cast<size_t>(sampling.top_k > 0 ? sampling.top_k : row.vocab);
+  const uint64_t wanted =
+      sampling.top_k == 0 ? wanted_weight(sum_of_weights(row), sampling.top_p) : 0;  // with top-k: once it is known
+  for (float near = kNear;; near *= 4) {
+    const float above = near < 1e30f ? row.largest - near : kLowest;
+    gather(row, above, kept);
+    if (sampling.top_k > 0) {
+      if (kept.size() < most && above > kLowest) continue;
+      if (kept.size() > most) {
+        std::nth_element(kept.begin(), kept.begin() + static_cast<std::ptrdiff_t>(most) - 1, kept.end(), before);
+        kept.resize(most);
+      }
+    } else {
+      uint64_t sum = 0;
+      for (const Ranked& one : kept) sum += weight_of(one.logit, row.largest);
+      if (sum < wanted && above > kLowest) continue;
+    }
+    break;
+  }
+  std::sort(kept.begin(), kept.end(), before);
+  if (sampling.top_p >= 1) return;
+  uint64_t enough = wanted, sum = 0;
+  if (sampling.top_k > 0) {
+    for (const Ranked& one : kept) sum += weight_of(one.logit, row.largest);
+    enough = wanted_weight(sum, sampling.top_p);
+    sum = 0;
+  }
+  size_t count = 0;
+  while (count < kept.size() && sum < enough) sum += weight_of(kept[count++].logit, row.largest);
+  kept.resize(count);
+}
+
+}  // namespace
+
+Token sample_row(const float* logits, int64_t vocab, const Sampling& sampling, int64_t position, Token first) {
+  const Row row{logits, vocab, static_cast<uint32_t>(position), logits[first], first};
+  if (!(row.largest > kLowest)) return first;
+  const float inverse = 1.0f / sampling.temperature;
+  const float lowest = sampling.min_p > 0 ? row.largest + log_of(sampling.min_p) : kLowest;
+  if (sampling.top_k == 0 && sampling.top_p >= 1) return draw_from_all(row, sampling, inverse, lowest);
+  thread_local std::vector<Ranked> kept;
+  cut(row, sampling, kept);
+  Best best;
+  for (const Ranked& one : kept) {
+    if (one.logit >= lowest) best.offer(noisy(row, sampling, inverse, one.id), one.id);
+  }
+  return best.id;
+}
+
+}  // namespace cllm

@@ -1,0 +1,152 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/types.h"
+
+namespace cllm {
+
+/// How a lane's tokens are chosen; temperature 0 is greedy, and then the rest has no effect.
+///
+/// The rule, stated once for every implementation. Tokens are ordered by logit, the larger first, ties by id, the lower
+/// first; NaN is out. In llama.cpp's default order of samplers (top-k, top-p, min-p, temperature):
+///
+///   1. of all tokens the first `top_k` are kept;
+///   2. of those the shortest beginning whose weights, exp(logit - largest), reach `top_p` of their sum;
+///   3. of those the ones with a logit of at least largest + log(min_p);
+///   4. of those the one with the largest (logit - largest) / temperature + gumbel(seed, position, token), ties to the
+///      lowest id, is the choice. With Gumbel noise that has the probabilities of softmax (Gumbel 1954; Maddison et al.
+///      2014, "A* Sampling").
+///
+/// `position` is the absolute position that the chosen token takes. So the choice is a function of (logits, seed,
+/// position) alone, whatever block, lane or candidate the row belongs to: a draft is checked by equality, as in greedy
+/// decoding, and the result is what ordinary decoding would have drawn with the same seed.
+///
+/// What is computed is integers, or floats by the functions below, in which no product meets a sum but through fmaf: a
+/// compiler can round nothing otherwise. So all implementations give the same tokens, bit for bit.
+struct Sampling {
+  float temperature = 0;  // 0, or 1e-3 .. 1e3
+  int32_t top_k = 0;      // 0: off
+  float top_p = 1;        // 0 < top_p <= 1; 1: off
+  float min_p = 0;        // 0 <= min_p <= 1; 0: off
+  uint64_t seed = 0;
+
+  bool operator==(const Sampling&) const = default;
+};
+
+/// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): four words for a counter. Token t
+/// has word (t / 16) % 4 of the counter (t / 64 * 16 + t % 16, position), so that neighbours are neighbours in a
+/// vector.
+struct Philox {
+  uint32_t words[4];
+};
+constexpr int kPhiloxRounds = 10;
+constexpr uint32_t kPhiloxA = 0xD2511F53, kPhiloxB = 0xCD9E8D57, kPhiloxWeylA = 0x9E3779B9, kPhiloxWeylB = 0xBB67AE85;
+CLLM_HOST_DEVICE inline uint32_t noise_counter(uint32_t token) { return token / 64 * 16 + token % 16; }
+CLLM_HOST_DEVICE inline uint32_t noise_word(uint32_t token) { return token / 16 % 4; }
+
+CLLM_HOST_DEVICE inline Philox philox(uint64_t seed, uint32_t counter, uint32_t position) {
+  uint32_t x0 = counter, x1 = position, x2 = 0, x3 = 0;
+  auto k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+  for (int round = 0; round < kPhiloxRounds; round++) {
+    const uint64_t a = static_cast<uint64_t>(x0) * kPhiloxA, b = static_cast<uint64_t>(x2) * kPhiloxB;
+    x0 = static_cast<uint32_t>(b >> 32) ^ x1 ^ k0;
+    x1 = static_cast<uint32_t>(b);
+    x2 = static_cast<uint32_t>(a >> 32) ^ x3 ^ k1;
+    x3 = static_cast<uint32_t>(a);
+    k0 += kPhiloxWeylA;
+    k1 += kPhiloxWeylB;
+  }
+  return {{x0, x1, x2, x3}};
+}
+
+CLLM_HOST_DEVICE inline uint32_t bits_of(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+CLLM_HOST_DEVICE inline float float_of(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+/// Natural logarithm of a positive normal number, to about one unit in the last place. Polynomial of Cephes' logf.
+CLLM_HOST_DEVICE inline float log_of(float x) {
+  // x = m 2^e with m in [sqrt(1/2), sqrt(2))
+  const uint32_t shifted = bits_of(x) - 0x3f3504f3u;
+  const float e = static_cast<float>(static_cast<int32_t>(shifted) >> 23);
+  const float f = float_of((shifted & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
+  const float z = f * f;
+  float p = 7.0376836292e-2f;
+  p = fmaf(p, f, -1.1514610310e-1f);
+  p = fmaf(p, f, 1.1676998740e-1f);
+  p = fmaf(p, f, -1.2420140846e-1f);
+  p = fmaf(p, f, 1.4249322787e-1f);
+  p = fmaf(p, f, -1.6668057665e-1f);
+  p = fmaf(p, f, 2.0000714765e-1f);
+  p = fmaf(p, f, -2.4999993993e-1f);
+  p = fmaf(p, f, 3.3333331174e-1f);
+  const float y = fmaf(e, -2.12194440e-4f, f * z * p);
+  return fmaf(e, 0.693359375f, fmaf(-0.5f, z, y) + f);
+}
+
+/// exp(x) for x <= 0, to about one unit in the last place; 0 below -80.
+CLLM_HOST_DEVICE inline float exp_of(float x) {
+  const float clamped = x < -80.0f ? -80.0f : x;
+  const float n = fmaf(clamped, 1.44269504f, 12582912.0f) - 12582912.0f;  // rounded to the next integer
+  const float r = fmaf(n, 2.12194440e-4f, fmaf(n, -0.693359375f, clamped));
+  float p = 1.9875691500e-4f;
+  p = fmaf(p, r, 1.3981999507e-3f);
+  p = fmaf(p, r, 8.3334519073e-3f);
+  p = fmaf(p, r, 4.1665795894e-2f);
+  p = fmaf(p, r, 1.6666665459e-1f);
+  p = fmaf(p, r, 5.0000001201e-1f);
+  const float y = fmaf(p, r * r, r) + 1.0f;
+  const float power = float_of(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
+  return x < -80.0f ? 0.0f : y * power;
+}
+
+/// -log(-log(u)) of u = 1 - v, v in (0, 1): the rare large values come from small v, which floats tell apart.
+CLLM_HOST_DEVICE inline float gumbel_of(uint32_t bits) {
+  const float v = fmaf(static_cast<float>(static_cast<int32_t>(bits >> 1)), 0x1p-31f, 0x1p-32f);
+  const float t = v < 1.0f ? 1.0f - v : 0x1p-24f;
+  // log1p(-v), from the logarithm of the rounded 1 - v and what was rounded away (Kahan)
+  const float lost = v < 1.0f ? (1.0f - t) - v : 0.0f;
+  const float exponential = -(log_of(t) + lost / t);
+  return -log_of(exponential);
+}
+/// The largest value that gumbel_of() has is below.
+constexpr float kLargestGumbel = 22.5f;
+
+/// The choice's score, the largest of which wins.
+CLLM_HOST_DEVICE inline float score_of(float logit, float largest, float inverse_temperature, uint32_t bits) {
+  // Equal infinities have no difference.
+  const float below = logit == largest ? 0.0f : logit - largest;
+  return fmaf(below, inverse_temperature, gumbel_of(bits));
+}
+
+/// A token's weight in top-p: exp(logit - largest) in units of 2^-40. Sums of up to 2^23 of them fit, in any order.
+CLLM_HOST_DEVICE inline uint64_t weight_of(float logit, float largest) {
+  if (logit == largest) return 1ull << 40;
+  const float difference = logit - largest;
+  return difference < 0.0f ? static_cast<uint64_t>(exp_of(difference) * 0x1p40f) : 0;  // false for NaN
+}
+/// What the weights of the beginning that is kept must reach, at least one unit.
+CLLM_HOST_DEVICE inline uint64_t wanted_weight(uint64_t sum, float top_p) {
+  const auto wanted = static_cast<uint64_t>(static_cast<double>(sum) * static_cast<double>(top_p));
+  return wanted < 1 ? 1 : wanted;
+}
+
+/// Larger is earlier in the order of tokens: the float's order in the upper half, the complement of the id in the
+/// lower. NaN is below all and stands for id 0, which is what a row of nothing else gives.
+CLLM_HOST_DEVICE inline uint64_t order_key(float logit, uint32_t id) {
+  if (logit != logit) return 0xffffffffu;
+  const uint32_t bits = bits_of(logit == 0.0f ? 0.0f : logit);                    // -0 is +0
+  const uint32_t order = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;  // -inf becomes 0x007fffff
+  return (static_cast<uint64_t>(order) << 32) | (0xffffffffu - id);
+}
+
+}  // namespace cllm
