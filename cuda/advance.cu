@@ -31,9 +31,56 @@ __device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict&
   }
 }
 
+/// find_continuation() by all threads: each looks at places in strides, the longest key and then the latest place wins.
+__device__ inline Continuation find_by_all(const DraftView& view, unsigned long long* best) {
+  if (threadIdx.x == 0) *best = 0;
+  __syncthreads();
+  unsigned long long mine = 0;
+  for (int64_t place = 1 + static_cast<int64_t>(threadIdx.x); place < view.size; place += kThreads) {
+    const auto length = static_cast<unsigned long long>(key_before(view, place));
+    const unsigned long long found = length << 32 | static_cast<unsigned long long>(place);
+    if (length > 0 && found > mine) mine = found;
+  }
+  if (mine != 0) atomicMax(best, mine);
+  __syncthreads();
+  const unsigned long long found = *best;
+  return {static_cast<int64_t>(found & 0xffffffffu), static_cast<int32_t>(found >> 32)};
+}
+
+/// complete_draft() by all threads, in shared memory; block[1 .. kept] and the lane's tokens are there.
+__device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int32_t n, Token* block,
+                                       unsigned long long* best) {
+  const int64_t size = static_cast<int64_t>(lane.position) + 1;
+  Continuation from;
+  if (lane.draft_mode == kDraftLookup) {
+    from = find_by_all({lane.tokens, size, block, 0}, best);
+    if (from.length >= kLeastKey) {
+      kept = 0;
+    } else {
+      from = {};
+    }
+    __syncthreads();  // before `best` is used again
+  }
+  if (kept + 1 >= n) return;
+  const DraftView view{lane.tokens, size, block, kept};
+  if (lane.draft_mode != kDraftRandom && from.length == 0) from = find_by_all(view, best);
+  if (from.length > 0) {
+    // One by one: a continuation that reaches the draft repeats what it has just written.
+    if (threadIdx.x == 0) {
+      for (int32_t slot = kept + 1; slot < n; slot++) block[slot] = continued(view, from, slot);
+    }
+    return;
+  }
+  for (int32_t slot = kept + 1 + static_cast<int32_t>(threadIdx.x); slot < n; slot += kThreads) {
+    block[slot] = random_prompt_token(lane.tokens, lane.prompt_size, lane.seed, size - 1 + slot);
+  }
+}
+
 /// Block b owns lane b: first all threads record, then each takes tokens, rows and mask cells in turn.
 __global__ void __launch_bounds__(kThreads) advance_kernel(AdvanceArgs args) {
   CLLM_SHARED(Token, block, kLongestBlock);
+  CLLM_SHARED(Token, next_block, kLongestBlock);
+  CLLM_SHARED(unsigned long long, best, 1);
   const int32_t b = static_cast<int32_t>(blockIdx.x);
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
   const int32_t n = args.shape.block;
@@ -56,24 +103,24 @@ __global__ void __launch_bounds__(kThreads) advance_kernel(AdvanceArgs args) {
     args.lanes[b].budget = lane.budget;
     args.lanes[b].ended = lane.ended;
   }
+  const Token* choices = args.choices + won;
+  for (int32_t i = thread; i < verdict.emitted; i += kThreads) lane.tokens[p + 1 + i] = choices[i];
   if (!lane_runs(lane, n)) return;
 
-  const Token* choices = args.choices + won;
   const int32_t next = lane.position;
+  const int32_t kept = n - verdict.emitted;
+  for (int32_t j = thread; j <= kept; j += kThreads) next_block[j] = choices[verdict.emitted - 1 + j];
+  __syncthreads();  // the lane's tokens and the own choices are there
+  complete_by_all(lane, kept, n, next_block, best);
+  __syncthreads();
   const int32_t rows = candidates * n;
   for (int32_t r = thread; r < rows; r += kThreads) {
     const int32_t c = r / n;
     const int32_t j = r % n;
-    const int32_t kept = verdict.emitted - 1 + j;  // index of the choice that slot j of the own block keeps
-    Token token;
-    if (j == 0) {
-      token = choices[verdict.emitted - 1];
-    } else if (c == 0 && kept < n) {
-      token = choices[kept];
-    } else {
-      const uint64_t seed = c == 0 ? lane.seed : candidate_seed(lane.seed, c);
-      token = random_prompt_token(lane.prompt, lane.prompt_size, seed, static_cast<int64_t>(next) + j);
-    }
+    const Token token = c == 0 || j == 0
+                            ? next_block[j]
+                            : random_prompt_token(lane.tokens, lane.prompt_size, candidate_seed(lane.seed, c),
+                                                  static_cast<int64_t>(next) + j);
     inputs.tokens[first + r] = token;
     if (inputs.positions != nullptr) inputs.positions[first + r] = next + j;
     if (c != 0) continue;

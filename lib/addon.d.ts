@@ -222,7 +222,11 @@ export interface DecoderOptions {
   kvType: string; // "f16" | "f32" | "bf16" | "q8_0" | "q4_0" ...
   runner: "auto" | "resident" | "host";
   burst: number; // iterations between two looks of the host, on the resident runner
+  ownDraftsFirst: boolean; // a consistency LLM: its own choices are preferred as drafts until they prove worse
 }
+
+/** DraftMode of native/kernels/draft.h: kDraftRandom, kDraftFill, kDraftLookup; auto: the better of the last two. */
+export type DraftSource = "auto" | "random" | "own" | "lookup";
 
 export interface DecoderInfo {
   runner: "host" | "resident";
@@ -278,6 +282,7 @@ export interface GenerateRequest {
   blockSize: number; // 1..DecoderOptions.blockSize
   seed: number; // uint32, of the random first draft
   choosing: Choosing;
+  draftSource: DraftSource;
   stop: string[];
   /** Send `chunk` events while decoding. Without it only `done` is sent, which costs the event loop nothing. */
   stream: boolean;
@@ -289,6 +294,7 @@ export interface IterateOptions {
   blockSize: number;
   seed: number;
   choosing: Choosing;
+  draftSource: DraftSource;
   /** Replaces the lane's draft: blockSize - 1 token ids. null keeps what the last iteration left. */
   draft: Int32Array | null;
   /** Return the logits, [blockSize, vocabSize] row-major float32. */

@@ -3,6 +3,8 @@ import { type BinaryInfo, binaryInfo } from "./binding.js";
 import type { Commands } from "./commands.js";
 import { CllmError } from "./errors.js";
 import {
+  DRAFT_SOURCES,
+  type DraftSource,
   type GenerateOptions,
   type GenerateResult,
   generateOn,
@@ -17,7 +19,7 @@ import { Sequence } from "./sequence.js";
 import type { GenerateStream } from "./stream.js";
 import { defaultThreads } from "./threads.js";
 
-export type { GenerateOptions, GenerateResult, GenerateStats, Input } from "./generate.js";
+export type { DraftSource, GenerateOptions, GenerateResult, GenerateStats, Input } from "./generate.js";
 
 /** Options of Model.createDecoder(). */
 export interface DecoderOptions {
@@ -51,12 +53,16 @@ export interface DecoderOptions {
    * looked at. More save time only on a GPU. Default 1, with the CUDA binary 8.
    */
   burst?: number | undefined;
+  /** Where the drafts of requests that name no source come from. Default `auto`. */
+  draftSource?: DraftSource | undefined;
   /** Seed of requests that name none, an unsigned 32-bit integer. Default: each request with a temperature draws one. */
   seed?: number | undefined;
 }
 
 /** How a decoder really runs. */
 export interface DecoderInfo extends NativeInfo {
+  /** Where the drafts of requests that name no source come from. */
+  draftSource: DraftSource;
   /** Seed of requests that name none, or null. */
   seed: number | null;
   /** Which addon binary runs, and why. */
@@ -66,6 +72,7 @@ export interface DecoderInfo extends NativeInfo {
 /** Validated options. */
 export interface DecoderSettings {
   native: NativeOptions;
+  draftSource: DraftSource;
   seed: number | null;
 }
 
@@ -97,6 +104,7 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
     "kvType",
     "runner",
     "burst",
+    "draftSource",
     "seed",
   ]);
   const trained = model.trainContextSize > 0 ? model.trainContextSize : DEFAULT_CONTEXT_SIZE;
@@ -126,7 +134,9 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
       kvType: check.oneOf(given.kvType, "kvType", KV_TYPES, "f16"),
       runner: check.oneOf(given.runner, "runner", RUNNERS, "auto"),
       burst: check.integer(given.burst, "burst", 1, 16, binaryInfo().backend === "cuda" ? GPU_BURST : 1),
+      ownDraftsFirst: model.trainBlockSize !== null,
     },
+    draftSource: check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, "auto"),
     seed: given.seed === undefined ? null : check.integer(given.seed, "seed", 0, SEED_MAX, 0),
   };
 }
@@ -148,10 +158,11 @@ export class Decoder implements AsyncDisposable {
   readonly #target: Target;
 
   private constructor(model: Model, commands: Commands, settings: DecoderSettings) {
+    const { draftSource, seed } = settings;
     this.model = model;
-    this.info = Object.freeze({ ...commands.native.info(), seed: settings.seed, binary: binaryInfo() });
+    this.info = Object.freeze({ ...commands.native.info(), draftSource, seed, binary: binaryInfo() });
     this.#commands = commands;
-    this.#target = { model, commands, blockSize: settings.native.blockSize, seed: settings.seed, sequence: 0 };
+    this.#target = { model, commands, blockSize: settings.native.blockSize, draftSource, seed, sequence: 0 };
   }
 
   /** @internal Use Model.createDecoder(). */

@@ -24,6 +24,8 @@ export interface GenerateOptions extends SamplingOptions, BiasOptions {
   signal?: AbortSignal | undefined;
   /** Tokens per block n, from 1 (ordinary decoding) to the decoder's blockSize. Default: the decoder's. */
   blockSize?: number | undefined;
+  /** Where drafts come from; changes the work, never the text. Default: the decoder's. See {@link DraftSource}. */
+  draftSource?: DraftSource | undefined;
   /** Write control tokens into the text. Default false. */
   renderSpecial?: boolean | undefined;
 }
@@ -68,6 +70,16 @@ export interface GenerateResult {
   stats: GenerateStats;
 }
 
+/**
+ * Where the tokens of a draft come from, beside the choices that the last iteration made for later positions:
+ * - `random`: from random tokens of the prompt, behind those choices (CLLM, arXiv 2403.00835);
+ * - `own`: from what followed the same tokens earlier in prompt or answer (prompt lookup), behind those choices;
+ * - `lookup`: where the last two tokens stood before, from what followed them there, instead of those choices;
+ * - `auto`: `own` or `lookup`, whichever would have had more tokens accepted lately.
+ */
+export type DraftSource = "auto" | "random" | "own" | "lookup";
+export const DRAFT_SOURCES = ["auto", "random", "own", "lookup"] as const;
+
 /** What a generation runs on: a decoder and, for a sequence, its native id (0 = any free lane). */
 export interface Target {
   model: Model;
@@ -75,6 +87,7 @@ export interface Target {
   blockSize: number;
   /** Of requests without one; null: 0 for greedy ones, a drawn one for others. */
   seed: number | null;
+  draftSource: DraftSource;
   sequence: number;
   /** Aborts every generation of the sequence. */
   stop?: AbortSignal;
@@ -113,6 +126,7 @@ interface Request {
   blockSize: number;
   seed: number;
   choosing: Choosing;
+  draftSource: DraftSource;
   stop: string[];
   renderSpecial: boolean;
   signals: AbortSignal[];
@@ -124,6 +138,7 @@ function readRequest(target: Target, input: Input, options: GenerateOptions): Re
     "stop",
     "signal",
     "blockSize",
+    "draftSource",
     "renderSpecial",
     ...SAMPLING_NAMES,
     ...BIAS_NAMES,
@@ -137,6 +152,7 @@ function readRequest(target: Target, input: Input, options: GenerateOptions): Re
     blockSize: check.integer(given.blockSize, "blockSize", 1, target.blockSize, target.blockSize),
     seed: choosing.seed,
     choosing,
+    draftSource: check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, target.draftSource),
     renderSpecial: check.boolean(given.renderSpecial, "renderSpecial", false),
     tokens: promptTokens(target.model, input),
   };

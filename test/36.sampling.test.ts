@@ -173,14 +173,19 @@ describe("sampling", function () {
       return (await Promise.all(requests)).map(({ tokens }) => tokens.join(" "));
     };
 
-    it("for any block size, number of lanes and runner", async () => {
+    it("for any block size, number of lanes, draft source and runner", async () => {
       const expected = await answers({ blockSize: 2, runner: "host" }, 2);
       assert.ok(new Set(expected).size > expected.length / 2, "most texts differ");
       for (const runner of ["host", "resident"] as const) {
         for (const lanes of [1, 4]) {
-          for (const blockSize of [2, 4, 8, 16]) {
-            const found = await answers({ blockSize, lanes, runner }, blockSize);
-            assert.deepEqual(found, expected, `n = ${blockSize}, ${lanes} lanes, ${runner}`);
+          for (const [blockSize, draftSource] of [
+            [2, "own"],
+            [4, "random"],
+            [8, "lookup"],
+            [16, "auto"],
+          ] as const) {
+            const found = await answers({ blockSize, lanes, runner, draftSource }, blockSize);
+            assert.deepEqual(found, expected, `n = ${blockSize}, ${lanes} lanes, ${runner}, ${draftSource}`);
           }
         }
       }

@@ -125,6 +125,14 @@ Choosing to_choosing(const Napi::Value& value, int vocab) {
   return choosing;
 }
 
+DraftSource to_draft_source(const Napi::Value& value) {
+  const std::string name = to_text(value, "draftSource");
+  if (name == "random") return kDraftRandom;
+  if (name == "own") return kDraftFill;
+  if (name == "lookup") return kDraftLookup;
+  return std::nullopt;
+}
+
 Napi::Value from_event(Napi::Env env, const Event& event) {
   auto object = Napi::Object::New(env);
   object.Set("id", Napi::Number::New(env, event.id));

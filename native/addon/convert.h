@@ -25,6 +25,9 @@ Napi::Object to_object(const Napi::Value& value, const char* name);
 /// A Choosing of lib/addon.d.ts; `vocab` is the model's.
 Choosing to_choosing(const Napi::Value& value, int vocab);
 
+/// A DraftSource of lib/addon.d.ts.
+DraftSource to_draft_source(const Napi::Value& value);
+
 /// One DecoderEvent of lib/addon.d.ts.
 Napi::Value from_event(Napi::Env env, const Event& event);
 

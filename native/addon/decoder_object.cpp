@@ -130,6 +130,7 @@ Napi::Value DecoderObject::generate(const Napi::CallbackInfo& call) {
     params.block_size =
         static_cast<int>(to_integer(request.Get("blockSize"), "blockSize", 1, context.options().block_size));
     params.seed = static_cast<uint32_t>(to_integer(request.Get("seed"), "seed", 0, UINT32_MAX));
+    params.draft_source = to_draft_source(request.Get("draftSource"));
     params.choosing = to_choosing(request.Get("choosing"), context.model().info().vocab_size);
     const auto stop = request.Get("stop").As<Napi::Array>();
     for (uint32_t i = 0; i < stop.Length(); i++) {
@@ -172,6 +173,7 @@ Napi::Value DecoderObject::iterate(const Napi::CallbackInfo& call) {
         static_cast<int>(to_integer(options.Get("blockSize"), "blockSize", 1, context.options().block_size));
     params.seed = static_cast<uint32_t>(to_integer(options.Get("seed"), "seed", 0, UINT32_MAX));
     params.logits = to_bool(options.Get("logits"), "logits");
+    params.draft_source = to_draft_source(options.Get("draftSource"));
     params.choosing = to_choosing(options.Get("choosing"), context.model().info().vocab_size);
     if (options.Get("draft").IsNull()) return;
     params.draft = to_tokens(options.Get("draft"), context.model().info().vocab_size);

@@ -14,6 +14,9 @@ namespace cllm {
 
 // What the JS side asks of an Engine, and what it answers. Plain values: they cross between threads.
 
+/// Where a request's drafts come from: a DraftMode, or null for the one that drafts better.
+using DraftSource = std::optional<DraftMode>;
+
 /// How the tokens of a request are chosen.
 struct Choosing {
   Sampling sampling;
@@ -30,6 +33,7 @@ struct GenerateParams {
   bool stream = false;
   bool render_special = false;
   Choosing choosing;
+  DraftSource draft_source;
 };
 
 struct IterateParams {
@@ -38,6 +42,7 @@ struct IterateParams {
   std::optional<std::vector<Token>> draft;  // block_size - 1 tokens
   bool logits = false;
   Choosing choosing;
+  DraftSource draft_source;
 };
 
 struct Command {

@@ -235,6 +235,7 @@ void Engine::fork(Slot& from, uint32_t id) {
 }
 
 void Engine::assign(Slot& slot, std::vector<Token> tokens) {
+  slot.lane.forget_scores(context_.options().own_drafts_first);
   slot.lane.assign(std::move(tokens));
   slot.lane.lost_rows(context_.trim(slot.index, slot.lane.written()));
 }
@@ -297,12 +298,14 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
       run.budget = slot->generation->budget;
       run.stop_at_end = true;
       run.choosing = params.choosing;
+      run.draft_mode = params.draft_source.value_or(slot->lane.better_mode());
     } else {
       const IterateParams& params = slot->operation->iterate;
       run.seed = params.seed;
       run.budget = room;
       run.wants_logits = params.logits;
       run.choosing = params.choosing;
+      run.draft_mode = params.draft_source.value_or(slot->lane.better_mode());
     }
     runs.push_back(std::move(run));
     sequences = sequences || slot->operation;

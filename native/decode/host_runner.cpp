@@ -15,7 +15,7 @@ PassResult HostRunner::iterate(int /*count*/) {
   outcomes_.clear();
   for (const LaneRun& run : lanes_) {
     const int position = static_cast<int>(run.lane->tokens().size()) - 1;
-    pieces_.push_back({run.index, position, run.lane->block(block_size_, run.seed)});
+    pieces_.push_back({run.index, position, run.lane->block(block_size_, run.seed, run.draft_mode)});
   }
   const PassResult result = context_.decode(pieces_, true);
   if (result != PassResult::kOk) return result;

@@ -15,11 +15,12 @@ namespace cllm {
 struct LaneRun {
   int index;         // of the lane in its Context
   Lane* lane;        // written() == tokens().size() - 1
-  uint64_t seed;     // of the draft source
+  uint64_t seed;     // of random drafts
   int64_t budget;    // tokens that may still be emitted, >= 1
   bool stop_at_end;  // stop at end-of-generation tokens
   bool wants_logits = false;
   Choosing choosing = {};
+  DraftMode draft_mode = kDraftRandom;
 };
 
 /// What one iteration did to one lane.

@@ -2,11 +2,16 @@
 
 #include <algorithm>
 
-#include "kernels/advance.h"
-#include "kernels/draft.h"
 #include "kernels/verify.h"
 
 namespace cllm {
+
+namespace {
+
+// Weight of the latest comparison in the scores of modes: about the last ten count.
+constexpr float kLatest = 0.1f;
+
+}  // namespace
 
 std::span<const Token> Lane::prefill_piece(int chunk) const {
   const int count = std::min<int>(chunk, static_cast<int>(tokens_.size()) - 1 - written_);
@@ -20,7 +25,7 @@ int Lane::assign(std::vector<Token> tokens) {
   tokens_ = std::move(tokens);
   written_ = common;
   prompt_size_ = static_cast<int>(tokens_.size());
-  drafted_ = 0;
+  forget_draft();
   revision_++;
   return common;
 }
@@ -29,7 +34,7 @@ void Lane::rollback(int position) {
   tokens_.resize(static_cast<size_t>(position));
   written_ = std::min(written_, std::max(0, position - 1));
   prompt_size_ = std::min(prompt_size_, position);
-  drafted_ = 0;
+  forget_draft();
   revision_++;
 }
 
@@ -39,25 +44,31 @@ void Lane::lost_rows(int rows) {
   revision_++;
 }
 
-std::span<const Token> Lane::block(int n, uint64_t seed) {
+void Lane::forget_draft() {
+  carried_ = 0;
+  given_ = false;
+  own_.clear();
+  looked_up_.clear();
+}
+
+std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
   block_.resize(static_cast<size_t>(n));
   stood_.resize(static_cast<size_t>(n));
   block_[0] = tokens_.back();
-  drafted_ = std::min(drafted_, n - 1);
-  const int64_t position = static_cast<int64_t>(tokens_.size()) - 1;
-  for (int j = drafted_ + 1; j < n; j++) {
-    block_[j] = random_prompt_token(tokens_.data(), prompt_size_, seed, position + j);
-    stood_[j] = 0;
-  }
-  drafted_ = n - 1;
+  const auto kept = std::min(own_.size(), static_cast<size_t>(n) - 1);
+  std::copy_n(own_.begin(), kept, block_.begin() + 1);
+  if (given_ && mode == kDraftLookup) mode = kDraftFill;
+  const auto size = static_cast<int64_t>(tokens_.size());
+  complete_draft(tokens_.data(), size, prompt_size_, seed, mode, static_cast<int32_t>(kept), n, block_.data());
+  const auto before = carried_ > 0 ? static_cast<int32_t>(last_.block.size()) : 0;
+  mark_stood(last_.block.data(), before, carried_, block_.data(), n, stood_.data());
   return block_;
 }
 
 void Lane::set_draft(std::span<const Token> draft) {
-  block_.assign(1, tokens_.back());
-  block_.insert(block_.end(), draft.begin(), draft.end());
-  stood_.assign(block_.size(), 0);
-  drafted_ = static_cast<int>(draft.size());
+  forget_draft();
+  own_.assign(draft.begin(), draft.end());
+  given_ = true;
   revision_++;
 }
 
@@ -76,11 +87,40 @@ const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, c
   last_.emitted = count_emitted(choices.data(), last_.accepted, budget, end_of_generation);
   last_.stationary = count_stationary(stood_.data(), last_.emitted - 1);
 
+  score_modes(choices.first(static_cast<size_t>(last_.emitted)));
   tokens_.insert(tokens_.end(), choices.begin(), choices.begin() + last_.emitted);
   written_ = static_cast<int>(tokens_.size()) - 1;  // the rows of block[0 .. emitted - 1], all of them right
   revision_++;
-  drafted_ = advance_draft(last_.block.data(), choices.data(), n, last_.emitted, block_.data() + 1, stood_.data());
+  given_ = false;
+  carried_ = last_.emitted;
+  own_.assign(choices.begin() + last_.emitted, choices.end());
+  look_up(n);
   return last_;
+}
+
+// Leading tokens of both drafts that were emitted. One that was not in the block is seen only as far as the other one
+// got.
+void Lane::score_modes(std::span<const Token> emitted) {
+  if (looked_up_.empty()) return;
+  const auto right = [&](const std::vector<Token>& draft) {
+    const auto common = std::min(draft.size(), emitted.size());
+    return static_cast<float>(
+        std::mismatch(draft.begin(), draft.begin() + static_cast<std::ptrdiff_t>(common), emitted.begin()).first -
+        draft.begin());
+  };
+  own_score_ += kLatest * (right(own_) - own_score_);
+  looked_up_score_ += kLatest * (right(looked_up_) - looked_up_score_);
+}
+
+void Lane::look_up(int n) {
+  looked_up_.clear();
+  const Token last = tokens_.back();
+  const DraftView view{tokens_.data(), static_cast<int64_t>(tokens_.size()), &last, 0};
+  const Continuation from = find_continuation(view);
+  if (from.length < kLeastKey) return;
+  for (int64_t i = from.place; i < view.size && static_cast<int>(looked_up_.size()) < n - 1; i++) {
+    looked_up_.push_back(tokens_[static_cast<size_t>(i)]);
+  }
 }
 
 }  // namespace cllm

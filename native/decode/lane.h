@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/draft.h"
 #include "kernels/types.h"
 
 namespace cllm {
@@ -26,10 +27,8 @@ class Lane {
  public:
   const std::vector<Token>& tokens() const { return tokens_; }
   int written() const { return written_; }
-  /// The tokens that drafts are drawn from, at least one where there are tokens.
-  std::span<const Token> prompt() const {
-    return std::span<const Token>(tokens_).first(static_cast<size_t>(prompt_size_));
-  }
+  /// Random drafts are drawn from the first so many tokens, at least one where there are tokens.
+  int prompt_size() const { return prompt_size_; }
   /// Grows with every change of tokens or draft, but not with block(), whose result is a function of the rest.
   uint64_t revision() const { return revision_; }
   bool needs_prefill() const { return written_ + 1 < static_cast<int>(tokens_.size()); }
@@ -47,9 +46,18 @@ class Lane {
   /// The cache lost this lane's rows from `rows` on.
   void lost_rows(int rows);
 
-  /// The next block of n tokens: the last confirmed token and the draft, filled up by the draft source.
-  std::span<const Token> block(int n, uint64_t seed);
+  /// The next block of n tokens: the last confirmed token, and the draft, completed as `mode` says.
+  std::span<const Token> block(int n, uint64_t seed, DraftMode mode);
+  /// A draft that no mode replaces.
   void set_draft(std::span<const Token> draft);
+  /// kDraftLookup or kDraftFill: whichever would have had more tokens accepted lately, where both had a draft.
+  DraftMode better_mode() const { return looked_up_score_ > own_score_ ? kDraftLookup : kDraftFill; }
+  /// A new text begins. A consistency LLM's own choices are good drafts: they are preferred until they prove worse; of
+  /// other models what is looked up is.
+  void forget_scores(bool own_first) {
+    own_score_ = own_first ? kPreferred : 0;
+    looked_up_score_ = kPreferred / 2;
+  }
   /// [n] of the last block(): 1 where the draft token stood at its position in the iteration before.
   const std::vector<uint8_t>& stood() const { return stood_; }
   /// Another candidate won: its block [n] takes the place of the draft. What the draft held too goes on standing.
@@ -59,14 +67,24 @@ class Lane {
   const Iteration& advance(std::span<const Token> choices, int64_t budget, const uint8_t* end_of_generation);
 
  private:
+  void forget_draft();
+  void score_modes(std::span<const Token> emitted);
+  void look_up(int n);
+
   std::vector<Token> tokens_;
   int written_ = 0;
   int prompt_size_ = 0;         // the first tokens_ that drafts are drawn from
-  std::vector<Token> block_;    // block_[1 .. drafted_] is the draft
+  std::vector<Token> own_;      // the choices that the last iteration made for later positions, or a draft that was given
+  std::vector<Token> block_;    // of the last block()
   std::vector<uint8_t> stood_;  // [block], 1 where a draft token stood there in the iteration before
-  int drafted_ = 0;
+  bool given_ = false;  // by set_draft()
+  int carried_ = 0;     // emitted tokens of last_, whose block the draft comes from; 0: it comes from elsewhere
   uint64_t revision_ = 0;
   Iteration last_;
+  // What kDraftLookup drafts next, to be compared with what comes, as own_ is: that tells which mode drafts better.
+  std::vector<Token> looked_up_;
+  static constexpr float kPreferred = 2;
+  float own_score_ = 0, looked_up_score_ = kPreferred / 2;  // tokens that would have been accepted, lately
 };
 
 }  // namespace cllm

@@ -67,7 +67,7 @@ ResidentRunner::ResidentRunner(Context& context, std::unique_ptr<GraphBridge> br
   for (size_t lane = 0; lane < lanes; lane++) device_->write(samplings_ + lane, &greedy, sizeof(greedy));
   array(biases_, lanes);
   array(stood_, lanes * n);
-  array(prompts_, lanes * static_cast<size_t>(context.options().context_size));
+  array(tokens_, lanes * (static_cast<size_t>(context.options().context_size) + 1));
   const auto& ends = context.model().end_of_generation();
   array(end_of_generation_, ends.size());
   device_->write(end_of_generation_, ends.data(), ends.size());
@@ -112,7 +112,9 @@ bool ResidentRunner::begin(std::span<const LaneRun> lanes, int block_size) {
 }
 
 bool ResidentRunner::begin_run(const Run& run) {
-  for (const LaneRun& lane : run.lanes) lane.lane->block(run.shape.block, lane.seed);
+  for (const LaneRun& lane : run.lanes) {
+    lane.lane->block(run.shape.block, lane.seed, lane.draft_mode);
+  }
   if (!claimed(run) && !claim(run)) return false;
   for (size_t b = 0; b < run.lanes.size(); b++) {
     const LaneRun& lane = run.lanes[b];
@@ -120,7 +122,8 @@ bool ResidentRunner::begin_run(const Run& run) {
     const LaneState& state = known.state;
     if (!(known.choosing == lane.choosing)) upload_choosing(lane);
     if (known.uploaded && known.revision == lane.lane->revision() && state.seed == lane.seed &&
-        state.budget == std::min<int64_t>(lane.budget, INT32_MAX) && state.stop_at_end == (lane.stop_at_end ? 1 : 0)) {
+        state.budget == std::min<int64_t>(lane.budget, INT32_MAX) && state.stop_at_end == (lane.stop_at_end ? 1 : 0) &&
+        state.draft_mode == lane.draft_mode) {
       continue;
     }
     upload(run, b);
@@ -188,27 +191,28 @@ void ResidentRunner::upload(const Run& run, size_t b) {
   const LaneRun& lane = run.lanes[b];
   Resident& known = resident(lane.index);
   const int n = run.shape.block;
-  const auto prompt = lane.lane->prompt();
-  Token* device_prompt = prompts_ + static_cast<int64_t>(lane.index) * context_.options().context_size;
-  device_->write(device_prompt, prompt.data(), prompt.size_bytes());
+  const auto& held = lane.lane->tokens();
+  Token* device_tokens = tokens_ + static_cast<int64_t>(lane.index) * (context_.options().context_size + 1);
+  device_->write(device_tokens, held.data(), held.size() * sizeof(Token));
 
   LaneState& state = known.state;
   state.position = static_cast<int32_t>(lane.lane->tokens().size()) - 1;
   state.budget = static_cast<int32_t>(std::min<int64_t>(lane.budget, INT32_MAX));
   state.stop_at_end = lane.stop_at_end ? 1 : 0;
   state.ended = 0;
-  state.prompt_size = static_cast<int32_t>(prompt.size());
-  state.prompt = device_prompt;
+  state.prompt_size = lane.lane->prompt_size();
+  state.draft_mode = lane.draft_mode;
+  state.tokens = device_tokens;
   state.seed = lane.seed;
   device_->write(states_ + lane.index, &state, sizeof(state));
 
-  const auto block = lane.lane->block(n, lane.seed);
+  const auto block = lane.lane->block(n, lane.seed, lane.draft_mode);
   std::vector<Token> tokens(block.begin(), block.end());
   for (int c = 1; c < candidates_; c++) {
     tokens.push_back(block[0]);
     for (int j = 1; j < n; j++) {
-      tokens.push_back(random_prompt_token(prompt.data(), static_cast<int64_t>(prompt.size()),
-                                           candidate_seed(lane.seed, c), state.position + j));
+      tokens.push_back(
+          random_prompt_token(held.data(), lane.lane->prompt_size(), candidate_seed(lane.seed, c), state.position + j));
     }
   }
   device_->write(stood_ + static_cast<int64_t>(run.first) * max_block_ + static_cast<int64_t>(b) * n,
@@ -421,7 +425,7 @@ bool ResidentRunner::replay(int count) {
           return false;
         }
         lane.budget -= iteration.emitted;
-        lane.lane->block(n, lane.seed);
+        lane.lane->block(n, lane.seed, lane.draft_mode);
         known.revision = lane.lane->revision();
         known.state.position += iteration.emitted;
         known.state.budget = static_cast<int32_t>(std::min<int64_t>(lane.budget, INT32_MAX));

@@ -100,7 +100,7 @@ class ResidentRunner : public IterationRunner {
   Sampling* samplings_ = nullptr;         // [lanes]
   const float** biases_ = nullptr;        // [lanes] of [vocab] or null
   uint8_t* stood_ = nullptr;              // [lanes, n]
-  Token* prompts_ = nullptr;              // [lanes, context_size]
+  Token* tokens_ = nullptr;               // [lanes, context_size + 1]: a lane writes up to row_end
   uint8_t* end_of_generation_ = nullptr;  // [vocab]
   KvTensor* kv_tensors_ = nullptr;
   int32_t* ring_ = nullptr;  // [lanes, kRingSlots, ring_words(n)]

@@ -68,6 +68,7 @@ void advance_lane(const AdvanceArgs& args, int32_t b) {
 
   if (verdict.emitted == 0) return;
   const int32_t p = lane.position;
+  for (int32_t i = 0; i < verdict.emitted; i++) lane.tokens[p + 1 + i] = args.choices[won + i];
   lane.position = p + verdict.emitted;
   lane.budget -= verdict.emitted;
   lane.ended |= verdict.ended;
@@ -78,16 +79,17 @@ void advance_lane(const AdvanceArgs& args, int32_t b) {
   const Token* choices = args.choices + won;
   Token* own = inputs.tokens + first;
   own[0] = choices[verdict.emitted - 1];
-  const int kept = advance_draft(block, choices, n, verdict.emitted, own + 1, args.stood + static_cast<int64_t>(b) * n);
+  const int kept = n - verdict.emitted;
+  for (int j = 1; j <= kept; j++) own[j] = choices[verdict.emitted - 1 + j];
   const int32_t next = lane.position;
-  for (int j = kept + 1; j < n; j++) {
-    own[j] = random_prompt_token(lane.prompt, lane.prompt_size, lane.seed, static_cast<int64_t>(next) + j);
-  }
+  complete_draft(lane.tokens, next + 1, lane.prompt_size, lane.seed, static_cast<DraftMode>(lane.draft_mode), kept, n,
+                 own);
+  mark_stood(block, n, verdict.emitted, own, n, args.stood + static_cast<int64_t>(b) * n);
   for (int32_t c = 1; c < shape.candidates; c++) {
     Token* tokens = own + static_cast<int64_t>(c) * n;
     tokens[0] = own[0];
     for (int j = 1; j < n; j++) {
-      tokens[j] = random_prompt_token(lane.prompt, lane.prompt_size, candidate_seed(lane.seed, c),
+      tokens[j] = random_prompt_token(lane.tokens, lane.prompt_size, candidate_seed(lane.seed, c),
                                       static_cast<int64_t>(next) + j);
     }
   }
@@ -107,18 +109,6 @@ void advance_lane(const AdvanceArgs& args, int32_t b) {
 }
 
 }  // namespace
-
-int advance_draft(const Token* block, const Token* choices, int n, int emitted, Token* draft, uint8_t* stood) {
-  const int kept = n - emitted;
-  for (int j = 0; j < n; j++) stood[j] = 0;
-  for (int j = 0; j < kept; j++) {
-    draft[j] = choices[emitted + j];
-    // It is the guess for the absolute position that block[emitted + j + 1] held until now.
-    const int slot = emitted + j + 1;
-    stood[j + 1] = slot < n && block[slot] == draft[j];
-  }
-  return kept;
-}
 
 void advance(const AdvanceArgs& args) {
   for (int32_t b = 0; b < args.shape.lanes; b++) advance_lane(args, b);

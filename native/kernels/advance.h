@@ -38,16 +38,17 @@ CLLM_HOST_DEVICE inline int32_t ring_words(int32_t block) {
 /// `advance`: rolls every lane forward over what it emitted and writes the next iteration's inputs in place.
 ///
 /// With w = winner, e = emitted, p' = p + e, for a lane with e > 0:
-///   own block:      x'[j] = choices[w, e - 1 + j] for e - 1 + j < n, else random_prompt_token(seed, p' + j)
+///   tokens          tokens[p + 1 .. p'] = choices[w, 0 .. e - 1]
+///   own block:      x'[j] = choices[w, e - 1 + j] for e - 1 + j < n, the rest by the lane's DraftMode (draft.h)
 ///   candidate c>0:  x'[0] as the own block, x'[j] = random_prompt_token(candidate_seed(seed, c), p' + j)
 ///   positions       p' + j for every candidate; k_rows and v_rows of the own block follow it, scratch rows stay
 ///   mask            own row j gains the cells p + j + 1 .. p' + j; candidate rows gain p .. p' - 1; nothing is lost
-///   stood'[j]       1 where x'[j] is a kept choice (1 <= j <= n - e) that the winner's block held at the same position
+///   stood'[j]       1 where the winner's block held x'[j] at the same position (mark_stood)
 ///   state           position = p', budget -= e, ended |= verdict's
 /// A lane that emitted nothing keeps everything. A lane that cannot run any more after this iteration (lane_runs:
-/// ended, no budget, no room below row_end) gets its new state and nothing else: its tokens, rows, mask and stood stay,
-/// so that running the graph again rewrites its rows with what they hold. Every lane's record is written, with emitted
-/// = 0 where nothing was.
+/// ended, no budget, no room below row_end) gets its new state and tokens and nothing else: its block, rows, mask and
+/// stood stay, so that running the graph again rewrites its rows with what they hold. Every lane's record is written,
+/// with emitted = 0 where nothing was.
 struct AdvanceArgs {
   PassShape shape;
   const Token* choices = nullptr;     // [B, C, n]
@@ -62,14 +63,6 @@ struct AdvanceArgs {
 
 /// On the CPU.
 void advance(const AdvanceArgs& args);
-
-/// Of one lane: the next draft by Jacobi iteration, and which of its tokens have stood still.
-///
-/// `emitted` (1 <= emitted <= m + 1) tokens of this iteration were emitted, so the next block begins with
-/// choices[emitted - 1]. Writes draft[0 .. kept) = choices[emitted .. n-1]. `stood` [n] is indexed like the next block
-/// (stood[0] unused): 1 where the absolute position held this very token in this iteration's block already, else 0.
-/// Returns kept = n - emitted; what lies behind is for the draft source to fill.
-int advance_draft(const Token* block, const Token* choices, int n, int emitted, Token* draft, uint8_t* stood);
 
 /// Writes all inputs of lane b from its state and its blocks, as for the first iteration: positions, row indices, the
 /// whole mask. tokens [C, n]. On the CPU, into host memory.

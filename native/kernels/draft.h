@@ -6,10 +6,24 @@
 
 namespace cllm {
 
-/// Where the tokens of a draft come from that no Jacobi iteration has guessed yet: the first block, and the last slots
-/// after an advance. Random tokens of the prompt, as in the CLLM paper (arXiv 2403.00835, section 3.2 and its released
-/// code). A pure function of (seed, position), so that what a lane drafts does not depend on other lanes, nor on where
-/// it is computed.
+/// What stands in a draft beside the choices that the last iteration made for later positions (its own choices, Jacobi
+/// iteration). All of it is a pure function of the lane's tokens and its seed, so that what a lane drafts does not
+/// depend on other lanes, nor on where it is computed.
+enum DraftMode : int32_t {
+  /// Own choices, then random tokens of the prompt: CLLM (arXiv 2403.00835), section 3.2 and its released code.
+  kDraftRandom = 0,
+  /// Own choices, then what followed the last tokens where they stood before, else random tokens of the prompt.
+  kDraftFill = 1,
+  /// What followed the last confirmed tokens where at least kLeastKey of them stood before (prompt lookup, over prompt
+  /// and
+  /// answer alike), instead of own choices; elsewhere as kDraftFill.
+  kDraftLookup = 2,
+};
+
+constexpr int32_t kLongestKey = 3;  // tokens that are looked up
+constexpr int32_t kLeastKey = 2;
+
+/// A random token of the prompt for a position that nobody has guessed yet.
 CLLM_HOST_DEVICE inline Token random_prompt_token(const Token* prompt, int64_t prompt_size, uint64_t seed,
                                                   int64_t position) {
   // splitmix64: one well-mixed draw per (seed, position), no state to carry.
@@ -24,5 +38,51 @@ CLLM_HOST_DEVICE inline Token random_prompt_token(const Token* prompt, int64_t p
 CLLM_HOST_DEVICE inline uint64_t candidate_seed(uint64_t seed, int32_t candidate) {
   return seed ^ (0xD6E8FEB86659FD93ull * static_cast<uint64_t>(candidate));
 }
+
+/// A lane's tokens with the first `drafted` tokens of its next draft behind them. tokens [size], block [n] with
+/// block[0] = tokens[size - 1] and block[1 .. drafted] the draft.
+struct DraftView {
+  const Token* tokens = nullptr;
+  int64_t size = 0;  // >= 1
+  const Token* block = nullptr;
+  int32_t drafted = 0;
+
+  CLLM_HOST_DEVICE Token at(int64_t i) const { return i < size ? tokens[i] : block[i - size + 1]; }
+  CLLM_HOST_DEVICE int64_t end() const { return size + drafted; }
+};
+
+/// How many of the view's last tokens, at most kLongestKey, stand right before tokens[place], 1 <= place < size.
+CLLM_HOST_DEVICE inline int32_t key_before(const DraftView& view, int64_t place) {
+  int32_t length = 0;
+  while (length < kLongestKey && length < place &&
+         view.tokens[place - 1 - length] == view.at(view.end() - 1 - length)) {
+    length++;
+  }
+  return length;
+}
+
+/// A place where the lane's text may go on as it did before: the one with the longest key, and of those the latest.
+struct Continuation {
+  int64_t place = 0;   // tokens[place] is what came then
+  int32_t length = 0;  // of the key; 0: there is no such place
+};
+
+/// The token that is drafted for slot `slot` > view.drafted: the continuation goes on into the draft itself.
+CLLM_HOST_DEVICE inline Token continued(const DraftView& view, const Continuation& from, int32_t slot) {
+  return view.at(from.place + slot - view.drafted - 1);
+}
+
+/// On the CPU.
+Continuation find_continuation(const DraftView& view);
+
+/// Of one lane: the draft block[1 .. n-1], of which block[1 .. kept] are own choices already. prompt_size, seed:
+/// LaneState's. On the CPU.
+void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, DraftMode mode, int32_t kept,
+                    int32_t n, Token* block);
+
+/// Which tokens of the next block stood at their position in this iteration's block already: `before` [n] is that
+/// block, `emitted` how many tokens the iteration emitted, `block` [n_next] the next one. stood [n_next], stood[0] = 0.
+/// On the CPU.
+void mark_stood(const Token* before, int32_t n, int32_t emitted, const Token* block, int32_t n_next, uint8_t* stood);
 
 }  // namespace cllm

@@ -26,14 +26,16 @@ struct PassShape {
 
 /// A lane's state between iterations, in device memory. The host writes it when the lane joins; `advance` keeps it.
 struct LaneState {
-  int32_t position = 0;           // p: of x[0], whose KV row is not yet written
-  int32_t row_end = 0;            // the lane may write KV rows below this one
-  int32_t budget = 0;             // tokens that may still be emitted, >= 0
-  int32_t stop_at_end = 0;        // 1: an end-of-generation token ends the lane
-  int32_t ended = 0;              // 1 once it has emitted one
-  int32_t prompt_size = 0;        // >= 1
-  const Token* prompt = nullptr;  // [prompt_size], what random drafts are drawn from
-  uint64_t seed = 0;              // of the draft source
+  int32_t position = 0;     // p: of x[0], whose KV row is not yet written
+  int32_t row_end = 0;      // the lane may write KV rows below this one
+  int32_t budget = 0;       // tokens that may still be emitted, >= 0
+  int32_t stop_at_end = 0;  // 1: an end-of-generation token ends the lane
+  int32_t ended = 0;        // 1 once it has emitted one
+  int32_t prompt_size = 0;  // >= 1: random drafts are drawn from the first so many tokens
+  int32_t draft_mode = 0;   // a DraftMode
+  int32_t unused = 0;       // no hole: tests compare bytes
+  Token* tokens = nullptr;  // [row_end + 1]: the confirmed ones, tokens[position] = x[0]; `advance` appends
+  uint64_t seed = 0;        // of the draft source
 };
 
 /// Whether the lane takes part in the next iteration. One that does not keeps all its inputs, so running the graph

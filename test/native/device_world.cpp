@@ -13,6 +13,11 @@ constexpr int64_t kRowBytes[] = {35, 34, 36, 256, 0, 0};
 constexpr int32_t kElementBytes[] = {0, 0, 0, 0, 2, 4};
 constexpr int32_t kWidth = 6;
 
+/// Few different tokens: then what was said before comes again, with keys of every length.
+constexpr int64_t kHistoryVocab = 6;
+
+size_t history_size(const WorldOptions& options) { return static_cast<size_t>(options.n_kv) + 1; }
+
 size_t rows_of(const PassShape& shape) { return static_cast<size_t>(shape.rows()); }
 
 std::vector<Token> random_tokens(size_t count, int64_t vocab, uint64_t seed) {
@@ -65,7 +70,8 @@ World::World(KernelDevice& device, const WorldOptions& given)
     : device(device),
       options(given),
       scratch{static_cast<int32_t>(given.n_kv - static_cast<int64_t>(given.shape.candidates - 1) * given.shape.block)},
-      prompt(device, random_tokens(kPromptSize, given.vocab, given.seed + 1)),
+      history(device, random_tokens(static_cast<size_t>(given.shape.lanes) * history_size(given),
+                                    std::min<int64_t>(given.vocab, kHistoryVocab), given.seed + 1)),
       tokens(device, random_tokens(rows_of(given.shape), given.vocab, given.seed + 2)),
       choices(device, std::vector<Token>(rows_of(given.shape))),
       positions(device, std::vector<int32_t>(rows_of(given.shape))),
@@ -129,10 +135,12 @@ void World::write_inputs() {
     lane.row_end = std::min(scratch.first, lane.position + block + below(options.largest_budget + 8) - 2);
     lane.budget = below(8) == 0 ? 0 : 1 + below(options.largest_budget);
     lane.stop_at_end = below(4) != 0;
-    lane.prompt_size = 1 + below(kPromptSize);
-    lane.prompt = prompt.data;
+    lane.prompt_size = 1 + below(std::min(kPromptSize, lane.position + 1));
+    lane.draft_mode = below(3);
+    lane.tokens = history.data + static_cast<size_t>(b) * history_size(options);
     lane.seed = random();
     Token* first = tokens.host.data() + static_cast<size_t>(b) * candidates * block;
+    first[0] = history.host[static_cast<size_t>(b) * history_size(options) + static_cast<size_t>(lane.position)];
     for (int32_t c = 1; c < candidates; c++) first[static_cast<size_t>(c) * block] = first[0];
     for (int32_t j = 1; j < block; j++) stood.host[static_cast<size_t>(b) * block + j] = below(2);
   }
@@ -159,7 +167,10 @@ std::vector<Token> World::make_choices(World& of, std::mt19937& random) {
     if (r % block == 0) wrong = 4u << random() % 6;
     const bool last = r % block == block - 1;
     const bool right = !last && random() % wrong != 0;
-    values[r] = right ? blocks[r + 1] : static_cast<Token>(random() % static_cast<uint64_t>(options.vocab));
+    // Wrong ones mostly of the history's tokens, so that they can be looked up.
+    const auto vocab =
+        static_cast<uint64_t>(random() % 4 != 0 ? std::min(options.vocab, kHistoryVocab) : options.vocab);
+    values[r] = right ? blocks[r + 1] : static_cast<Token>(random() % vocab);
   }
   // All candidates begin with the same token, so their first choices are the same: one that suits some candidate.
   const auto span = block * static_cast<size_t>(options.shape.candidates);
@@ -231,8 +242,9 @@ std::vector<std::pair<const char*, std::vector<char>>> World::state() {
   add("stood", stood.download());
   add("verdicts", verdicts.download());
   auto states = lanes.download();
-  for (auto& lane : states) lane.prompt = nullptr;
+  for (auto& lane : states) lane.tokens = nullptr;
   add("lanes", states);
+  add("history", history.download());
   for (auto& tensor : kv) add("KV rows", tensor.download());
   std::memcpy(ring_host.data(), ring, ring_host.size() * sizeof(int32_t));
   add("ring", ring_host);

@@ -78,7 +78,7 @@ class World {
   KernelDevice& device;
   WorldOptions options;
   ScratchRows scratch;
-  DeviceArray<Token> prompt, tokens, choices;
+  DeviceArray<Token> history, tokens, choices;  // history [lanes, n_kv + 1]
   DeviceArray<int32_t> positions;
   DeviceArray<int64_t> k_rows, v_rows;
   DeviceArray<char> mask;

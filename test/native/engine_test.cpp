@@ -141,7 +141,7 @@ void test_lane() {
     int64_t iterations = 0, emitted = 0, stationary = 0;
     while (left > 0) {
       const int n = 1 + static_cast<int>(random() % 9);  // the block size may change at any time
-      const auto block = lane.block(n, seed);
+      const auto block = lane.block(n, seed, static_cast<cllm::DraftMode>(random() % 3));
       std::vector<Token> all = lane.tokens();
       all.pop_back();
       std::vector<Token> choices;
@@ -173,15 +173,17 @@ void test_stationary() {
   lane.assign({1, 2});
   lane.prefilled(1);
   const Token draft[] = {9, 9, 9};
-  lane.block(4, 0);
+  lane.block(4, 0, cllm::kDraftRandom);
   lane.set_draft(draft);
-  lane.block(4, 0);
+  lane.block(4, 0, cllm::kDraftRandom);
   check(lane.advance(std::vector<Token>{3, 8, 5, 6}, 100, nullptr).accepted == 0, "stationary: first");
   // tokens 1 2 3, block 3 8 5 6
-  check(lane.block(4, 0)[1] == 8 && lane.block(4, 0)[2] == 5, "stationary: draft shifts");
+  check(lane.block(4, 0, cllm::kDraftRandom)[1] == 8 && lane.block(4, 0, cllm::kDraftRandom)[2] == 5,
+        "stationary: draft shifts");
   check(lane.advance(std::vector<Token>{4, 5, 6, 7}, 100, nullptr).accepted == 0, "stationary: second");
   // tokens 1 2 3 4, block 4 5 6 7: 5 and 6 stood there before
-  const cllm::Iteration& third = lane.advance((lane.block(4, 0), std::vector<Token>{5, 6, 7, 8}), 100, nullptr);
+  const cllm::Iteration& third =
+      lane.advance((lane.block(4, 0, cllm::kDraftRandom), std::vector<Token>{5, 6, 7, 8}), 100, nullptr);
   check(third.accepted == 3 && third.emitted == 4 && third.stationary == 2,
         "stationary: third, " + std::to_string(third.stationary));
 }

@@ -70,8 +70,9 @@ struct Side {
     it.lost_rows(context.trim(lane, it.written()));
     prefill(lane);
   }
-  LaneRun run(int lane, uint64_t seed, int64_t budget, bool stop, bool logits, const Choosing& choosing = {}) {
-    return {lane, &lanes[static_cast<size_t>(lane)], seed, budget, stop, logits, choosing};
+  LaneRun run(int lane, uint64_t seed, int64_t budget, bool stop, bool logits, const Choosing& choosing = {},
+              DraftMode mode = kDraftRandom) {
+    return {lane, &lanes[static_cast<size_t>(lane)], seed, budget, stop, logits, choosing, mode};
   }
 };
 
@@ -126,7 +127,8 @@ void check_inputs(Side& side, int first, int lanes, int n, const std::string& wh
   slots.resize(static_cast<size_t>(lanes));
   for (int b = 0; b < lanes; b++) {
     Lane& lane = side.lanes[static_cast<size_t>(first + b)];
-    const auto block = lane.block(n, side.resident->state_of(first + b).seed);
+    const LaneState& state = side.resident->state_of(first + b);
+    const auto block = lane.block(n, state.seed, static_cast<DraftMode>(state.draft_mode));
     const int p = static_cast<int>(lane.tokens().size()) - 1;
     unique.push_back(first + b);
     slots.strm[static_cast<size_t>(b)] = first + b;
@@ -201,8 +203,9 @@ void lockstep(const ModelPointer& model, ContextOptions options, int n, int iter
     for (int lane = 0; lane < options.lanes; lane++) {
       const int64_t room =
           options.context_size - static_cast<int64_t>(host.lanes[static_cast<size_t>(lane)].tokens().size());
-      host_runs.push_back(host.run(lane, 7, room, false, true));
-      resident_runs.push_back(resident.run(lane, 7, room, false, true));
+      const auto mode = static_cast<DraftMode>((n + lane) % 3);
+      host_runs.push_back(host.run(lane, 7, room, false, true, {}, mode));
+      resident_runs.push_back(resident.run(lane, 7, room, false, true, {}, mode));
     }
     const auto a = burst(host, host_runs, n, 1, vocab, true);
     const auto b = burst(resident, resident_runs, n, 1, vocab, true);
@@ -307,8 +310,12 @@ void fuzz(const ModelPointer& model, ContextOptions options, unsigned seed, int 
       if (static_cast<int64_t>(n) > room + 1) continue;
       const int64_t budget = std::min<int64_t>(room, pick(1, 40));
       const auto at = static_cast<size_t>(lane);
-      host_runs.push_back(host.run(lane, seeds[at], budget, stop, false, choosings[at]));
-      resident_runs.push_back(resident.run(lane, seeds[at], budget, stop, false, choosings[at]));
+      // Modes change from burst to burst, as a decoder's do.
+      const auto mode = pick(0, 3) == 0 ? static_cast<DraftMode>(pick(0, 2)) : host.lanes[at].better_mode();
+      check(mode == kDraftRandom || host.lanes[at].better_mode() == resident.lanes[at].better_mode(),
+            name + ": both sides prefer the same drafts");
+      host_runs.push_back(host.run(lane, seeds[at], budget, stop, false, choosings[at], mode));
+      resident_runs.push_back(resident.run(lane, seeds[at], budget, stop, false, choosings[at], mode));
     }
     if (host_runs.empty()) continue;
     const auto b = burst(resident, resident_runs, n, count, vocab, false);
@@ -387,7 +394,7 @@ void candidates(const ModelPointer& model, ContextOptions options, int n, int co
   for (int i = 0; static_cast<int>(resident.lanes[0].tokens().size()) < 200 + kTokens; i++) {
     std::vector<LaneRun> runs;
     for (int lane = 0; lane < options.lanes; lane++) {
-      runs.push_back(resident.run(lane, 3, 1000, false, false, choosing(lane)));
+      runs.push_back(resident.run(lane, 3, 1000, false, false, choosing(lane), static_cast<DraftMode>(lane % 3)));
     }
     if (!check(resident.runner->begin(runs, n), name + ": begin")) return;
     // The answer planted in one candidate of every lane, another one each time; sometimes only a part of it.

@@ -1,0 +1,44 @@
+#include "kernels/draft.h"
+
+namespace cllm {
+
+Continuation find_continuation(const DraftView& view) {
+  Continuation best;
+  const Token last = view.at(view.end() - 1);
+  for (int64_t place = view.size - 1; place >= 1 && best.length < kLongestKey; place--) {
+    if (view.tokens[place - 1] != last) continue;
+    const int32_t length = key_before(view, place);
+    if (length > best.length) best = {place, length};
+  }
+  return best;
+}
+
+void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, DraftMode mode, int32_t kept,
+                    int32_t n, Token* block) {
+  Continuation from;
+  if (mode == kDraftLookup) {
+    from = find_continuation({tokens, size, block, 0});
+    if (from.length >= kLeastKey) {
+      kept = 0;
+    } else {
+      from = {};
+    }
+  }
+  if (kept + 1 >= n) return;
+  const DraftView view{tokens, size, block, kept};
+  if (mode != kDraftRandom && from.length == 0) from = find_continuation(view);
+  for (int32_t slot = kept + 1; slot < n; slot++) {
+    block[slot] =
+        from.length > 0 ? continued(view, from, slot) : random_prompt_token(tokens, prompt_size, seed, size - 1 + slot);
+  }
+}
+
+void mark_stood(const Token* before, int32_t n, int32_t emitted, const Token* block, int32_t n_next, uint8_t* stood) {
+  for (int32_t j = 0; j < n_next; j++) {
+    // Slot j is the guess for the absolute position that before[emitted + j] held until now.
+    const int32_t slot = emitted + j;
+    stood[j] = j > 0 && slot < n && before[slot] == block[j];
+  }
+}
+
+}  // namespace cllm

@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import { defaultModel, Model } from "../lib/index.js";
+import { cllm } from "./cli-child.js";
+
+// Easy for it: whether it can do its job is measured by models/text-to-sql/make.mjs, not here.
+const TABLES =
+  "table singer(singer_id, name, country, age)\ntable concert(concert_id, title, city, ticket_price, concert_year)";
+const CASES = [
+  ["How many singers are there?", "SELECT count(*) FROM singer"],
+  ["How many singers are older than 30?", "SELECT count(*) FROM singer WHERE age > 30"],
+  ["Show the name and country of all singers.", "SELECT name, country FROM singer"],
+  ["What is the average ticket price of all concerts?", "SELECT avg(ticket_price) FROM concert"],
+  ["List the title of concerts in the city 'Oslo'.", "SELECT title FROM concert WHERE city = 'Oslo'"],
+  ["How many concerts are there for each city?", "SELECT city, count(*) FROM concert GROUP BY city"],
+] as const;
+const chat = (question: string) => [
+  { role: "system", content: TABLES },
+  { role: "user", content: question },
+];
+
+describe("the model that comes with the package", function () {
+  this.timeout(30_000);
+
+  it("is at most 10 MB, and what Model.load() loads without a path", async () => {
+    assert.ok(fs.statSync(defaultModel).size <= 10e6);
+    await using model = await Model.load();
+    assert.equal(model.path, defaultModel);
+    assert.equal(model.info.trainBlockSize, 16);
+    assert.ok(model.chatTemplate !== null);
+    await using decoder = await model.createDecoder();
+    assert.equal(decoder.info.blockSize, 16);
+  });
+
+  it("answers easy questions, in blocks that converge, equal to ordinary decoding", async () => {
+    await using model = await Model.load();
+    await using decoder = await model.createDecoder({ contextSize: 256 });
+    let [right, equal, emitted, iterations] = [0, 0, 0, 0];
+    for (const [question, sql] of CASES) {
+      const { text, tokens, stats } = await decoder.generate(chat(question));
+      if (text === sql) right++;
+      emitted += stats.emittedTokens;
+      iterations += stats.iterations;
+      // To the bit for n >= 2; at n = 1 up to near-ties.
+      assert.deepEqual((await decoder.generate(chat(question), { blockSize: 2 })).tokens, tokens);
+      if ((await decoder.generate(chat(question), { blockSize: 1 })).text === text) equal++;
+    }
+    assert.ok(right >= CASES.length - 1, `${right} of ${CASES.length} right`);
+    assert.ok(equal >= CASES.length - 1, `${equal} of ${CASES.length} equal at n = 1`);
+    assert.ok(emitted / iterations >= 3, `${emitted / iterations} tokens per iteration`);
+  });
+
+  it("is used by the command line when no model is named", async () => {
+    const [question, sql] = CASES[2];
+    for (const args of [["generate"], ["generate", "default"], ["trace", "--json"]]) {
+      const { code, stdout, stderr } = await cllm([...args, "--system", TABLES, question]);
+      assert.equal(code, 0, stderr);
+      assert.equal(args[0] === "trace" ? JSON.parse(stdout).text : stdout.trim(), sql);
+    }
+    const piped = await cllm(["generate", "--system", TABLES, "-"], question);
+    assert.equal(piped.stdout.trim(), sql);
+    const talk = await cllm(["chat", "--system", TABLES], `${question}\n`);
+    assert.match(talk.stdout, /SELECT name, country FROM singer/);
+    assert.match((await cllm(["inspect"])).stdout, /text-to-sql\.gguf/);
+  });
+});
