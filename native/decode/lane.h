@@ -73,12 +73,12 @@ class Lane {
 
   std::vector<Token> tokens_;
   int written_ = 0;
-  int prompt_size_ = 0;         // the first tokens_ that drafts are drawn from
-  std::vector<Token> own_;      // the choices that the last iteration made for later positions, or a draft that was given
-  std::vector<Token> block_;    // of the last block()
+  int prompt_size_ = 0;       // the first tokens_ that drafts are drawn from
+  std::vector<Token> own_;    // the choices that the last iteration made for later positions, or a draft that was given
+  std::vector<Token> block_;  // of the last block()
   std::vector<uint8_t> stood_;  // [block], 1 where a draft token stood there in the iteration before
-  bool given_ = false;  // by set_draft()
-  int carried_ = 0;     // emitted tokens of last_, whose block the draft comes from; 0: it comes from elsewhere
+  bool given_ = false;          // by set_draft()
+  int carried_ = 0;             // emitted tokens of last_, whose block the draft comes from; 0: it comes from elsewhere
   uint64_t revision_ = 0;
   Iteration last_;
   // What kDraftLookup drafts next, to be compared with what comes, as own_ is: that tells which mode drafts better.

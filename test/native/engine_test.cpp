@@ -12,6 +12,7 @@
 #include "decode/lane.h"
 #include "decode/text_stream.h"
 #include "kernels/advance.h"
+#include "kernels/attention.h"
 #include "kernels/bf16_product.h"
 #include "kernels/choose.h"
 #include "kernels/verify.h"
@@ -289,9 +290,100 @@ void test_bf16_product() {
   }
 }
 
+// --- attention
+// --------------------------------------------------------------------------------------------------------
+
+float from_f16(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  const float value = std::ldexp(static_cast<float>(fraction + (exponent != 0 ? 1024 : 0)), std::max(exponent, 1) - 25);
+  return (bits & 0x8000) != 0 ? -value : value;
+}
+
+/// Against the definition in double; and every row by itself, and with other hidden cells behind, gives the same bits.
+void test_attention() {
+  if (!cllm::has_attention()) return;
+  constexpr uint16_t kHidden = 0xfc00, kNan = 0x7e00;  // -inf, and what a cell that nobody sees may hold
+  std::mt19937 random(6);
+  std::normal_distribution<float> normal;
+  const auto half = [&] {
+    return static_cast<uint16_t>((random() % 2 << 15) | ((8 + random() % 8) << 10) | random() % 1024);
+  };
+  for (const size_t size : {16, 32, 64, 80, 128, 256}) {
+    for (const size_t cells : {16, 48, 256, 512}) {
+      for (const size_t rows : {1, 2, 3, 4}) {
+        std::vector<uint16_t> k(cells * size), v(cells * size), mask(rows * cells, kHidden);
+        std::vector<float> q(rows * size), out(rows * size), alone(size), scores(cllm::kAttentionRows * cells);
+        for (auto& x : k) x = half();
+        for (auto& x : v) x = half();
+        for (auto& x : q) x = normal(random);
+        const size_t position = random() % (cells - rows + 1);
+        const bool none = rows == 3 && cells == 48;  // its first row sees nothing
+        for (size_t r = none ? 1 : 0; r < rows; r++) {
+          for (size_t i = 0; i <= position + r; i++) mask[r * cells + i] = i > 0 && random() % 9 == 0 ? kHidden : 0;
+        }
+        for (size_t i = 0; i < cells; i++) {
+          bool seen = false;
+          for (size_t r = 0; r < rows; r++) seen = seen || mask[r * cells + i] == 0;
+          for (size_t d = 0; d < size && !seen; d++) k[i * size + d] = v[i * size + d] = kNan;
+        }
+        const auto bytes = [](const auto& values) { return reinterpret_cast<const char*>(values.data()); };
+        cllm::AttentionArgs args{.q = bytes(q),
+                                 .q_stride = size * 4,
+                                 .k = bytes(k),
+                                 .k_stride = size * 2,
+                                 .v = bytes(v),
+                                 .v_stride = size * 2,
+                                 .mask = bytes(mask),
+                                 .mask_stride = cells * 2,
+                                 .out = reinterpret_cast<char*>(out.data()),
+                                 .out_stride = size * 4,
+                                 .rows = static_cast<int64_t>(rows),
+                                 .cells = static_cast<int64_t>(cells),
+                                 .size = static_cast<int64_t>(size),
+                                 .scale = 0.3f};
+        cllm::attend(args, scores.data());
+        bool right = true, same = true;
+        for (size_t r = 0; r < rows; r++) {
+          std::vector<double> weights(cells, 0);
+          double most = -INFINITY, sum = 0;
+          for (size_t i = 0; i < cells; i++) {
+            if (mask[r * cells + i] != 0) continue;
+            for (size_t d = 0; d < size; d++) weights[i] += double(q[r * size + d]) * from_f16(k[i * size + d]);
+            most = std::max(most, weights[i] * 0.3);
+          }
+          for (size_t i = 0; i < cells; i++) {
+            weights[i] = mask[r * cells + i] != 0 ? 0 : std::exp(weights[i] * 0.3 - most);
+            sum += weights[i];
+          }
+          for (size_t d = 0; d < size; d++) {
+            double expected = 0;
+            for (size_t i = 0; i < cells; i++) {
+              if (weights[i] > 0) expected += weights[i] / sum * from_f16(v[i * size + d]);
+            }
+            right = right && std::abs(out[r * size + d] - expected) < 1e-4;
+          }
+          cllm::AttentionArgs one = args;
+          one.q += r * one.q_stride;
+          one.mask += r * one.mask_stride;
+          one.out = reinterpret_cast<char*>(alone.data());
+          one.rows = 1;
+          if (position + rows <= cells / 2 && cells % 32 == 0) one.cells /= 2;
+          cllm::attend(one, scores.data());
+          same = same && std::memcmp(alone.data(), &out[r * size], size * 4) == 0;
+        }
+        const std::string where = "head of " + std::to_string(size) + ", " + std::to_string(cells) + " cells, " +
+                                  std::to_string(rows) + " rows";
+        check(right, "attention: " + where);
+        check(same, "attention: rows alone, " + where);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
+  test_attention();
   test_bf16_product();
   test_choose();
   test_stop_rule();

@@ -1,0 +1,160 @@
+#include "kernels/attention.h"
+
+#include <limits>
+
+#include "kernels/sampling.h"
+#include "kernels/transpose_16x16.h"
+
+#if defined(CLLM_TRANSPOSE_16X16) && defined(__AVX512BF16__)  // the level of the BF16 products, which it goes with
+#define CLLM_ATTENTION 1
+#endif
+
+namespace cllm {
+
+#ifdef CLLM_ATTENTION
+
+namespace {
+
+constexpr float kHidden = -std::numeric_limits<float>::infinity();
+constexpr int kLanes = 16;
+
+__m512 load_half(const char* from) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+
+/// q . k of Rows rows and 16 / Rows cells: score of row r, cell i in lane r * 16 / Rows + i. Every score is the sum
+/// over lanes, from the first to the last, of products added up along the head.
+template <int Rows>
+__m512 products(const AttentionArgs& args, int64_t row, int64_t cell) {
+  constexpr int kCells = kLanes / Rows;
+  __m512 sums[kLanes];
+  for (auto& sum : sums) sum = _mm512_setzero_ps();
+  for (int64_t d = 0; d < args.size; d += kLanes) {
+    __m512 k[kCells];
+    for (int i = 0; i < kCells; i++) k[i] = load_half(args.k + (cell + i) * args.k_stride + d * 2);
+    for (int r = 0; r < Rows; r++) {
+      const __m512 q = _mm512_loadu_ps(args.q + (row + r) * args.q_stride + d * sizeof(float));
+      for (int i = 0; i < kCells; i++) sums[r * kCells + i] = _mm512_fmadd_ps(q, k[i], sums[r * kCells + i]);
+    }
+  }
+  __m512i lines[kLanes];
+  for (int i = 0; i < kLanes; i++) lines[i] = _mm512_castps_si512(sums[i]);
+  transpose_16x16(lines);
+  __m512 total = _mm512_castsi512_ps(lines[0]);
+  for (int i = 1; i < kLanes; i++) total = _mm512_add_ps(total, _mm512_castsi512_ps(lines[i]));
+  return total;
+}
+
+/// The cells from which on none of the rows sees any, a multiple of 16.
+int64_t visible_end(const AttentionArgs& args, int64_t row, int rows) {
+  if (args.mask == nullptr) return args.cells;
+  for (int64_t end = args.cells; end > 0; end -= kLanes) {
+    for (int r = 0; r < rows; r++) {
+      const auto* mask =
+          reinterpret_cast<const __m256i*>(args.mask + (row + r) * args.mask_stride + (end - kLanes) * 2);
+      if (_mm256_cmpneq_epi16_mask(_mm256_loadu_si256(mask), _mm256_set1_epi16(static_cast<short>(0xfc00))) != 0) {
+        return end;
+      }
+    }
+  }
+  return 0;
+}
+
+/// Scores to weights, in place. Returns what they are to be divided by.
+float soften(const AttentionArgs& args, int64_t row, float* scores, int64_t end) {
+  float largest[kLanes], sums[kLanes] = {};
+  for (float& value : largest) value = kHidden;
+  for (int64_t i = 0; i < end; i += kLanes) {
+    __m512 score = _mm512_mul_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(args.scale));
+    if (args.mask != nullptr) {
+      const __m512 mask = load_half(args.mask + row * args.mask_stride + i * 2);
+      // A cell that is not seen may hold anything, NaN too.
+      const __mmask16 hidden = _mm512_cmp_ps_mask(mask, _mm512_set1_ps(kHidden), _CMP_EQ_OQ);
+      score = _mm512_mask_mov_ps(_mm512_add_ps(score, mask), hidden, _mm512_set1_ps(kHidden));
+    }
+    _mm512_storeu_ps(scores + i, score);
+    _mm512_storeu_ps(largest, _mm512_max_ps(score, _mm512_loadu_ps(largest)));
+  }
+  float most = largest[0];
+  for (const float value : largest) most = value > most ? value : most;
+  if (!(most > kHidden)) {
+    for (int64_t i = 0; i < end; i++) scores[i] = 0;
+    return 0;
+  }
+  for (int64_t i = 0; i < end; i += kLanes) {
+    for (int l = 0; l < kLanes; l++) scores[i + l] = exp_of(scores[i + l] - most);
+    for (int l = 0; l < kLanes; l++) sums[l] += scores[i + l];
+  }
+  float sum = sums[0];
+  for (int l = 1; l < kLanes; l++) sum += sums[l];
+  return sum;
+}
+
+/// Weights times values: 64 elements of the head at a time.
+template <int Rows>
+void weigh(const AttentionArgs& args, int64_t row, const float* const* weights, const float* sums, int64_t end) {
+  constexpr int kParts = 4;
+  for (int64_t d = 0; d < args.size; d += kParts * kLanes) {
+    const int parts = static_cast<int>((args.size - d) / kLanes < kParts ? (args.size - d) / kLanes : kParts);
+    __m512 total[Rows][kParts];
+    for (auto& of_row : total) {
+      for (auto& part : of_row) part = _mm512_setzero_ps();
+    }
+    for (int64_t i = 0; i < end; i++) {
+      float any = 0;
+      for (int r = 0; r < Rows; r++) any += weights[r][i];
+      if (!(any > 0)) continue;
+      const char* v = args.v + i * args.v_stride + d * 2;
+      for (int p = 0; p < kParts; p++) {
+        if (p >= parts) break;
+        const __m512 value = load_half(v + p * kLanes * 2);
+        for (int r = 0; r < Rows; r++) {
+          total[r][p] = _mm512_fmadd_ps(_mm512_set1_ps(weights[r][i]), value, total[r][p]);
+        }
+      }
+    }
+    for (int r = 0; r < Rows; r++) {
+      const __m512 share = _mm512_set1_ps(sums[r] > 0 ? 1.0f / sums[r] : 0.0f);
+      auto* out = reinterpret_cast<float*>(args.out + (row + r) * args.out_stride) + d;
+      for (int p = 0; p < parts; p++) _mm512_storeu_ps(out + p * kLanes, _mm512_mul_ps(total[r][p], share));
+    }
+  }
+}
+
+template <int Rows>
+void attend_rows(const AttentionArgs& args, int64_t row, float* scores) {
+  constexpr int kCells = kLanes / Rows;
+  const int64_t end = visible_end(args, row, Rows);
+  float* of_row[Rows];
+  for (int r = 0; r < Rows; r++) of_row[r] = scores + r * args.cells;
+  for (int64_t cell = 0; cell < end; cell += kCells) {
+    float found[kLanes];
+    _mm512_storeu_ps(found, products<Rows>(args, row, cell));
+    for (int r = 0; r < Rows; r++) {
+      for (int i = 0; i < kCells; i++) of_row[r][cell + i] = found[r * kCells + i];
+    }
+  }
+  float sums[Rows];
+  for (int r = 0; r < Rows; r++) sums[r] = soften(args, row + r, of_row[r], end);
+  weigh<Rows>(args, row, of_row, sums, end);
+}
+
+}  // namespace
+
+bool has_attention() { return true; }
+
+void attend(const AttentionArgs& args, float* scores) {
+  int64_t row = 0;
+  for (; row + 4 <= args.rows; row += 4) attend_rows<4>(args, row, scores);
+  for (; row + 2 <= args.rows; row += 2) attend_rows<2>(args, row, scores);
+  if (row < args.rows) attend_rows<1>(args, row, scores);
+}
+
+#else
+
+bool has_attention() { return false; }
+void attend(const AttentionArgs&, float*) {}
+
+#endif
+
+}  // namespace cllm

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cllm {
+
+/// Attention of some queries of one head, on a CPU with AVX-512. Strides are in bytes from one row to the next.
+///
+/// out[r] = sum over the cells i that row r sees of softmax(scale * q[r] . k[i] + mask[r][i]) v[i], in F32. A row's
+/// result is the same, to the bit, whatever other rows are computed with it, and whatever cells it does not see: a
+/// block of tokens gives what its tokens give one by one.
+struct AttentionArgs {
+  const char* q = nullptr;  // [rows, size] f32
+  size_t q_stride = 0;
+  const char* k = nullptr;  // [cells, size] f16
+  size_t k_stride = 0;
+  const char* v = nullptr;  // [cells, size] f16
+  size_t v_stride = 0;
+  const char* mask = nullptr;  // [rows, cells] f16, -inf where the row does not see the cell; null: it sees all
+  size_t mask_stride = 0;
+  char* out = nullptr;  // [rows, size] f32
+  size_t out_stride = 0;
+  int64_t rows = 0;
+  int64_t cells = 0;  // a multiple of 16
+  int64_t size = 0;   // of a head, a multiple of 16
+  float scale = 1;
+};
+
+bool has_attention();
+/// `scores` [kAttentionRows, cells] is for its own use; rows <= kAttentionRows.
+constexpr int64_t kAttentionRows = 4;
+void attend(const AttentionArgs& args, float* scores);
+
+}  // namespace cllm
