@@ -222,7 +222,7 @@ export interface DecoderOptions {
   kvType: string; // "f16" | "f32" | "bf16" | "q8_0" | "q4_0" ...
   runner: "auto" | "resident" | "host";
   burst: number; // iterations between two looks of the host, on the resident runner
-  ownDraftsFirst: boolean; // a consistency LLM: its own choices are preferred as drafts until they prove worse
+  consistencyModel: boolean; // a consistency LLM: its own choices are good drafts
 }
 
 /** DraftMode of native/kernels/draft.h: kDraftRandom, kDraftFill, kDraftLookup; auto: the better of the last two. */
@@ -279,7 +279,7 @@ export interface GenerateRequest {
   sequence: number; // 0 = any free lane
   tokens: Int32Array; // the whole prompt, at least one token
   maxTokens: number; // >= 1; the engine lowers it to what the context holds
-  blockSize: number; // 1..DecoderOptions.blockSize
+  blockSize: number; // 1..DecoderOptions.blockSize; 0: the engine chooses, iteration by iteration
   seed: number; // uint32, of the random first draft
   choosing: Choosing;
   draftSource: DraftSource;
@@ -308,6 +308,7 @@ export interface NativeStats {
   iterations: number;
   fastForwardedTokens: number;
   stationaryTokens: number;
+  blockSizes: Record<number, number>; // iterations of each block size
   prefillMilliseconds: number; // passes over the prompt
   decodeMilliseconds: number; // Jacobi iterations of this lane, whole passes
   forwardMilliseconds: number; // of decodeMilliseconds, the part inside llama.cpp

@@ -31,10 +31,11 @@ export interface DecoderOptions {
   /** Sequences decoded at once, 1 to 256; each has a context of its own. Default 1. */
   lanes?: number | undefined;
   /**
-   * Tokens per block n, 1 (ordinary decoding) to 128; requests may use less. Default: what a consistency LLM was trained
-   * for (`model.info.trainBlockSize`), 4 for other models, 1 if the model cannot roll back.
+   * Tokens per block n, 1 (ordinary decoding) to 128; requests may use less. `auto`: from iteration to iteration what pays
+   * most, by what drafts have been worth and passes have cost, up to 16 tokens or what a consistency LLM was trained for
+   * (`model.info.trainBlockSize`). Default `auto`, or 1 if the model cannot roll back.
    */
-  blockSize?: number | undefined;
+  blockSize?: number | "auto" | undefined;
   /** Compute threads, 1 to 512. Default: physical cores. Two decoders at full thread count slow each other down badly. */
   threads?: number | undefined;
   /** Prompt tokens per prefill pass, 1 to 4096. Default 32: see docs/exactness.md before changing it. */
@@ -61,6 +62,8 @@ export interface DecoderOptions {
 
 /** How a decoder really runs. */
 export interface DecoderInfo extends NativeInfo {
+  /** Whether requests that name no block size have the one that pays most; `blockSize` is the largest then. */
+  autoBlockSize: boolean;
   /** Where the drafts of requests that name no source come from. */
   draftSource: DraftSource;
   /** Seed of requests that name none, or null. */
@@ -72,6 +75,7 @@ export interface DecoderInfo extends NativeInfo {
 /** Validated options. */
 export interface DecoderSettings {
   native: NativeOptions;
+  autoBlockSize: boolean;
   draftSource: DraftSource;
   seed: number | null;
 }
@@ -81,8 +85,8 @@ const KV_TYPES = ["f16", "f32", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", 
 const GPU_BURST = 8;
 const RUNNERS = ["auto", "resident", "host"] as const;
 const DEFAULT_CONTEXT_SIZE = 4096;
-// A multiple of 4, because llama.cpp's CPU kernels work on 4 rows at a time.
-const DEFAULT_BLOCK_SIZE = 4;
+/** The largest of `auto`, but for consistency LLMs: drafts that are looked up are seldom right for longer. */
+const DEFAULT_BLOCK_SIZE = 16;
 // llama.cpp computes batches of 2 to 63 tokens with the same arithmetic, larger ones with another (tiled attention).
 // Blocks are small, so prefill in small chunks: then a KV row does not depend on how it came to be written.
 const DEFAULT_PREFILL_CHUNK = 32;
@@ -108,8 +112,9 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
     "seed",
   ]);
   const trained = model.trainContextSize > 0 ? model.trainContextSize : DEFAULT_CONTEXT_SIZE;
-  const best = model.canRollBack ? (model.trainBlockSize ?? DEFAULT_BLOCK_SIZE) : 1;
-  const blockSize = check.integer(given.blockSize, "blockSize", 1, 128, best);
+  const autoBlockSize = given.blockSize === "auto" || (given.blockSize === undefined && model.canRollBack);
+  const most = model.canRollBack ? (model.trainBlockSize ?? DEFAULT_BLOCK_SIZE) : 1;
+  const blockSize = autoBlockSize ? most : check.integer(given.blockSize, "blockSize", 1, 128, most);
   if (blockSize > 1 && !model.canRollBack) {
     throw new CllmError(
       "CLLM_UNSUPPORTED_MODEL",
@@ -134,8 +139,9 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
       kvType: check.oneOf(given.kvType, "kvType", KV_TYPES, "f16"),
       runner: check.oneOf(given.runner, "runner", RUNNERS, "auto"),
       burst: check.integer(given.burst, "burst", 1, 16, binaryInfo().backend === "cuda" ? GPU_BURST : 1),
-      ownDraftsFirst: model.trainBlockSize !== null,
+      consistencyModel: model.trainBlockSize !== null,
     },
+    autoBlockSize,
     draftSource: check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, "auto"),
     seed: given.seed === undefined ? null : check.integer(given.seed, "seed", 0, SEED_MAX, 0),
   };
@@ -158,11 +164,19 @@ export class Decoder implements AsyncDisposable {
   readonly #target: Target;
 
   private constructor(model: Model, commands: Commands, settings: DecoderSettings) {
-    const { draftSource, seed } = settings;
+    const { autoBlockSize, draftSource, seed } = settings;
     this.model = model;
-    this.info = Object.freeze({ ...commands.native.info(), draftSource, seed, binary: binaryInfo() });
+    this.info = Object.freeze({ ...commands.native.info(), autoBlockSize, draftSource, seed, binary: binaryInfo() });
     this.#commands = commands;
-    this.#target = { model, commands, blockSize: settings.native.blockSize, draftSource, seed, sequence: 0 };
+    this.#target = {
+      model,
+      commands,
+      blockSize: settings.native.blockSize,
+      autoBlockSize,
+      draftSource,
+      seed,
+      sequence: 0,
+    };
   }
 
   /** @internal Use Model.createDecoder(). */

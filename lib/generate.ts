@@ -22,8 +22,8 @@ export interface GenerateOptions extends SamplingOptions, BiasOptions {
   stop?: string | readonly string[] | undefined;
   /** Ends the generation at the next iteration; the promise rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
-  /** Tokens per block n, from 1 (ordinary decoding) to the decoder's blockSize. Default: the decoder's. */
-  blockSize?: number | undefined;
+  /** Tokens per block n, from 1 (ordinary decoding) to the decoder's blockSize, or `auto`. Default: the decoder's. */
+  blockSize?: number | "auto" | undefined;
   /** Where drafts come from; changes the work, never the text. Default: the decoder's. See {@link DraftSource}. */
   draftSource?: DraftSource | undefined;
   /** Write control tokens into the text. Default false. */
@@ -49,6 +49,8 @@ export interface GenerateStats {
    * front of them was still wrong, and stayed (CLLM, arXiv 2403.00835, section 3.3).
    */
   stationaryTokens: number;
+  /** How many iterations had which block size: with `auto`, what was found to pay. */
+  blockSizes: Record<number, number>;
   /** Time of the forward passes over the prompt. */
   prefillMilliseconds: number;
   /** Time of the iterations, all engine work included; other lanes' prefill is not. */
@@ -84,7 +86,10 @@ export const DRAFT_SOURCES = ["auto", "random", "own", "lookup"] as const;
 export interface Target {
   model: Model;
   commands: Commands;
+  /** The largest. */
   blockSize: number;
+  /** Whether requests that name no block size leave it to the engine. */
+  autoBlockSize: boolean;
   /** Of requests without one; null: 0 for greedy ones, a drawn one for others. */
   seed: number | null;
   draftSource: DraftSource;
@@ -149,13 +154,19 @@ function readRequest(target: Target, input: Input, options: GenerateOptions): Re
     signals: [signal, target.stop].filter((entry) => entry != null),
     maxTokens: check.integer(given.maxTokens, "maxTokens", 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
     stop: check.stopStrings(given.stop),
-    blockSize: check.integer(given.blockSize, "blockSize", 1, target.blockSize, target.blockSize),
+    blockSize: readBlockSize(given.blockSize, target),
     seed: choosing.seed,
     choosing,
     draftSource: check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, target.draftSource),
     renderSpecial: check.boolean(given.renderSpecial, "renderSpecial", false),
     tokens: promptTokens(target.model, input),
   };
+}
+
+/** 0 is auto, for the addon too. */
+function readBlockSize(value: unknown, target: Target): number {
+  if (value === undefined) return target.autoBlockSize ? 0 : target.blockSize;
+  return value === "auto" ? 0 : check.integer(value, "blockSize", 1, target.blockSize, 1);
 }
 
 function toStats(native: NativeStats): GenerateStats {

@@ -24,7 +24,7 @@ const native = (change: object) => ({
   kvType: "f16",
   runner: "auto" as const,
   burst: 1,
-  ownDraftsFirst: false,
+  consistencyModel: false,
   ...change,
 });
 

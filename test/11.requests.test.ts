@@ -28,7 +28,15 @@ function scripted() {
     abort: (id: number) => aborted.push(id),
   } as unknown as NativeDecoder);
   const model = { info: MODEL, tokenize: (text: string) => [...text].map((_, i) => i + 1) } as unknown as Model;
-  const target: Target = { model, commands, blockSize: 4, draftSource: "auto", seed: 7, sequence: 0 };
+  const target: Target = {
+    model,
+    commands,
+    blockSize: 4,
+    autoBlockSize: false,
+    draftSource: "auto",
+    seed: 7,
+    sequence: 0,
+  };
   return { sent, aborted, commands, target };
 }
 
@@ -40,6 +48,7 @@ function done(id: number, finishReason: FinishReason, tokens: number[] = [], ite
     iterations,
     fastForwardedTokens: tokens.length - iterations,
     stationaryTokens: 0,
+    blockSizes: {},
     prefillMilliseconds: 1,
     decodeMilliseconds: iterations * 10,
     forwardMilliseconds: iterations * 9,
@@ -109,7 +118,7 @@ describe("options: what test/10 leaves", () => {
       burst: 1,
       flashAttention: null,
       kvType: "f16",
-      ownDraftsFirst: false,
+      consistencyModel: false,
     });
     assert.equal(decoderSettings({}, { ...MODEL, trainContextSize: 131072 }).native.contextSize, 4096);
     assert.equal(decoderSettings({}, { ...MODEL, trainBlockSize: 16 }).native.blockSize, 16);

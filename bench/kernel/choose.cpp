@@ -10,16 +10,12 @@
 #include <random>
 #include <vector>
 
+#include "kernels/vector_bytes.h"
+
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kWidth = 16;
-#elif defined(__AVX__)
-constexpr int kWidth = 8;
-#else
-constexpr int kWidth = 4;
-#endif
-typedef uint32_t Vector __attribute__((vector_size(kWidth * sizeof(uint32_t))));
+constexpr int kWidth = cllm::kVectorBytes / sizeof(uint32_t);
+typedef uint32_t Vector __attribute__((vector_size(cllm::kVectorBytes)));
 
 /// Every byte once, with the least work per load that a compiler cannot leave out.
 uint32_t read_all(const float* data, size_t count) {

@@ -10,7 +10,7 @@ import { COMMON_TYPES } from "./formats.js";
 import { type GenerateFlags, generate } from "./generate.js";
 import { type InspectFlags, inspect } from "./inspect.js";
 import { describeError, EXIT, type Io, processIo, write } from "./io.js";
-import { collect, DEFAULT_MODEL, number, numbers } from "./model.js";
+import { collect, DEFAULT_MODEL, number, numberOrAuto, numbers } from "./model.js";
 import { type PullFlags, pullCommand } from "./pull.js";
 import { type QuantizeFlags, quantizeCommand } from "./quantize.js";
 import { type TraceFlags, traceCommand } from "./trace.js";
@@ -197,7 +197,11 @@ function prompted(command: Command): Command {
 function answering(command: Command): Command {
   return command
     .option("-n, --max-tokens <count>", "longest answer (default: until the context is full; trace: 256)", number)
-    .option("-b, --block-size <tokens>", "tokens per Jacobi iteration, 1 to 128; 1 is ordinary decoding", number)
+    .option(
+      "-b, --block-size <tokens>",
+      "tokens per Jacobi iteration, 1 to 128; 1 is ordinary decoding; auto: what pays most",
+      numberOrAuto,
+    )
     .option("-t, --threads <count>", "threads (default: physical cores)", number)
     .option("-s, --seed <number>", "with a temperature the text depends on it, without one only the work does", number)
     .option("--system <text>", "system message");

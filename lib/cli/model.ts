@@ -48,7 +48,7 @@ export async function withModel<T>(
 
 /** Options of the decoder that `generate` and `chat` share. Undefined leaves the library's default. */
 export interface DecoderFlags {
-  blockSize?: number;
+  blockSize?: number | "auto";
   context?: number;
   seed?: number;
   threads?: number;
@@ -68,6 +68,11 @@ export function number(text: string): number {
   const value = Number(text);
   if (text.trim() === "" || Number.isNaN(value)) throw new InvalidArgumentError("It must be a number.");
   return value;
+}
+
+/** For commander: a number, or `auto`. */
+export function numberOrAuto(text: string): number | "auto" {
+  return text === "auto" ? text : number(text);
 }
 
 /** For commander: numbers with commas between them. */

@@ -21,7 +21,7 @@ export async function traceCommand(
     const text = await readPrompt(prompt, io, signal);
     await withModel(source, io, signal, async (model) => {
       const options: TraceOptions = {
-        blockSize: flags.blockSize,
+        blockSize: flags.blockSize === "auto" ? undefined : flags.blockSize,
         maxTokens: flags.maxTokens,
         seed: flags.seed,
         threads: flags.threads,

@@ -128,7 +128,7 @@ Napi::Value DecoderObject::generate(const Napi::CallbackInfo& call) {
     GenerateParams& params = command.generate;
     params.max_tokens = to_integer(request.Get("maxTokens"), "maxTokens", 1, INT64_C(1) << 53);
     params.block_size =
-        static_cast<int>(to_integer(request.Get("blockSize"), "blockSize", 1, context.options().block_size));
+        static_cast<int>(to_integer(request.Get("blockSize"), "blockSize", 0, context.options().block_size));
     params.seed = static_cast<uint32_t>(to_integer(request.Get("seed"), "seed", 0, UINT32_MAX));
     params.draft_source = to_draft_source(request.Get("draftSource"));
     params.choosing = to_choosing(request.Get("choosing"), context.model().info().vocab_size);

@@ -20,7 +20,7 @@ ContextOptions to_context_options(const Napi::Object& object) {
   options.block_size = static_cast<int>(to_integer(object.Get("blockSize"), "blockSize", 1, 128));
   options.threads = static_cast<int>(to_integer(object.Get("threads"), "threads", 1, 512));
   options.prefill_chunk = static_cast<int>(to_integer(object.Get("prefillChunk"), "prefillChunk", 1, 4096));
-  options.own_drafts_first = to_bool(object.Get("ownDraftsFirst"), "ownDraftsFirst");
+  options.consistency_model = to_bool(object.Get("consistencyModel"), "consistencyModel");
   const Napi::Value flash = object.Get("flashAttention");
   if (flash.IsBoolean()) options.flash_attention = flash.As<Napi::Boolean>().Value();
   options.kv_type = to_text(object.Get("kvType"), "kvType");

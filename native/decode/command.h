@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,7 +28,7 @@ struct Choosing {
 
 struct GenerateParams {
   int64_t max_tokens = 1;
-  int block_size = 1;
+  int block_size = 1;  // 0: the one that pays most, iteration by iteration
   uint32_t seed = 0;
   std::vector<std::string> stop;
   bool stream = false;
@@ -64,6 +65,7 @@ struct Stats {
   int64_t iterations = 0;
   int64_t fast_forwarded_tokens = 0;
   int64_t stationary_tokens = 0;
+  std::map<int, int64_t> block_sizes;  // iterations of each
   double prefill_milliseconds = 0;
   double decode_milliseconds = 0;
   double forward_milliseconds = 0;

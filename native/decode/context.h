@@ -25,7 +25,7 @@ struct ContextOptions {
   int threads = 1;
   int prefill_chunk = 32;
   std::optional<bool> flash_attention;
-  bool own_drafts_first = false;  // of a consistency LLM: Lane::forget_scores
+  bool consistency_model = false;  // of a consistency LLM: Lane::expect_own_choices
   std::string kv_type = "f16";
   std::string runner = "auto";  // "auto" | "resident" | "host"
   int burst = 1;                // iterations that ResidentRunner runs before the host looks

@@ -27,7 +27,10 @@ Engine::Engine(std::shared_ptr<const Model> model, const ContextOptions& options
     }
   }
   slots_.resize(static_cast<size_t>(options.lanes));
-  for (size_t i = 0; i < slots_.size(); i++) slots_[i].index = static_cast<int>(i);
+  for (size_t i = 0; i < slots_.size(); i++) {
+    slots_[i].index = static_cast<int>(i);
+    empty(slots_[i]);
+  }
 }
 
 Engine::~Engine() { stop(); }
@@ -112,7 +115,7 @@ void Engine::dispatch(Command&& command) {
                    "Expected a free lane for a sequence but all " + std::to_string(slots_.size()) + " are in use");
     }
     slot->sequence = next_sequence_++;
-    slot->lane = Lane();
+    empty(*slot);
     context_.trim(slot->index, 0);
     events_.push_back({.type = Event::Type::kSequence, .id = command.id, .sequence = slot->sequence});
     return;
@@ -234,8 +237,12 @@ void Engine::fork(Slot& from, uint32_t id) {
   events_.push_back(std::move(event));
 }
 
+void Engine::empty(Slot& slot) {
+  slot.lane = Lane();
+  slot.lane.expect_own_choices(context_.options().consistency_model);
+}
+
 void Engine::assign(Slot& slot, std::vector<Token> tokens) {
-  slot.lane.forget_scores(context_.options().own_drafts_first);
   slot.lane.assign(std::move(tokens));
   slot.lane.lost_rows(context_.trim(slot.index, slot.lane.written()));
 }
@@ -276,6 +283,7 @@ void Engine::iterate_ready(double prefill_milliseconds) {
     }
     ready.push_back(&slot);
   }
+  choose_block(ready);
   std::stable_sort(ready.begin(), ready.end(), [this](Slot* a, Slot* b) { return block_size(*a) < block_size(*b); });
   std::vector<Slot*> group;
   for (size_t i = 0; i < ready.size(); i++) {
@@ -286,9 +294,25 @@ void Engine::iterate_ready(double prefill_milliseconds) {
   }
 }
 
+// The block size of all lanes that leave it to us: they share a pass, so they have one.
+void Engine::choose_block(const std::vector<Slot*>& ready) {
+  std::vector<const Lane*> lanes;
+  for (const Slot* slot : ready) {
+    if (slot->generation && slot->generation->params.block_size == 0) lanes.push_back(&slot->lane);
+  }
+  if (lanes.empty()) return;
+  block_ = chooser_.choose(static_cast<int>(lanes.size()), context_.options().block_size, [&](int n) {
+    double sum = 0;
+    for (const Lane* lane : lanes) sum += lane->expected(n);
+    return sum;
+  });
+}
+
 void Engine::iterate_group(std::vector<Slot*>& group, double prefill_milliseconds) {
+  const auto started = std::chrono::steady_clock::now();
   std::vector<LaneRun> runs;
   bool sequences = false;
+  const int n = block_size(*group[0]);
   for (Slot* slot : group) {
     const int64_t room = context_.options().context_size - static_cast<int64_t>(slot->lane.tokens().size());
     LaneRun run{.index = slot->index, .lane = &slot->lane};
@@ -298,19 +322,19 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
       run.budget = slot->generation->budget;
       run.stop_at_end = true;
       run.choosing = params.choosing;
-      run.draft_mode = params.draft_source.value_or(slot->lane.better_mode());
+      run.draft_mode = params.draft_source.value_or(slot->lane.better_mode(n));
     } else {
       const IterateParams& params = slot->operation->iterate;
       run.seed = params.seed;
       run.budget = room;
       run.wants_logits = params.logits;
       run.choosing = params.choosing;
-      run.draft_mode = params.draft_source.value_or(slot->lane.better_mode());
+      run.draft_mode = params.draft_source.value_or(slot->lane.better_mode(n));
     }
     runs.push_back(std::move(run));
     sequences = sequences || slot->operation;
   }
-  IterationRunner& runner = begin(runs, block_size(*group[0]));
+  IterationRunner& runner = begin(runs, n);
   // iterate() of a sequence means one.
   const PassResult result = runner.iterate(sequences ? 1 : context_.options().burst);
   if (result == PassResult::kFailed) {
@@ -323,6 +347,7 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
     const double share = static_cast<double>(group.size()) / static_cast<double>(std::max<size_t>(1, outcomes.size()));
     const double forward = runner.forward_milliseconds() * std::min(1.0, share);
     const double elapsed = (milliseconds_since(tick_started_) - prefill_milliseconds) * std::min(1.0, share);
+    chooser_.observe(static_cast<int>(group.size()), n, milliseconds_since(started) * std::min(1.0, share));
     for (const LaneOutcome& outcome : outcomes) {
       Slot& slot = slots_[static_cast<size_t>(outcome.index)];
       // A stop string may have ended the generation earlier in this burst.
@@ -384,7 +409,7 @@ void Engine::fail(Slot& slot, const std::string& reason) {
   error(id, "CLLM_DECODE_FAILED", "llama.cpp failed to decode: " + (reason.empty() ? "no reason given" : reason));
   slot.generation.reset();
   slot.operation.reset();
-  slot.lane = Lane();
+  empty(slot);
   context_.trim(slot.index, 0);
 }
 
@@ -409,7 +434,8 @@ void Engine::error(uint32_t id, const char* code, std::string message) {
 // Where the context ends a block is shorter: it never needs a row beyond contextSize. Of a block of 2 and more at least
 // 2 tokens are left, because the last token that fits is emitted without a row of its own.
 int Engine::block_size(const Slot& slot) const {
-  const int asked = slot.generation ? slot.generation->params.block_size : slot.operation->iterate.block_size;
+  int asked = slot.generation ? slot.generation->params.block_size : slot.operation->iterate.block_size;
+  if (asked == 0) asked = block_;
   const int position = static_cast<int>(slot.lane.tokens().size()) - 1;
   return std::min(asked, context_.options().context_size - position);
 }

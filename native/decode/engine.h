@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "decode/block_chooser.h"
 #include "decode/command.h"
 #include "decode/context.h"
 #include "decode/generation.h"
@@ -73,9 +74,11 @@ class Engine {
   void start_prefill(Slot& slot, Command&& command);
   void start_iterate(Slot& slot, Command&& command);
   void fork(Slot& from, uint32_t id);
+  void empty(Slot& slot);
   void assign(Slot& slot, std::vector<Token> tokens);
   double prefill_one_chunk();
   void iterate_ready(double prefill_milliseconds);
+  void choose_block(const std::vector<Slot*>& ready);
   void iterate_group(std::vector<Slot*>& group, double prefill_milliseconds);
   IterationRunner& begin(const std::vector<LaneRun>& runs, int block_size);
   void finish_iteration(Slot& slot, const LaneOutcome& outcome, double milliseconds, double forward);
@@ -98,6 +101,8 @@ class Engine {
   uint32_t next_sequence_ = 1;
   uint64_t uses_ = 0;
   size_t next_prefill_ = 0;  // round robin
+  BlockChooser chooser_;
+  int block_ = 1;  // of the lanes that leave it to us, in this tick
   std::chrono::steady_clock::time_point tick_started_;
 
   Sink sink_;

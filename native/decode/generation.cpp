@@ -24,6 +24,7 @@ int Generation::accept(const Iteration& iteration) {
     }
   }
   stats.iterations++;
+  stats.block_sizes[static_cast<int>(iteration.block.size())]++;
   stats.emitted_tokens += taken;
   stats.fast_forwarded_tokens += taken - 1;
   stats.stationary_tokens += std::min(iteration.stationary, taken - 1);

@@ -6,13 +6,6 @@
 
 namespace cllm {
 
-namespace {
-
-// Weight of the latest comparison in the scores of modes: about the last ten count.
-constexpr float kLatest = 0.1f;
-
-}  // namespace
-
 std::span<const Token> Lane::prefill_piece(int chunk) const {
   const int count = std::min<int>(chunk, static_cast<int>(tokens_.size()) - 1 - written_);
   return std::span<const Token>(tokens_).subspan(static_cast<size_t>(written_), static_cast<size_t>(count));
@@ -26,6 +19,7 @@ int Lane::assign(std::vector<Token> tokens) {
   written_ = common;
   prompt_size_ = static_cast<int>(tokens_.size());
   forget_draft();
+  looked_up_odds_ = DraftOdds(kLookedUp);  // of the text; own choices are the model's
   revision_++;
   return common;
 }
@@ -49,6 +43,7 @@ void Lane::forget_draft() {
   given_ = false;
   own_.clear();
   looked_up_.clear();
+  watched_.clear();
 }
 
 std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
@@ -58,6 +53,7 @@ std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
   const auto kept = std::min(own_.size(), static_cast<size_t>(n) - 1);
   std::copy_n(own_.begin(), kept, block_.begin() + 1);
   if (given_ && mode == kDraftLookup) mode = kDraftFill;
+  own_used_ = given_ || (mode == kDraftLookup && !looked_up_.empty()) ? 0 : static_cast<int>(kept);
   const auto size = static_cast<int64_t>(tokens_.size());
   complete_draft(tokens_.data(), size, prompt_size_, seed, mode, static_cast<int32_t>(kept), n, block_.data());
   const auto before = carried_ > 0 ? static_cast<int32_t>(last_.block.size()) : 0;
@@ -87,40 +83,43 @@ const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, c
   last_.emitted = count_emitted(choices.data(), last_.accepted, budget, end_of_generation);
   last_.stationary = count_stationary(stood_.data(), last_.emitted - 1);
 
-  score_modes(choices.first(static_cast<size_t>(last_.emitted)));
+  observe(choices.first(static_cast<size_t>(last_.emitted)));
   tokens_.insert(tokens_.end(), choices.begin(), choices.begin() + last_.emitted);
   written_ = static_cast<int>(tokens_.size()) - 1;  // the rows of block[0 .. emitted - 1], all of them right
   revision_++;
   given_ = false;
   carried_ = last_.emitted;
   own_.assign(choices.begin() + last_.emitted, choices.end());
-  look_up(n);
+  look_up();
   return last_;
 }
 
-// Leading tokens of both drafts that were emitted. One that was not in the block is seen only as far as the other one
-// got.
-void Lane::score_modes(std::span<const Token> emitted) {
-  if (looked_up_.empty()) return;
-  const auto right = [&](const std::vector<Token>& draft) {
-    const auto common = std::min(draft.size(), emitted.size());
-    return static_cast<float>(
-        std::mismatch(draft.begin(), draft.begin() + static_cast<std::ptrdiff_t>(common), emitted.begin()).first -
-        draft.begin());
-  };
-  own_score_ += kLatest * (right(own_) - own_score_);
-  looked_up_score_ += kLatest * (right(looked_up_) - looked_up_score_);
+// Own choices are seen where they were drafted, what is looked up also where it was not: tokens come anyway.
+void Lane::observe(std::span<const Token> emitted) {
+  if (own_used_ > 0) own_odds_.observe(std::min(last_.accepted, own_used_), last_.accepted < own_used_);
+  for (const Token token : emitted) {
+    if (watched_.empty()) break;
+    const bool right = watched_[came_] == token;
+    came_ += right ? 1 : 0;
+    if (right && came_ < watched_.size()) continue;
+    looked_up_odds_.observe(static_cast<int>(came_), !right);
+    watched_.clear();
+  }
 }
 
-void Lane::look_up(int n) {
+void Lane::look_up() {
   looked_up_.clear();
   const Token last = tokens_.back();
   const DraftView view{tokens_.data(), static_cast<int64_t>(tokens_.size()), &last, 0};
   const Continuation from = find_continuation(view);
   if (from.length < kLeastKey) return;
-  for (int64_t i = from.place; i < view.size && static_cast<int>(looked_up_.size()) < n - 1; i++) {
-    looked_up_.push_back(tokens_[static_cast<size_t>(i)]);
+  for (int64_t i = from.place; looked_up_.size() < DraftOdds::kSlots; i++) {
+    looked_up_.push_back(i < view.size ? tokens_[static_cast<size_t>(i)]
+                                       : looked_up_[static_cast<size_t>(i - view.size)]);
   }
+  if (!watched_.empty()) return;
+  watched_ = looked_up_;
+  came_ = 0;
 }
 
 }  // namespace cllm

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "decode/draft_odds.h"
 #include "kernels/draft.h"
 #include "kernels/types.h"
 
@@ -50,13 +52,17 @@ class Lane {
   std::span<const Token> block(int n, uint64_t seed, DraftMode mode);
   /// A draft that no mode replaces.
   void set_draft(std::span<const Token> draft);
-  /// kDraftLookup or kDraftFill: whichever would have had more tokens accepted lately, where both had a draft.
-  DraftMode better_mode() const { return looked_up_score_ > own_score_ ? kDraftLookup : kDraftFill; }
-  /// A new text begins. A consistency LLM's own choices are good drafts: they are preferred until they prove worse; of
-  /// other models what is looked up is.
-  void forget_scores(bool own_first) {
-    own_score_ = own_first ? kPreferred : 0;
-    looked_up_score_ = kPreferred / 2;
+  /// kDraftLookup or kDraftFill for a block of n: whichever is likely to have more tokens accepted.
+  DraftMode better_mode(int n) const {
+    return !looked_up_.empty() && looked_up_odds_.emitted(n) > own_odds_.emitted(n) ? kDraftLookup : kDraftFill;
+  }
+  /// What the next iteration emits on average with a block of n, by the better mode.
+  double expected(int n) const {
+    return std::max(own_odds_.emitted(n), looked_up_.empty() ? 1 : looked_up_odds_.emitted(n));
+  }
+  /// A consistency LLM's own choices are good drafts, those of other models hardly ever.
+  void expect_own_choices(bool consistency_model) {
+    own_odds_ = DraftOdds(consistency_model ? kOwnOfConsistencyModel : kOwn);
   }
   /// [n] of the last block(): 1 where the draft token stood at its position in the iteration before.
   const std::vector<uint8_t>& stood() const { return stood_; }
@@ -68,8 +74,8 @@ class Lane {
 
  private:
   void forget_draft();
-  void score_modes(std::span<const Token> emitted);
-  void look_up(int n);
+  void observe(std::span<const Token> emitted);
+  void look_up();
 
   std::vector<Token> tokens_;
   int written_ = 0;
@@ -81,10 +87,13 @@ class Lane {
   int carried_ = 0;             // emitted tokens of last_, whose block the draft comes from; 0: it comes from elsewhere
   uint64_t revision_ = 0;
   Iteration last_;
-  // What kDraftLookup drafts next, to be compared with what comes, as own_ is: that tells which mode drafts better.
-  std::vector<Token> looked_up_;
-  static constexpr float kPreferred = 2;
-  float own_score_ = 0, looked_up_score_ = kPreferred / 2;  // tokens that would have been accepted, lately
+
+  static constexpr float kOwn = 0.2f, kOwnOfConsistencyModel = 0.85f, kLookedUp = 0.6f;  // until drafts have been seen
+  DraftOdds own_odds_{kOwn}, looked_up_odds_{kLookedUp};
+  int own_used_ = 0;              // own choices in the last block()
+  std::vector<Token> looked_up_;  // what kDraftLookup drafts next
+  std::vector<Token> watched_;    // what was looked up some time ago, whether it was drafted or not
+  size_t came_ = 0;               // how much of it has come since
 };
 
 }  // namespace cllm

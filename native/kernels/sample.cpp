@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/choose.h"
+#include "kernels/vector_bytes.h"
 
 namespace cllm {
 
@@ -16,15 +17,8 @@ constexpr float kLowest = -std::numeric_limits<float>::infinity();
 constexpr int kGroup = 64;  // tokens that share a counter's four words: see noise_counter()
 constexpr int kWords = 16;
 
-// As wide as the registers: GCC does not split a wider vector (choose.cpp).
-#if defined(__AVX512F__)
-constexpr int kWide = 8;
-#elif defined(__AVX2__)
-constexpr int kWide = 4;
-#else
-constexpr int kWide = 2;
-#endif
-typedef uint64_t Wide __attribute__((vector_size(kWide * sizeof(uint64_t))));
+constexpr int kWide = kVectorBytes / sizeof(uint64_t);
+typedef uint64_t Wide __attribute__((vector_size(kVectorBytes)));
 
 /// Of the lower halves.
 inline Wide product(Wide a, uint32_t b) {

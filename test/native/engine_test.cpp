@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "decode/block_chooser.h"
 #include "decode/lane.h"
 #include "decode/text_stream.h"
 #include "kernels/advance.h"
@@ -187,6 +188,68 @@ void test_stationary() {
       lane.advance((lane.block(4, 0, cllm::kDraftRandom), std::vector<Token>{5, 6, 7, 8}), 100, nullptr);
   check(third.accepted == 3 && third.emitted == 4 && third.stationary == 2,
         "stationary: third, " + std::to_string(third.stationary));
+}
+
+// --- the choice of the block size
+// ------------------------------------------------------------------------------
+
+/// Decoding under a made-up machine and made-up drafts: tokens per millisecond over those of the best fixed block size.
+struct Machine {
+  double per_token;  // cost of a further token over the first
+  double noise;
+};
+
+double regret(const Machine& machine, const std::vector<double>& right_by_phase, int passes, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::uniform_real_distribution<double> uniform;
+  cllm::BlockChooser chooser;
+  cllm::DraftOdds odds(0.2f);
+  const auto cost = [&](int n) { return 1 + machine.per_token * (n - 1); };
+  double tokens = 0, time = 0, best_tokens = 0;
+  for (const double right : right_by_phase) {
+    double best_rate = 0;
+    for (const int n : {1, 2, 4, 8, 16}) {
+      double emitted = 1, all = 1;
+      for (int j = 1; j < n; j++) emitted += all *= right;
+      best_rate = std::max(best_rate, emitted / cost(n));
+    }
+    for (int i = 0; i < passes; i++) {
+      const int n = chooser.choose(1, 16, [&](int size) { return odds.emitted(size); });
+      int m = 0;
+      while (m < n - 1 && uniform(random) < right) m++;
+      if (n > 1) odds.observe(m, m < n - 1);
+      const double took = cost(n) * (1 + machine.noise * (uniform(random) - 0.5)) * (random() % 50 == 0 ? 5 : 1);
+      chooser.observe(1, n, took);
+      tokens += m + 1;
+      time += cost(n);
+      best_tokens += best_rate * cost(n);
+    }
+  }
+  return tokens / best_tokens;
+}
+
+void test_block_chooser() {
+  for (const double per_token : {0.02, 0.1, 0.3, 0.6}) {
+    for (const double right : {0.02, 0.3, 0.6, 0.85, 0.97}) {
+      double worst = 1, sum = 0;
+      for (uint64_t seed = 1; seed <= 10; seed++) {
+        const double found = regret({per_token, 0.2}, {right}, 2000, seed);
+        worst = std::min(worst, found);
+        sum += found / 10;
+      }
+      const std::string where =
+          "a token more costs " + std::to_string(per_token) + ", drafts are right " + std::to_string(right);
+      check(worst > 0.8 && sum > 0.93,
+            "block chooser: " + where + ": " + std::to_string(worst) + ", " + std::to_string(sum));
+      // Where blocks do not pay nothing may be lost: it is ordinary decoding.
+      if (right < 0.1 && per_token >= 0.1)
+        check(worst > 0.98, "block chooser loses, " + where + ": " + std::to_string(worst));
+    }
+    // Drafts that become better and worse are noticed.
+    const double changing = regret({per_token, 0.2}, {0.05, 0.9, 0.05, 0.9}, 2000, 3);
+    check(changing > 0.75,
+          "block chooser follows changes, " + std::to_string(per_token) + ": " + std::to_string(changing));
+  }
 }
 
 // --- text
@@ -389,6 +452,7 @@ int main() {
   test_stop_rule();
   test_lane();
   test_stationary();
+  test_block_chooser();
   test_text();
   std::printf("%d failures\n", failures);
   return failures == 0 ? 0 : 1;

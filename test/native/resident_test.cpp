@@ -311,8 +311,8 @@ void fuzz(const ModelPointer& model, ContextOptions options, unsigned seed, int 
       const int64_t budget = std::min<int64_t>(room, pick(1, 40));
       const auto at = static_cast<size_t>(lane);
       // Modes change from burst to burst, as a decoder's do.
-      const auto mode = pick(0, 3) == 0 ? static_cast<DraftMode>(pick(0, 2)) : host.lanes[at].better_mode();
-      check(mode == kDraftRandom || host.lanes[at].better_mode() == resident.lanes[at].better_mode(),
+      const auto mode = pick(0, 3) == 0 ? static_cast<DraftMode>(pick(0, 2)) : host.lanes[at].better_mode(n);
+      check(mode == kDraftRandom || host.lanes[at].better_mode(n) == resident.lanes[at].better_mode(n),
             name + ": both sides prefer the same drafts");
       host_runs.push_back(host.run(lane, seeds[at], budget, stop, false, choosings[at], mode));
       resident_runs.push_back(resident.run(lane, seeds[at], budget, stop, false, choosings[at], mode));

@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { type DraftSource, Model } from "../lib/index.js";
+import { CHAIN_PROMPT, CHAIN_TEXT, writeFixtures } from "./fixtures/gguf.js";
+
+// How well the choice is made is measured elsewhere: by test/native/engine_test.cpp on made-up machines, and by bench/.
+describe("automatic block size", function () {
+  this.timeout(60_000);
+  const fixtures = writeFixtures();
+
+  it("is the default, and shows in info and statistics", async () => {
+    await using model = await Model.load(fixtures.llama);
+    await using decoder = await model.createDecoder({ contextSize: 256, threads: 1 });
+    assert.equal(decoder.info.autoBlockSize, true);
+    assert.equal(decoder.info.blockSize, 16);
+    const sizes = new Set<number>();
+    for (const prompt of ["hello", "one two", "and so on and so on and so on"]) {
+      const { stats, tokens } = await decoder.generate(prompt, { maxTokens: 150 });
+      for (const size of Object.keys(stats.blockSizes)) sizes.add(Number(size));
+      const counted = Object.values(stats.blockSizes).reduce((a, b) => a + b, 0);
+      assert.equal(counted, stats.iterations);
+      assert.equal(stats.emittedTokens, tokens.length);
+    }
+    for (const size of sizes) assert.ok([1, 2, 4, 8, 16].includes(size) || size < 16, `${size}`);
+    const fixed = await decoder.generate("hello", { maxTokens: 20, blockSize: 8 });
+    assert.deepEqual(Object.keys(fixed.stats.blockSizes), ["8"]);
+  });
+
+  it("gives the text of a fixed size, whatever it chooses", async () => {
+    // BF16, where the CPU packs it, is equal at n = 1 too; else a near-tie might part them, but not on this model.
+    await using model = await Model.load(fixtures.chain);
+    await using decoder = await model.createDecoder({ contextSize: 128, threads: 1, lanes: 2 });
+    for (const draftSource of ["auto", "random", "own", "lookup"] satisfies DraftSource[]) {
+      const both = await Promise.all(
+        [1, 2].map(() => decoder.generate(CHAIN_PROMPT, { draftSource, blockSize: "auto" })),
+      );
+      for (const { text } of both) assert.equal(text, CHAIN_TEXT);
+    }
+  });
+
+  it("a text that repeats itself is drafted by looking it up: several tokens per iteration", async () => {
+    await using model = await Model.load(fixtures.llama);
+    await using decoder = await model.createDecoder({ contextSize: 512, threads: 1, blockSize: 8 });
+    // Greedy decoding of a small model ends in a loop.
+    const tokens = (await decoder.generate("hello", { maxTokens: 300, blockSize: 2 })).tokens;
+    const options = { maxTokens: 300, blockSize: 8 };
+    const random = await decoder.generate("hello", { ...options, draftSource: "random" });
+    const lookup = await decoder.generate("hello", { ...options, draftSource: "lookup" });
+    const auto = await decoder.generate("hello", { ...options, draftSource: "auto" });
+    for (const { tokens: found } of [random, lookup, auto]) assert.deepEqual(found, tokens);
+    assert.ok(lookup.stats.iterations <= random.stats.iterations, "looking up never does worse here");
+    assert.ok(auto.stats.iterations <= random.stats.iterations * 1.1);
+  });
+
+  it("is given up where the model cannot roll back, and refused as a number there", async () => {
+    await using model = await Model.load(fixtures.mamba);
+    await using decoder = await model.createDecoder({ contextSize: 64, threads: 1 });
+    assert.equal(decoder.info.autoBlockSize, false);
+    assert.equal(decoder.info.blockSize, 1);
+    assert.deepEqual(Object.keys((await decoder.generate("hello", { maxTokens: 4 })).stats.blockSizes), ["1"]);
+    await assert.rejects(model.createDecoder({ blockSize: 4 }), { code: "CLLM_UNSUPPORTED_MODEL" });
+  });
+});
