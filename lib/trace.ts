@@ -80,7 +80,7 @@ export async function trace(model: Model, input: Input, options: TraceOptions = 
   let [fastForwarded, stationary, milliseconds, ended] = [0, 0, 0, false];
   while (!ended && answer.length < maxTokens) {
     signal?.throwIfAborted();
-    const made = await sequence.iterate({ blockSize, seed });
+    const made = await sequence.iterate({ blockSize, seed, draftSource: "auto" });
     const emitted: number[] = [];
     for (const token of made.tokens) {
       ended = model.token(token).endOfGeneration || answer.length + emitted.length + 1 >= maxTokens;

@@ -112,7 +112,7 @@ describe("options: what test/10 leaves", () => {
     assert.deepEqual(rest, {
       contextSize: 2048,
       lanes: 1,
-      blockSize: 4,
+      blockSize: 16,
       prefillChunk: 32,
       runner: "auto",
       burst: 1,
@@ -121,7 +121,10 @@ describe("options: what test/10 leaves", () => {
       consistencyModel: false,
     });
     assert.equal(decoderSettings({}, { ...MODEL, trainContextSize: 131072 }).native.contextSize, 4096);
-    assert.equal(decoderSettings({}, { ...MODEL, trainBlockSize: 16 }).native.blockSize, 16);
+    assert.equal(decoderSettings({}, { ...MODEL, trainBlockSize: 32 }).native.blockSize, 32);
+    assert.equal(decoderSettings({}, MODEL).autoBlockSize, true);
+    assert.equal(decoderSettings({ blockSize: 8 }, MODEL).autoBlockSize, false);
+    assert.equal(decoderSettings({ blockSize: 8 }, MODEL).native.blockSize, 8);
     const recurrent = { ...MODEL, canRollBack: false };
     assert.equal(decoderSettings({}, recurrent).native.blockSize, 1);
     assert.throws(() => decoderSettings({ blockSize: 2 }, recurrent), {

@@ -103,8 +103,14 @@ describe("resident runner", () => {
           fastForwarded: stats.fastForwardedTokens,
           stationary: stats.stationaryTokens,
         }));
-      const expected = counted(await run({ runner: "host" }));
-      for (const burst of [1, 3, 16]) assert.deepEqual(counted(await run({ runner: "resident", burst })), expected);
+      for (const draftSource of ["random", "own", "lookup"] as const) {
+        const expected = counted(await run({ runner: "host", draftSource }));
+        for (const burst of [1, 3, 16]) {
+          assert.deepEqual(counted(await run({ runner: "resident", burst, draftSource })), expected);
+        }
+      }
+      // The choice between them is made between bursts.
+      assert.deepEqual(counted(await run({ runner: "resident" })), counted(await run({ runner: "host" })));
     }
   });
 
