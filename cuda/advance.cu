@@ -47,7 +47,8 @@ __device__ inline Continuation find_by_all(const DraftView& view, unsigned long 
   return {static_cast<int64_t>(found & 0xffffffffu), static_cast<int32_t>(found >> 32)};
 }
 
-/// complete_draft() by all threads, in shared memory; block[1 .. kept] and the lane's tokens are there.
+/// complete_draft() by all threads, in shared memory. Other threads may still be writing block[1 .. kept] and the
+/// lane's tokens: they are read behind the barrier of find_by_all().
 __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int32_t n, Token* block,
                                        unsigned long long* best) {
   const int64_t size = static_cast<int64_t>(lane.position) + 1;
@@ -110,7 +111,6 @@ __global__ void __launch_bounds__(kThreads) advance_kernel(AdvanceArgs args) {
   const int32_t next = lane.position;
   const int32_t kept = n - verdict.emitted;
   for (int32_t j = thread; j <= kept; j += kThreads) next_block[j] = choices[verdict.emitted - 1 + j];
-  __syncthreads();  // the lane's tokens and the own choices are there
   complete_by_all(lane, kept, n, next_block, best);
   __syncthreads();
   const int32_t rows = candidates * n;

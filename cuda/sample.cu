@@ -27,7 +27,8 @@ struct Row {
 };
 
 /// The sum of the weights of the tokens from `lowest` on, for all threads of the block.
-__device__ unsigned long long sum_from(const Row& row, unsigned long long lowest, unsigned long long* shared) {
+__device__ __forceinline__ unsigned long long sum_from(const Row& row, unsigned long long lowest,
+                                                       unsigned long long* shared) {
   if (threadIdx.x == 0) *shared = 0;
   __syncthreads();
   unsigned long long sum = 0;
@@ -41,8 +42,8 @@ __device__ unsigned long long sum_from(const Row& row, unsigned long long lowest
 }
 
 /// The largest key from which on the tokens bring `wanted`: their number, or their weights. 1 <= wanted <= all of them.
-__device__ unsigned long long select(const Row& row, bool weights, unsigned long long wanted,
-                                     unsigned long long* histogram, unsigned long long* found) {
+__device__ __forceinline__ unsigned long long select(const Row& row, bool weights, unsigned long long wanted,
+                                                     unsigned long long* histogram, unsigned long long* found) {
   unsigned long long prefix = 0;
   for (int shift = 56; shift >= 0; shift -= 8) {
     histogram[threadIdx.x] = 0;
@@ -70,16 +71,16 @@ __device__ unsigned long long select(const Row& row, bool weights, unsigned long
 /// Block r: row r.
 __global__ void __launch_bounds__(kThreads)
     sample_kernel(const float* __restrict__ logits, int64_t vocab, int64_t stride, Token* __restrict__ choices,
-                  const Sampling* __restrict__ samplings, int64_t rows_per_lane, const LaneState* __restrict__ lanes,
+                  const Sampling* __restrict__ samplings, int32_t rows_per_lane, const LaneState* __restrict__ lanes,
                   int32_t block) {
   CLLM_SHARED(unsigned long long, histogram, kDigits);
   CLLM_SHARED(unsigned long long, found, 1);
   CLLM_SHARED(unsigned long long, total, 1);
   CLLM_SHARED(unsigned long long, warps, kWarps);
-  const int64_t r = blockIdx.x;
+  const int32_t r = static_cast<int32_t>(blockIdx.x);  // a division in 64 bits would be a call, and spill registers
   const Sampling sampling = samplings[r / rows_per_lane];
   if (!(sampling.temperature > 0)) return;
-  Row row{logits + r * stride, vocab, 0};
+  Row row{logits + static_cast<int64_t>(r) * stride, vocab, 0};
   row.largest = row.logits[choices[r]];
   if (!(row.largest > -INFINITY)) return;
 
@@ -101,7 +102,7 @@ __global__ void __launch_bounds__(kThreads)
     const auto id = static_cast<uint32_t>(i);
     if (!(logit >= least) || order_key(logit, id) < lowest) continue;
     const Philox noise = philox(sampling.seed, noise_counter(id), position);
-    const float score = score_of(logit, row.largest, inverse, noise.words[noise_word(id)]);
+    const float score = score_of(logit, row.largest, inverse, word_of(noise, noise_word(id)));
     const unsigned long long key = order_key(score, id);
     best = key > best ? key : best;
   }
@@ -134,7 +135,8 @@ __global__ void __launch_bounds__(kThreads)
 cudaError_t sample(const ChooseArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return cudaSuccess;
   CLLM_LAUNCH(sample_kernel, dim3(static_cast<unsigned>(args.rows)), dim3(kThreads), stream, args.logits, args.vocab,
-              args.stride, args.choices, args.sampling, args.rows_per_lane, args.lanes, args.block);
+              args.stride, args.choices, args.sampling, static_cast<int32_t>(args.rows_per_lane), args.lanes,
+              args.block);
   return launched();
 }
 

@@ -43,7 +43,6 @@ describe("model files", () => {
       await assert.rejects(Model.load("/dev/null"), { code: "CLLM_INVALID_MODEL", message: /not a regular file/ });
     }
     for (const [value, name] of [
-      [undefined, "TypeError"],
       [null, "TypeError"],
       [7, "TypeError"],
       ["", "RangeError"],

@@ -36,8 +36,8 @@ const mutations: Mutation[] = [
     bug: "no barrier before the histogram is read",
     edits: [
       [
-        "    __syncthreads();\n    if (threadIdx.x == 0) {\n      int digit",
-        "    if (threadIdx.x == 0) {\n      int digit",
+        "    __syncthreads();\n    if (threadIdx.x == 0) {\n      // What",
+        "    if (threadIdx.x == 0) {\n      // What",
       ],
     ],
   },
@@ -149,7 +149,7 @@ const mutations: Mutation[] = [
   {
     file: "advance",
     bug: "no barrier between reading the old state and writing the new",
-    edits: [["  __syncthreads();", "  "]],
+    edits: [["  __syncthreads();  // everybody has read", "  // everybody has read"]],
   },
   { file: "advance", bug: "reads behind the block", edits: [["slot < n && block[slot]", "block[slot]"]] },
   {
@@ -159,7 +159,29 @@ const mutations: Mutation[] = [
   },
   { file: "advance", bug: "mask one cell early", edits: [["p + r + 1 : p", "p + r : p"]] },
   { file: "advance", bug: "stopped lanes get new inputs", edits: [["  if (!lane_runs(lane, n)) return;\n", ""]] },
-  { file: "advance", bug: "one choice too many is kept", edits: [["kept < n)", "kept <= n)"]] },
+  {
+    file: "advance",
+    bug: "a choice too few is kept",
+    edits: [["kept = n - verdict.emitted;", "kept = n - verdict.emitted - 1;"]],
+  },
+  {
+    file: "advance",
+    bug: "what was emitted is not remembered",
+    edits: [["i < verdict.emitted; i += kThreads) lane.tokens", "i < 0; i += kThreads) lane.tokens"]],
+  },
+  { file: "advance", bug: "a key of one token is enough", edits: [["from.length >= kLeastKey", "from.length > 0"]] },
+  {
+    file: "advance",
+    bug: "the earliest place wins",
+    edits: [
+      [
+        "length << 32 | static_cast<unsigned long long>(place);",
+        "length << 32 | static_cast<unsigned long long>(view.size - place);",
+      ],
+      ["static_cast<int64_t>(found & 0xffffffffu)", "view.size - static_cast<int64_t>(found & 0xffffffffu)"],
+    ],
+  },
+  { file: "advance", bug: "a draft that is looked up stands behind own choices", edits: [["      kept = 0;\n", ""]] },
   { file: "advance", bug: "the end is forgotten", edits: [["    args.lanes[b].ended = lane.ended;\n", ""]] },
   {
     file: "advance",

@@ -108,7 +108,7 @@ describe("distill", () => {
   describe("interrupted", () => {
     const args = (out: string, ...more: string[]) => [
       ...[CLI, "distill", fixtures.llama, "--prompts", data, "--out", file(out), "--answers", "given", "--batch", "2"],
-      ...["--row-tokens", "256", "-b", "8", "--held-back", "3", "-t", "1", "--ar-epochs", "20", "--epochs", "20"],
+      ...["--row-tokens", "256", "-b", "8", "--held-back", "3", "-t", "1", "--ar-epochs", "60", "--epochs", "60"],
       ...["--learning-rate", "0.002", "--checkpoint-minutes", "0.01", ...more],
     ];
     const start = (out: string, ...more: string[]) =>
@@ -120,6 +120,11 @@ describe("distill", () => {
       });
       const code = await new Promise((resolve) => child.once("exit", (status, signal) => resolve(status ?? signal)));
       return { code, text };
+    };
+
+    /** Until the run has got so far, however fast the machine is. */
+    const checkpoint = async (out: string) => {
+      while (!fs.existsSync(file(`${out}.training/checkpoint.gguf`))) await sleep(5);
     };
 
     it("kill -9 again and again, then resume: the same file, byte by byte, as an unbroken run", async () => {
@@ -144,7 +149,7 @@ describe("distill", () => {
     it("Ctrl-C leaves a checkpoint; without resume it is not run over; with resume it is gone on with", async () => {
       const child = start("stopped.gguf");
       const end = ended(child);
-      await sleep(1500);
+      await checkpoint("stopped.gguf");
       child.kill("SIGINT");
       assert.equal((await end).code, 130);
       assert.ok(fs.existsSync(file("stopped.gguf.training/checkpoint.gguf")));
@@ -168,7 +173,7 @@ describe("distill", () => {
     it("a checkpoint of other options, and a damaged one, are refused", async () => {
       const child = start("other.gguf");
       const end = ended(child);
-      await sleep(1500);
+      await checkpoint("other.gguf");
       child.kill("SIGINT");
       await end;
       const other = await ended(start("other.gguf", "--resume", "--decay", "0.7"));

@@ -63,7 +63,7 @@ struct Best {
 float noisy(const Row& row, const Sampling& sampling, float inverse, Token token) {
   const auto id = static_cast<uint32_t>(token);
   const Philox noise = philox(sampling.seed, noise_counter(id), row.position);
-  return score_of(row.logits[token], row.largest, inverse, noise.words[noise_word(id)]);
+  return score_of(row.logits[token], row.largest, inverse, word_of(noise, noise_word(id)));
 }
 
 /// philox() of 16 counters from `first` on. A word in 64 bits, whose upper half is of no interest until the end.

@@ -42,6 +42,10 @@ struct Sampling {
 struct Philox {
   uint32_t words[4];
 };
+/// words[w], without an array that registers could not hold.
+CLLM_HOST_DEVICE inline uint32_t word_of(const Philox& noise, uint32_t w) {
+  return w < 2 ? (w == 0 ? noise.words[0] : noise.words[1]) : (w == 2 ? noise.words[2] : noise.words[3]);
+}
 constexpr int kPhiloxRounds = 10;
 constexpr uint32_t kPhiloxA = 0xD2511F53, kPhiloxB = 0xCD9E8D57, kPhiloxWeylA = 0x9E3779B9, kPhiloxWeylB = 0xBB67AE85;
 CLLM_HOST_DEVICE inline uint32_t noise_counter(uint32_t token) { return token / 64 * 16 + token % 16; }
@@ -113,9 +117,10 @@ CLLM_HOST_DEVICE inline float exp_of(float x) {
 CLLM_HOST_DEVICE inline float gumbel_of(uint32_t bits) {
   const float v = fmaf(static_cast<float>(static_cast<int32_t>(bits >> 1)), 0x1p-31f, 0x1p-32f);
   const float t = v < 1.0f ? 1.0f - v : 0x1p-24f;
-  // log1p(-v), from the logarithm of the rounded 1 - v and what was rounded away (Kahan)
+  // log1p(-v), from the logarithm of the rounded t = 1 - v and what was rounded away (Kahan): lost / t, with 1 / t = 1
+  // + v + v^2 to enough places, because nothing is lost for v above 1/2. (A division would be a call on a GPU.)
   const float lost = v < 1.0f ? (1.0f - t) - v : 0.0f;
-  const float exponential = -(log_of(t) + lost / t);
+  const float exponential = -(log_of(t) + fmaf(lost, fmaf(v, v, v), lost));
   return -log_of(exponential);
 }
 /// The largest value that gumbel_of() has is below.

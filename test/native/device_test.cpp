@@ -293,7 +293,7 @@ Token sampled_by_the_rule(const float* row, int64_t vocab, const Sampling& sampl
     if (sampling.min_p > 0 && !(row[token] >= largest + log_of(sampling.min_p))) continue;
     const auto id = static_cast<uint32_t>(token);
     const Philox noise = philox(sampling.seed, noise_counter(id), static_cast<uint32_t>(position));
-    const float other = score_of(row[token], largest, 1.0f / sampling.temperature, noise.words[noise_word(id)]);
+    const float other = score_of(row[token], largest, 1.0f / sampling.temperature, word_of(noise, noise_word(id)));
     if (best < 0 || other > score || (other == score && token < best)) {
       best = token;
       score = other;
