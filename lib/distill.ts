@@ -256,7 +256,8 @@ class Run {
     const notes: Record<string, string> = {
       "cllm.base_sha256": baseHash,
       "cllm.run_sha256": fingerprint,
-      "cllm.block_size": String(settings.trained.blockSize),
+      // Without consistency training it is an ordinary model, whose decoder should know that.
+      ...(settings.trained.epochs > 0 && { "cllm.block_size": String(settings.trained.blockSize) }),
       "cllm.recipe": JSON.stringify({ answers: settings.answers, ...settings.trained }),
       "cllm.figures": JSON.stringify(measured),
     };

@@ -175,7 +175,7 @@ describe("options", () => {
       await assert.rejects(model.createDecoder({ contextSize: 2 ** 30, lanes: 1 }), {
         code: "CLLM_OUT_OF_MEMORY",
         message:
-          /^Expected a KV cache of 1 x 1073741824 tokens and logits of 1 x 4 to fit into memory but it needs \d+\.\d+ GiB and/,
+          /^Expected a KV cache of 1 x 1073741824 tokens and logits of 1 x 16 to fit into memory but it needs \d+\.\d+ GiB and/,
       });
       await assert.rejects(model.createDecoder({ contextSize: 2 ** 29, lanes: 256 }), { code: "CLLM_OUT_OF_MEMORY" });
     });

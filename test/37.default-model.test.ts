@@ -26,28 +26,25 @@ describe("the model that comes with the package", function () {
     assert.ok(fs.statSync(defaultModel).size <= 10e6);
     await using model = await Model.load();
     assert.equal(model.path, defaultModel);
-    assert.equal(model.info.trainBlockSize, 16);
     assert.ok(model.chatTemplate !== null);
-    await using decoder = await model.createDecoder();
-    assert.equal(decoder.info.blockSize, 16);
   });
 
-  it("answers easy questions, in blocks that converge, equal to ordinary decoding", async () => {
+  it("answers easy questions, with any block size what ordinary decoding gives", async () => {
     await using model = await Model.load();
     await using decoder = await model.createDecoder({ contextSize: 256 });
-    let [right, equal, emitted, iterations] = [0, 0, 0, 0];
+    let [right, equal] = [0, 0];
     for (const [question, sql] of CASES) {
-      const { text, tokens, stats } = await decoder.generate(chat(question));
+      const { text, tokens } = await decoder.generate(chat(question), { blockSize: 16 });
       if (text === sql) right++;
-      emitted += stats.emittedTokens;
-      iterations += stats.iterations;
-      // To the bit for n >= 2; at n = 1 up to near-ties.
+      // To the bit for n >= 2; at n = 1, and so with auto, up to near-ties.
       assert.deepEqual((await decoder.generate(chat(question), { blockSize: 2 })).tokens, tokens);
-      if ((await decoder.generate(chat(question), { blockSize: 1 })).text === text) equal++;
+      const others = await Promise.all(
+        ([1, "auto"] as const).map((blockSize) => decoder.generate(chat(question), { blockSize })),
+      );
+      if (others.every((other) => other.text === text)) equal++;
     }
     assert.ok(right >= CASES.length - 1, `${right} of ${CASES.length} right`);
     assert.ok(equal >= CASES.length - 1, `${equal} of ${CASES.length} equal at n = 1`);
-    assert.ok(emitted / iterations >= 3, `${emitted / iterations} tokens per iteration`);
   });
 
   it("is used by the command line when no model is named", async () => {
