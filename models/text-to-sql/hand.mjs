@@ -1,5 +1,6 @@
 // Questions as somebody asks them who has read the card alone: written by hand, with domains that the generator has not,
-// to see whether the model generalises beyond its own generator. Never trained on.
+// to see whether the model generalises beyond its own generator. Never trained on; but the generator got some of their kinds
+// of phrasing after they were written, so that they are no clean test.
 //   node models/text-to-sql/hand.mjs --out hand.jsonl
 import fs from "node:fs";
 import { parseArgs } from "node:util";
