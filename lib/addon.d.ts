@@ -225,7 +225,14 @@ export interface DecoderOptions {
   consistencyModel: boolean; // a consistency LLM: its own choices are good drafts
 }
 
-/** DraftMode of native/kernels/draft.h: kDraftRandom, kDraftFill, kDraftLookup; auto: the better of the last two. */
+/**
+ * Where the tokens of a draft come from, beside the choices that the last iteration made for later positions:
+ * - `random`: from random tokens of the prompt, behind those choices (CLLM, arXiv 2403.00835);
+ * - `own`: from what followed the same tokens earlier in prompt or answer (prompt lookup), behind those choices;
+ * - `lookup`: where the last two tokens stood before, from what followed them there, instead of those choices;
+ * - `auto`: `own` or `lookup`, whichever would have had more tokens accepted lately.
+ * The modes of native/kernels/draft.h.
+ */
 export type DraftSource = "auto" | "random" | "own" | "lookup";
 
 export interface DecoderInfo {

@@ -1,5 +1,5 @@
 import { onAbort } from "./abort.js";
-import type { Choosing, NativeStats } from "./addon.js";
+import type { Choosing, DraftSource, NativeStats } from "./addon.js";
 import { type ChatMessage, chatMessages } from "./chat.js";
 import type { Commands } from "./commands.js";
 import { CllmError } from "./errors.js";
@@ -72,14 +72,7 @@ export interface GenerateResult {
   stats: GenerateStats;
 }
 
-/**
- * Where the tokens of a draft come from, beside the choices that the last iteration made for later positions:
- * - `random`: from random tokens of the prompt, behind those choices (CLLM, arXiv 2403.00835);
- * - `own`: from what followed the same tokens earlier in prompt or answer (prompt lookup), behind those choices;
- * - `lookup`: where the last two tokens stood before, from what followed them there, instead of those choices;
- * - `auto`: `own` or `lookup`, whichever would have had more tokens accepted lately.
- */
-export type DraftSource = "auto" | "random" | "own" | "lookup";
+export type { DraftSource } from "./addon.js";
 export const DRAFT_SOURCES = ["auto", "random", "own", "lookup"] as const;
 
 /** What a generation runs on: a decoder and, for a sequence, its native id (0 = any free lane). */

@@ -236,23 +236,20 @@ describe("bugs in the CUDA sources are found", function () {
         assert.equal(source.split(find).length, 2, `Expected ${JSON.stringify(find)} exactly once in ${original}`);
         source = source.replace(find, replace);
       }
-      if (file === HEADER) {
-        // The CUDA sources see it in place of the real one; the CPU's kernels are compiled already.
-        const folder = path.join(directory, "headers");
-        fs.mkdirSync(path.join(folder, "kernels"), { recursive: true });
-        fs.writeFileSync(path.join(folder, "kernels", `${file}.h`), source);
-        const users = ["choose", "sample"] as const;
-        for (const user of users) compile(path.join(root, "cuda", `${user}.cu`), object(`mutant-${user}`), folder);
-        const others = FILES.filter((name) => !(users as readonly string[]).includes(name)).map(object);
-        const mutants = users.map((user) => object(`mutant-${user}`));
-        assert.equal(passes([...mutants, ...others]), false, "Expected the test to fail but it passed");
-        return;
-      }
-      const mutant = path.join(directory, `mutant-${file}.cu`);
+      // In a folder of its own, which comes first: the CUDA sources see a mutated header in place of the real one, while the
+      // CPU's kernels are compiled already.
+      const folder = path.join(directory, "mutant");
+      const mutant = path.join(folder, file === HEADER ? `kernels/${file}.h` : `${file}.cu`);
+      fs.rmSync(folder, { recursive: true, force: true });
+      fs.mkdirSync(path.dirname(mutant), { recursive: true });
       fs.writeFileSync(mutant, source);
-      compile(mutant, object("mutant"));
-      const others = FILES.filter((name) => name !== file).map(object);
-      assert.equal(passes([object("mutant"), ...others]), false, "Expected the test to fail but it passed");
+      const users: readonly string[] = file === HEADER ? ["choose", "sample"] : [file];
+      for (const user of users) {
+        const from = file === HEADER ? path.join(root, "cuda", `${user}.cu`) : mutant;
+        compile(from, object(`mutant-${user}`), ...(file === HEADER ? [folder] : []));
+      }
+      const objects = FILES.map((name) => object(users.includes(name) ? `mutant-${name}` : name));
+      assert.equal(passes(objects), false, "Expected the test to fail but it passed");
     });
   }
 });

@@ -1,6 +1,7 @@
 // The recipe of a text-to-SQL CLLM from SmolLM2-135M-Instruct; takes about two hours on two cores:
 //   node models/smollm2-sql/make.mjs --spider FOLDER --out FOLDER
 // FOLDER of Spider as prepare.mjs wants it. Started again it goes on where it was interrupted.
+import path from "node:path";
 import { parseArgs } from "node:util";
 import { Failure, main } from "../../scripts/common.mjs";
 import { Recipe } from "../recipe.mjs";
@@ -12,8 +13,9 @@ await main(import.meta.url, async (argv) => {
   const options = { spider: { type: "string" }, out: { type: "string" } };
   const { values } = parseArgs({ args: argv, options });
   if (!values.spider || !values.out) throw new Failure("Expected --spider FOLDER and --out FOLDER");
+  const spider = path.resolve(values.spider); // the steps run in the recipe's folder
   const recipe = new Recipe(values.out);
-  const data = (name, ...more) => recipe.script(name, "smollm2-sql/prepare.mjs", "--spider", values.spider, ...more);
+  const data = (name, ...more) => recipe.script(name, "smollm2-sql/prepare.mjs", "--spider", spider, ...more);
   await data("train.jsonl");
   await data("held-out.jsonl", "--held-out");
   await recipe.distill("sft.gguf", BASE, "train.jsonl", { ...COMMON, arEpochs: 2, epochs: 0 });

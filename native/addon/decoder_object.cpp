@@ -116,6 +116,14 @@ uint32_t to_sequence(const Napi::Value& value) {
   return static_cast<uint32_t>(to_integer(value, "sequence", 1, UINT32_MAX));
 }
 
+void read_decode_params(const Napi::Object& from, int least_block, const Context& context, DecodeParams& params) {
+  params.block_size =
+      static_cast<int>(to_integer(from.Get("blockSize"), "blockSize", least_block, context.options().block_size));
+  params.seed = static_cast<uint32_t>(to_integer(from.Get("seed"), "seed", 0, UINT32_MAX));
+  params.draft_source = to_draft_source(from.Get("draftSource"));
+  params.choosing = to_choosing(from.Get("choosing"), context.model().info().vocab_size);
+}
+
 }  // namespace
 
 Napi::Value DecoderObject::generate(const Napi::CallbackInfo& call) {
@@ -127,11 +135,7 @@ Napi::Value DecoderObject::generate(const Napi::CallbackInfo& call) {
     if (command.tokens.empty()) throw Napi::RangeError::New(call.Env(), "Expected at least one token");
     GenerateParams& params = command.generate;
     params.max_tokens = to_integer(request.Get("maxTokens"), "maxTokens", 1, INT64_C(1) << 53);
-    params.block_size =
-        static_cast<int>(to_integer(request.Get("blockSize"), "blockSize", 0, context.options().block_size));
-    params.seed = static_cast<uint32_t>(to_integer(request.Get("seed"), "seed", 0, UINT32_MAX));
-    params.draft_source = to_draft_source(request.Get("draftSource"));
-    params.choosing = to_choosing(request.Get("choosing"), context.model().info().vocab_size);
+    read_decode_params(request, 0, context, params);
     const auto stop = request.Get("stop").As<Napi::Array>();
     for (uint32_t i = 0; i < stop.Length(); i++) {
       params.stop.push_back(to_text(stop.Get(i), "stop"));
@@ -169,12 +173,8 @@ Napi::Value DecoderObject::iterate(const Napi::CallbackInfo& call) {
     const Context& context = engine().context();
     command.sequence = to_sequence(call[1]);
     IterateParams& params = command.iterate;
-    params.block_size =
-        static_cast<int>(to_integer(options.Get("blockSize"), "blockSize", 1, context.options().block_size));
-    params.seed = static_cast<uint32_t>(to_integer(options.Get("seed"), "seed", 0, UINT32_MAX));
+    read_decode_params(options, 1, context, params);
     params.logits = to_bool(options.Get("logits"), "logits");
-    params.draft_source = to_draft_source(options.Get("draftSource"));
-    params.choosing = to_choosing(options.Get("choosing"), context.model().info().vocab_size);
     if (options.Get("draft").IsNull()) return;
     params.draft = to_tokens(options.Get("draft"), context.model().info().vocab_size);
     if (params.draft->size() + 1 != static_cast<size_t>(params.block_size)) {

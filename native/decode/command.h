@@ -26,24 +26,24 @@ struct Choosing {
   bool operator==(const Choosing&) const = default;
 };
 
-struct GenerateParams {
-  int64_t max_tokens = 1;
+/// What every iteration of a request is made with.
+struct DecodeParams {
   int block_size = 1;  // 0: the one that pays most, iteration by iteration
   uint32_t seed = 0;
-  std::vector<std::string> stop;
-  bool stream = false;
-  bool render_special = false;
   Choosing choosing;
   DraftSource draft_source;
 };
 
-struct IterateParams {
-  int block_size = 1;
-  uint32_t seed = 0;
+struct GenerateParams : DecodeParams {
+  int64_t max_tokens = 1;
+  std::vector<std::string> stop;
+  bool stream = false;
+  bool render_special = false;
+};
+
+struct IterateParams : DecodeParams {
   std::optional<std::vector<Token>> draft;  // block_size - 1 tokens
   bool logits = false;
-  Choosing choosing;
-  DraftSource draft_source;
 };
 
 struct Command {

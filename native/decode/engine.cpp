@@ -315,23 +315,15 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
   const int n = block_size(*group[0]);
   for (Slot* slot : group) {
     const int64_t room = context_.options().context_size - static_cast<int64_t>(slot->lane.tokens().size());
-    LaneRun run{.index = slot->index, .lane = &slot->lane};
-    if (slot->generation) {
-      const GenerateParams& params = slot->generation->params;
-      run.seed = params.seed;
-      run.budget = slot->generation->budget;
-      run.stop_at_end = true;
-      run.choosing = params.choosing;
-      run.draft_mode = params.draft_source.value_or(slot->lane.better_mode(n));
-    } else {
-      const IterateParams& params = slot->operation->iterate;
-      run.seed = params.seed;
-      run.budget = room;
-      run.wants_logits = params.logits;
-      run.choosing = params.choosing;
-      run.draft_mode = params.draft_source.value_or(slot->lane.better_mode(n));
-    }
-    runs.push_back(std::move(run));
+    const DecodeParams& params = slot->params();
+    runs.push_back({.index = slot->index,
+                    .lane = &slot->lane,
+                    .seed = params.seed,
+                    .budget = slot->generation ? slot->generation->budget : room,
+                    .stop_at_end = slot->generation.has_value(),
+                    .wants_logits = slot->operation && slot->operation->iterate.logits,
+                    .choosing = params.choosing,
+                    .draft_mode = params.draft_source.value_or(slot->lane.better_mode(n))});
     sequences = sequences || slot->operation;
   }
   IterationRunner& runner = begin(runs, n);
@@ -434,8 +426,7 @@ void Engine::error(uint32_t id, const char* code, std::string message) {
 // Where the context ends a block is shorter: it never needs a row beyond contextSize. Of a block of 2 and more at least
 // 2 tokens are left, because the last token that fits is emitted without a row of its own.
 int Engine::block_size(const Slot& slot) const {
-  int asked = slot.generation ? slot.generation->params.block_size : slot.operation->iterate.block_size;
-  if (asked == 0) asked = block_;
+  const int asked = slot.params().block_size == 0 ? block_ : slot.params().block_size;
   const int position = static_cast<int>(slot.lane.tokens().size()) - 1;
   return std::min(asked, context_.options().context_size - position);
 }

@@ -60,6 +60,9 @@ class Engine {
     std::deque<Command> queue;         // what the sequence has asked for after that, in order
     uint64_t last_used = 0;            // grows with every generation and sequence
 
+    const DecodeParams& params() const {
+      return generation ? static_cast<const DecodeParams&>(generation->params) : operation->iterate;
+    }
     bool busy() const { return generation || operation; }
     bool free() const { return sequence == 0 && !busy(); }
   };

@@ -179,37 +179,34 @@ void gather(const Row& row, float above, std::vector<Ranked>& found) {
   }
 }
 
+uint64_t sum_of_weights(const Row& row, const std::vector<Ranked>& tokens) {
+  uint64_t sum = 0;
+  for (const Ranked& one : tokens) sum += weight_of(one.logit, row.largest);
+  return sum;
+}
+
 /// Steps 1 and 2 of the rule: `kept` gets the tokens that are left, in their order.
 void cut(const Row& row, const Sampling& sampling, std::vector<Ranked>& kept) {
-  const auto most = static_cast<size_t>(sampling.top_k > 0 ? sampling.top_k : row.vocab);
-  const uint64_t wanted =
-      sampling.top_k == 0 ? wanted_weight(sum_of_weights(row), sampling.top_p) : 0;  // with top-k: once it is known
+  const bool by_count = sampling.top_k > 0;
+  const auto most = static_cast<size_t>(sampling.top_k);
+  // With top-k it is a share of what top-k keeps.
+  uint64_t wanted = by_count ? 0 : wanted_weight(sum_of_weights(row), sampling.top_p);
   for (float near = kNear;; near *= 4) {
     const float above = near < 1e30f ? row.largest - near : kLowest;
     gather(row, above, kept);
-    if (sampling.top_k > 0) {
-      if (kept.size() < most && above > kLowest) continue;
-      if (kept.size() > most) {
-        std::nth_element(kept.begin(), kept.begin() + static_cast<std::ptrdiff_t>(most) - 1, kept.end(), before);
-        kept.resize(most);
-      }
-    } else {
-      uint64_t sum = 0;
-      for (const Ranked& one : kept) sum += weight_of(one.logit, row.largest);
-      if (sum < wanted && above > kLowest) continue;
-    }
-    break;
+    const bool enough = by_count ? kept.size() >= most : sum_of_weights(row, kept) >= wanted;
+    if (enough || !(above > kLowest)) break;
+  }
+  if (by_count && kept.size() > most) {
+    std::nth_element(kept.begin(), kept.begin() + static_cast<std::ptrdiff_t>(most) - 1, kept.end(), before);
+    kept.resize(most);
   }
   std::sort(kept.begin(), kept.end(), before);
   if (sampling.top_p >= 1) return;
-  uint64_t enough = wanted, sum = 0;
-  if (sampling.top_k > 0) {
-    for (const Ranked& one : kept) sum += weight_of(one.logit, row.largest);
-    enough = wanted_weight(sum, sampling.top_p);
-    sum = 0;
-  }
+  if (by_count) wanted = wanted_weight(sum_of_weights(row, kept), sampling.top_p);
+  uint64_t sum = 0;
   size_t count = 0;
-  while (count < kept.size() && sum < enough) sum += weight_of(kept[count++].logit, row.largest);
+  while (count < kept.size() && sum < wanted) sum += weight_of(kept[count++].logit, row.largest);
   kept.resize(count);
 }
 
