@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/amx_product.h"
 #include "kernels/transpose_16x16.h"
 
 #if defined(__AVX512BF16__) && defined(CLLM_TRANSPOSE_16X16)
@@ -74,6 +75,20 @@ void all_columns(const Pair* packed, int64_t pairs, const char* b, size_t b_stri
   }
 }
 
+// One column with two panels of 2 registers: the two sums of one panel would wait for each other's latency.
+void two_panels(const Pair* packed, int64_t pairs, const void* b, float* c) {
+  const Pair* other = packed + pairs * 2 * kPanelLanes;
+  __m512 sum[4] = {};
+  for (int64_t p = 0; p < pairs; p++) {
+    const auto right = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(static_cast<const Pair*>(b)[p])));
+    for (int i = 0; i < 4; i++) {
+      const Pair* from = (i < 2 ? packed : other) + (p * 2 + i % 2) * kPanelLanes;
+      sum[i] = _mm512_dpbf16_ps(sum[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(from)), right);
+    }
+  }
+  for (int i = 0; i < 4; i++) _mm512_storeu_ps(c + i * kPanelLanes, sum[i]);
+}
+
 }  // namespace
 
 bool has_bf16_product() { return true; }
@@ -88,23 +103,20 @@ void pack_panel(const void* rows, size_t stride, int registers, int64_t pairs, u
   }
 }
 
-void panel_product(const uint32_t* packed, int registers, int64_t pairs, const void* b, size_t b_stride,
+void panel_product(const uint32_t* packed, int registers, int64_t panels, int64_t pairs, const void* b, size_t b_stride,
                    int64_t columns, float* c, size_t c_stride, bool add) {
+  if (has_amx()) return amx_panel_product(packed, registers, panels, pairs, b, b_stride, columns, c, c_stride, add);
   const auto run = registers == 2 ? all_columns<2> : all_columns<1>;
-  run(packed, pairs, static_cast<const char*>(b), b_stride, columns, c, c_stride, add);
-}
-
-void two_panel_product(const uint32_t* packed, const uint32_t* other, int64_t pairs, const void* b, float* c) {
-  __m512 sum[4] = {};
-  for (int64_t p = 0; p < pairs; p++) {
-    const Pair pair = static_cast<const Pair*>(b)[p];
-    const auto right = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair)));
-    for (int i = 0; i < 4; i++) {
-      const Pair* from = (i < 2 ? packed : other) + (p * 2 + i % 2) * kPanelLanes;
-      sum[i] = _mm512_dpbf16_ps(sum[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(from)), right);
+  const int64_t size = pairs * registers * kPanelLanes;
+  for (int64_t panel = 0; panel < panels; panel++) {
+    float* out = c + panel * registers * kPanelLanes;
+    if (columns == 1 && registers == 2 && !add && panel + 1 < panels) {
+      two_panels(packed + panel * size, pairs, b, out);
+      panel++;
+    } else {
+      run(packed + panel * size, pairs, static_cast<const char*>(b), b_stride, columns, out, c_stride, add);
     }
   }
-  for (int i = 0; i < 4; i++) _mm512_storeu_ps(c + i * kPanelLanes, sum[i]);
 }
 
 void round_to_bf16(const float* from, uint16_t* to, int64_t count) {
@@ -123,8 +135,7 @@ void round_to_bf16(const float* from, uint16_t* to, int64_t count) {
 
 bool has_bf16_product() { return false; }
 void pack_panel(const void*, size_t, int, int64_t, uint32_t*) {}
-void panel_product(const uint32_t*, int, int64_t, const void*, size_t, int64_t, float*, size_t, bool) {}
-void two_panel_product(const uint32_t*, const uint32_t*, int64_t, const void*, float*) {}
+void panel_product(const uint32_t*, int, int64_t, int64_t, const void*, size_t, int64_t, float*, size_t, bool) {}
 void round_to_bf16(const float*, uint16_t*, int64_t) {}
 
 #endif

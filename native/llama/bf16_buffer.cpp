@@ -45,15 +45,8 @@ class Traits : public ggml::cpu::tensor_traits {
     const int64_t size = pairs * kPanelRows;
     auto* out = static_cast<float*>(op->data);
     const int64_t begin = panels * params->ith / params->nth, end = panels * (params->ith + 1) / params->nth;
-    for (int64_t panel = begin; panel < end; panel++) {
-      float* c = out + panel * kPanelRows;
-      if (columns == 1 && panel + 1 < end) {
-        two_panel_product(packed + panel * size, packed + (panel + 1) * size, pairs, rounded, c);
-        panel++;
-        continue;
-      }
-      panel_product(packed + panel * size, 2, pairs, rounded, k * sizeof(uint16_t), columns, c, weight->ne[1], false);
-    }
+    panel_product(packed + begin * size, 2, end - begin, pairs, rounded, k * sizeof(uint16_t), columns,
+                  out + begin * kPanelRows, weight->ne[1], false);
     return true;
   }
 

@@ -29,7 +29,7 @@ void run_product(ggml_tensor* dst, int ith, int nth, void*) {
     for (int64_t p = 0; p < pairs; p += kDepth / 2) {
       const int64_t part = std::min(pairs - p, kDepth / 2);
       pack_panel(left + p * kPairBytes, a->nb[1], registers, part, packed.data());
-      panel_product(packed.data(), registers, part, right + p * kPairBytes, b->nb[1], b->ne[1], out,
+      panel_product(packed.data(), registers, 1, part, right + p * kPairBytes, b->nb[1], b->ne[1], out,
                     dst->nb[1] / sizeof(float), p > 0);
     }
   }

@@ -306,7 +306,7 @@ float from_bf16(uint16_t bits) {
   return value;
 }
 
-// Against a plain loop; and the same to the bit for every number of columns, one column on two panels included.
+// Against a plain loop; and the same to the bit for every number of columns, panels together or one by one.
 void test_bf16_product() {
   if (!cllm::has_bf16_product()) return;
   std::mt19937 random(4);
@@ -321,35 +321,37 @@ void test_bf16_product() {
       }
     }
     for (const int registers : {1, 2}) {
-      const int64_t panel = registers * cllm::kPanelLanes;
-      std::vector<uint32_t> packed(pairs * panel);
-      cllm::pack_panel(rows.data(), k * 2, registers, pairs, packed.data());
-      std::vector<float> all(most * panel);
-      cllm::panel_product(packed.data(), registers, pairs, columns.data(), k * 2, most, all.data(), panel, false);
-      bool right = true, same = true;
+      const int64_t panel = registers * cllm::kPanelLanes, panels = 64 / panel, outputs = 64;
+      std::vector<uint32_t> packed(pairs * outputs);
+      for (int64_t i = 0; i < panels; i++) {
+        cllm::pack_panel(rows.data() + i * panel * k, k * 2, registers, pairs, packed.data() + i * pairs * panel);
+      }
+      std::vector<float> all(most * outputs);
+      const auto multiply = [&](int64_t first, int64_t count, int64_t columns_, float* c, bool add) {
+        cllm::panel_product(packed.data() + first * pairs * panel, registers, count, pairs, columns.data(), k * 2,
+                            columns_, c, outputs, add);
+      };
+      multiply(0, panels, most, all.data(), false);
+      bool right = true, same = true, added = true;
       for (int64_t j = 0; j < most; j++) {
-        for (int64_t r = 0; r < panel; r++) {
+        for (int64_t r = 0; r < outputs; r++) {
           double sum = 0;
           for (int64_t i = 0; i < k; i++) sum += double(from_bf16(rows[r * k + i])) * from_bf16(columns[j * k + i]);
-          right = right && std::abs(sum - all[j * panel + r]) < 1e-4 * std::sqrt(static_cast<double>(k));
+          right = right && std::abs(sum - all[j * outputs + r]) < 1e-4 * std::sqrt(static_cast<double>(k));
         }
       }
       for (int64_t count = 1; count <= most; count++) {
-        std::vector<float> some(count * panel);
-        cllm::panel_product(packed.data(), registers, pairs, columns.data(), k * 2, count, some.data(), panel, false);
-        same = same && std::memcmp(some.data(), all.data(), some.size() * sizeof(float)) == 0;
+        std::vector<float> some(count * outputs), apart(count * outputs), twice(count * outputs, 3.0f);
+        multiply(0, panels, count, some.data(), false);
+        for (int64_t i = 0; i < panels; i++) multiply(i, 1, count, apart.data() + i * panel, false);
+        same = same && std::memcmp(some.data(), all.data(), some.size() * sizeof(float)) == 0 && some == apart;
+        multiply(0, panels, count, twice.data(), true);
+        for (size_t i = 0; i < twice.size(); i++) added = added && std::abs(twice[i] - some[i] - 3) < 1e-3;
       }
       check(right, "bf16 product k=" + std::to_string(k));
-      check(same, "bf16 product: every number of columns, k=" + std::to_string(k));
+      check(same, "bf16 product: every number of columns and panels, k=" + std::to_string(k));
+      check(added, "bf16 product: added to what was there, k=" + std::to_string(k));
     }
-    std::vector<uint32_t> first(pairs * 32), second(pairs * 32);
-    cllm::pack_panel(rows.data(), k * 2, 2, pairs, first.data());
-    cllm::pack_panel(rows.data() + 32 * k, k * 2, 2, pairs, second.data());
-    float both[64], apart[64];
-    cllm::two_panel_product(first.data(), second.data(), pairs, columns.data(), both);
-    cllm::panel_product(first.data(), 2, pairs, columns.data(), k * 2, 1, apart, 32, false);
-    cllm::panel_product(second.data(), 2, pairs, columns.data(), k * 2, 1, apart + 32, 32, false);
-    check(std::memcmp(both, apart, sizeof(both)) == 0, "bf16 product: two panels, k=" + std::to_string(k));
   }
 }
 
