@@ -25,6 +25,7 @@ const native = (change: object) => ({
   runner: "auto" as const,
   burst: 1,
   consistencyModel: false,
+  maskToken: -1,
   ...change,
 });
 
