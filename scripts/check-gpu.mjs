@@ -181,7 +181,7 @@ function write(gpu, info, results) {
   };
   fs.mkdirSync(path.dirname(file), { recursive: true });
   fs.writeFileSync(file, `${JSON.stringify(result, null, 1)}\n`);
-  console.log(`\nWritten to ${path.relative(root, file)}\n`);
+  return path.relative(root, file);
 }
 
 await main(import.meta.url, async (argv) => {
@@ -215,11 +215,13 @@ await main(import.meta.url, async (argv) => {
   const gpu = info.devices.find(({ kind }) => kind === "gpu" || kind === "integrated");
   say(`GPU       ${gpu.description}, ${(gpu.totalMemory / 2 ** 30).toFixed(1)} GiB\nBinary    ${info.path}\n`);
   const results = {};
+  let file = "";
   for (const name of chosen) {
     say(`--- ${name}`);
     results[name] = attempt(parts[name], values);
+    file = write(gpu, info, results); // of what is done, should a later part take the machine with it
   }
-  write(gpu, info, results);
+  console.log(`\nWritten to ${file}\n`);
   for (const [name, { status, summary }] of Object.entries(results)) {
     console.log(`${status.toUpperCase().padEnd(8)} ${name}: ${summary}`);
   }
