@@ -73,7 +73,7 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
     return;
   }
   for (int32_t slot = kept + 1 + static_cast<int32_t>(threadIdx.x); slot < n; slot += kThreads) {
-    block[slot] = unguessed_token(lane, size - 1 + slot);
+    block[slot] = random_prompt_token(lane.tokens, lane.prompt_size, lane.seed, size - 1 + slot);
   }
 }
 

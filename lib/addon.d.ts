@@ -55,7 +55,6 @@ export interface TrainOptions {
   passesPerStep: number;
   labels: number; // of a pass
   blockSize: number;
-  maskToken: number; // -1: none
   arEpochs: number;
   epochs: number;
   cleanShare: number;
@@ -224,7 +223,6 @@ export interface DecoderOptions {
   runner: "auto" | "resident" | "host";
   burst: number; // iterations between two looks of the host, on the resident runner
   consistencyModel: boolean; // a consistency LLM: its own choices are good drafts
-  maskToken: number; // in drafts, where nothing was guessed yet; -1: random prompt tokens
 }
 
 /**

@@ -140,7 +140,6 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
       runner: check.oneOf(given.runner, "runner", RUNNERS, "auto"),
       burst: check.integer(given.burst, "burst", 1, 16, binaryInfo().backend === "cuda" ? GPU_BURST : 1),
       consistencyModel: model.trainBlockSize !== null,
-      maskToken: model.maskToken ?? -1,
     },
     autoBlockSize,
     draftSource: check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, "auto"),

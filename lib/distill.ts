@@ -3,7 +3,6 @@ import type { NativeTrainer, TrainStep } from "./addon.js";
 import { addon } from "./binding.js";
 import {
   type Example,
-  findMaskToken,
   givenAnswers,
   hashOf,
   ownAnswers,
@@ -81,13 +80,6 @@ export async function distill(base: string, data: string, options: DistillOption
   }
 }
 
-/** What the decoder must know of a consistency LLM; nothing of a model that had no consistency training. */
-function draftNotes({ trained }: DistillSettings, maskToken: number): Record<string, string> {
-  if (trained.epochs === 0) return {};
-  const mask = maskToken < 0 ? {} : { "cllm.mask_token": String(maskToken) };
-  return { "cllm.block_size": String(trained.blockSize), ...mask };
-}
-
 class Run {
   readonly #started = Date.now();
   #progress: DistillProgress = {
@@ -113,19 +105,17 @@ class Run {
     // A row holds a prompt, its answer and one block at least; labels are counted as native/train/trainer.cpp does.
     const room = rowTokens - blockSize;
     const baseHash = await sha256(this.base);
-    const { examples, parameters, maskToken } = await this.#examples(items, room);
+    const { examples, parameters } = await this.#examples(items, room);
     const { trained, heldBack } = splitHeldBack(examples, settings.heldBack);
     const fingerprint = hashOf([
       baseHash,
-      JSON.stringify({ ...settings.trained, maskToken }),
+      JSON.stringify(settings.trained),
       ...examples.flatMap(({ prompt, answer }) => [prompt, answer]),
     ]);
-    const trainer = await this.#trainer(trained, parameters, maskToken, fingerprint);
+    const trainer = await this.#trainer(trained, parameters, fingerprint);
     try {
-      const drafts = draftNotes(settings, maskToken);
-      const { last, tokens } = await this.#train(trainer, heldBack, drafts);
-      const notes = { ...drafts, "cllm.base_sha256": baseHash, "cllm.run_sha256": fingerprint };
-      const figures = await this.#write(trainer, heldBack, notes);
+      const { last, tokens } = await this.#train(trainer, heldBack);
+      const figures = await this.#write(trainer, heldBack, baseHash, fingerprint);
       return {
         out: settings.out,
         examples: trained.length,
@@ -146,8 +136,8 @@ class Run {
     this.settings.onProgress?.(this.#progress);
   }
 
-  /** The data as tokens, how many parameters the base has, and the mask token or -1. */
-  async #examples(items: PromptItem[], room: number) {
+  /** The data as tokens, and how many parameters the base has. */
+  async #examples(items: PromptItem[], room: number): Promise<{ examples: Example[]; parameters: number }> {
     const { settings, files } = this;
     const model = await Model.load(this.base, { signal: settings.signal });
     try {
@@ -167,19 +157,13 @@ class Run {
           ? givenAnswers(model, items, prompts, room)
           : await ownAnswers(model, prompts, room, settings, files.answers, onDone);
       const examples = prompts.map((prompt, i) => ({ prompt, answer: answers[i] as Int32Array }));
-      const maskToken = findMaskToken(model, settings.trained.maskToken, examples);
-      return { examples, parameters: model.info.parameterCount, maskToken };
+      return { examples, parameters: model.info.parameterCount };
     } finally {
       await model.dispose();
     }
   }
 
-  async #trainer(
-    trained: readonly Example[],
-    parameters: number,
-    maskToken: number,
-    fingerprint: string,
-  ): Promise<NativeTrainer> {
+  async #trainer(trained: readonly Example[], parameters: number, fingerprint: string): Promise<NativeTrainer> {
     const { settings, files } = this;
     const { batch, lora, precision, ...rest } = settings.trained;
     const fitting = parameters < SMALL_PARAMETERS ? Math.max(1, Math.floor(PASS_TOKENS / rest.rowTokens)) : 1;
@@ -187,7 +171,6 @@ class Run {
     while (batch % rowsPerPass !== 0) rowsPerPass--;
     const native = {
       ...rest,
-      maskToken,
       bf16: precision === "bf16",
       loraRank: lora,
       rowsPerPass,
@@ -205,7 +188,7 @@ class Run {
     return trainer;
   }
 
-  async #train(trainer: NativeTrainer, heldBack: readonly Example[], drafts: Record<string, string>) {
+  async #train(trainer: NativeTrainer, heldBack: readonly Example[]) {
     const { settings } = this;
     const { steps } = trainer.info();
     const first = trainer.info().step;
@@ -237,7 +220,7 @@ class Run {
       await trainer.saveCheckpoint(this.files.temporary).promise;
       await publish(this.files.temporary, this.files.checkpoint);
       settings.signal?.throwIfAborted();
-      if (step.step < steps) await this.#measure(trainer, heldBack, drafts);
+      if (step.step < steps) await this.#measure(trainer, heldBack);
       paused += Date.now() - pausedAt;
       saved = Date.now();
     }
@@ -245,10 +228,10 @@ class Run {
   }
 
   /** Decodes the held-back prompts with the weights as they are. */
-  async #measure(trainer: NativeTrainer, heldBack: readonly Example[], notes: Record<string, string>) {
+  async #measure(trainer: NativeTrainer, heldBack: readonly Example[]): Promise<HeldBackFigures> {
     const { temporary } = this.files;
     this.#report({ stage: "evaluate" });
-    await trainer.write(temporary, this.settings.trained.precision === "bf16", notes).promise;
+    await trainer.write(temporary, this.settings.trained.precision === "bf16", {}).promise;
     const figures = await this.#decode(temporary, heldBack);
     await fs.rm(temporary);
     this.#report({ tokensPerIteration: figures.tokensPerIteration });
@@ -264,13 +247,17 @@ class Run {
   async #write(
     trainer: NativeTrainer,
     heldBack: readonly Example[],
-    known: Record<string, string>,
+    baseHash: string,
+    fingerprint: string,
   ): Promise<HeldBackFigures> {
     const { settings, files } = this;
-    const measured = await this.#measure(trainer, heldBack, known);
+    const measured = await this.#measure(trainer, heldBack);
     this.#report({ stage: "write" });
     const notes: Record<string, string> = {
-      ...known,
+      "cllm.base_sha256": baseHash,
+      "cllm.run_sha256": fingerprint,
+      // Without consistency training it is an ordinary model, whose decoder should know that.
+      ...(settings.trained.epochs > 0 && { "cllm.block_size": String(settings.trained.blockSize) }),
       "cllm.recipe": JSON.stringify({ answers: settings.answers, ...settings.trained }),
       "cllm.figures": JSON.stringify(measured),
     };

@@ -53,9 +53,6 @@ export interface ModelInfo {
   canRollBack: boolean;
   /** Tokens of the blocks that a consistency LLM was trained for (`cllm.block_size`), or null for other models. */
   trainBlockSize: number | null;
-  /** The token that stood in its drafts where nothing was guessed yet (`cllm.mask_token`), and does in decoding, or
-   * null: random tokens of the prompt do. */
-  maskToken: number | null;
 }
 
 /** Special tokens; null where the vocabulary has none. */
@@ -135,9 +132,7 @@ export class Model implements AsyncDisposable {
     this.metadata = Object.freeze(native.metadata());
     const block = Number(this.metadata["cllm.block_size"]);
     const known = info.canRollBack && Number.isInteger(block) && block >= 2 && block <= 128;
-    const mask = Number(this.metadata["cllm.mask_token"] ?? -1);
-    const masked = known && Number.isInteger(mask) && mask >= 0 && mask < info.vocabSize;
-    this.info = Object.freeze({ ...info, trainBlockSize: known ? block : null, maskToken: masked ? mask : null });
+    this.info = Object.freeze({ ...info, trainBlockSize: known ? block : null });
     this.specialTokens = Object.freeze({
       bos: token(bos),
       eos: token(eos),

@@ -25,7 +25,6 @@ const native = (change: object) => ({
   runner: "auto" as const,
   burst: 1,
   consistencyModel: false,
-  maskToken: -1,
   ...change,
 });
 

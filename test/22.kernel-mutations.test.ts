@@ -182,16 +182,6 @@ const mutations: Mutation[] = [
     ],
   },
   { file: "advance", bug: "a draft that is looked up stands behind own choices", edits: [["      kept = 0;\n", ""]] },
-  {
-    file: "advance",
-    bug: "no mask token",
-    edits: [
-      [
-        "= unguessed_token(lane, size - 1 + slot)",
-        "= random_prompt_token(lane.tokens, lane.prompt_size, lane.seed, size - 1 + slot)",
-      ],
-    ],
-  },
   { file: "advance", bug: "the end is forgotten", edits: [["    args.lanes[b].ended = lane.ended;\n", ""]] },
   {
     file: "advance",

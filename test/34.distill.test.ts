@@ -77,30 +77,6 @@ describe("distill", () => {
     assert.deepEqual(made.tokenize("the sea"), base.tokenize("the sea"));
   });
 
-  it("with a mask token: it stands in drafts where nothing was guessed yet, with both runners", async () => {
-    const out = await train("masked.gguf", { epochs: 1, maskToken: "<|im_start|>" });
-    assert.ok(out.figures.tokensPerIteration >= 1);
-    await using model = await Model.load(file("masked.gguf"));
-    const mask = model.info.maskToken as number;
-    assert.deepEqual(model.tokenize("<|im_start|>", { parseSpecial: true, addSpecial: false }), [mask]);
-    for (const runner of ["host", "resident"] as const) {
-      await using decoder = await model.createDecoder({ contextSize: 128, threads: 1, runner });
-      await using sequence = await decoder.sequence();
-      await sequence.prefill(model.tokenize("the sea"));
-      let own: number[] = [];
-      for (let i = 0; i < 5; i++) {
-        const { block, choices, accepted } = await sequence.iterate({ blockSize: 6, draftSource: "random" });
-        const expected = [...own, mask, mask, mask, mask, mask, mask].slice(0, 5);
-        assert.deepEqual(Array.from(block).slice(1), expected, `${runner}, iteration ${i}`);
-        own = Array.from(choices).slice(accepted + 1);
-      }
-    }
-    const again = await distill(file("masked.gguf"), data, { ...common, out: file("again.gguf"), epochs: 0.5 });
-    assert.ok(again.steps > 0);
-    await using later = await Model.load(file("again.gguf"));
-    assert.equal(later.info.maskToken, mask, "a base that has one keeps it");
-  }).timeout(120_000);
-
   for (const [name, options] of Object.entries<Partial<DistillOptions>>({
     "own answers": { answers: "own", maxTokens: 12 },
     adapters: { lora: 4 },
@@ -296,11 +272,6 @@ describe("distill", () => {
       await assert.rejects(train("bad.gguf", { blockSize: 1 }), /Expected an integer from 2 to 128 for blockSize/);
       await assert.rejects(train("bad.gguf", { rowTokens: 100 }), /Expected a multiple of 32 for rowTokens/);
       await assert.rejects(train("bad.gguf", { epochs: 0 }), /Expected epochs or arEpochs above 0/);
-      await assert.rejects(
-        train("bad.gguf", { maskToken: "the sea" }),
-        /Expected the text of one of the model's tokens/,
-      );
-      await assert.rejects(train("bad.gguf", { maskToken: "e" }), /Expected a token that no prompt and no answer has/);
       await assert.rejects(distill(fixtures.llama, data, {} as DistillOptions), /Expected a non-empty string for out/);
     });
   });

@@ -156,7 +156,6 @@ function distilling(command: Command): Command {
     .option("--answers <own|given>", "train on the model's own greedy answers (default), or on those of the data")
     .option("--max-tokens <count>", "longest own answer", number)
     .option("-b, --block-size <tokens>", "tokens of a draft block n (default 16)", number)
-    .option("--mask-token <text>", "stands in drafts where nothing was guessed yet, instead of random prompt tokens")
     .option("--epochs <count>", "consistency training over the data (default 1)", number)
     .option("--ar-epochs <count>", "AR training over the data before it (default 0)", number)
     .option("--row-tokens <count>", "tokens of a training row (default 512)", number)

@@ -52,22 +52,6 @@ export function givenAnswers(
   });
 }
 
-/** The token of which `text` is the name, else the one that the base was trained with; -1: none. */
-export function findMaskToken(model: Model, text: string | null, examples: readonly Example[]): number {
-  if (text === null) return model.info.maskToken ?? -1;
-  const tokens = model.tokenize(text, { addSpecial: false, parseSpecial: true });
-  const [token] = tokens;
-  if (token === undefined || tokens.length !== 1) {
-    throw new TypeError(
-      `Expected the text of one of the model's tokens for maskToken but received ${text}, which is ${tokens.length}`,
-    );
-  }
-  if (examples.some(({ prompt, answer }) => prompt.includes(token) || answer.includes(token))) {
-    throw new TypeError(`Expected a token that no prompt and no answer has for maskToken but received ${text}`);
-  }
-  return token;
-}
-
 /**
  * The model's own greedy answers, all lanes full. Those that are complete are in `file`, a chunk at a time, so that an
  * interrupted run goes on behind them. Blocks of 2: their arithmetic does not depend on what other lanes do, so a resumed

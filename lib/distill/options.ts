@@ -32,10 +32,6 @@ export interface DistillOptions {
   maxTokens?: number | undefined;
   /** Tokens of a draft block n, 2 to 128. Default 16. */
   blockSize?: number | undefined;
-  /** Text of a token that no prompt or answer has. It stands in drafts where nothing was guessed yet, in training and,
-   * named in the file's metadata, in decoding. Default: the base's own, if it was trained with one, else none: random
-   * tokens of the prompt stand there (CLLM). */
-  maskToken?: string | undefined;
   /** Passes over the data with the AR loss alone, before. Default 0. */
   arEpochs?: number | undefined;
   /** Passes over the data of consistency training; each row then stays for `rowSteps` steps. Default 1. */
@@ -100,8 +96,7 @@ export type DistillSettings = ReturnType<typeof distillSettings>;
 /** @throws TypeError, RangeError */
 export function distillSettings(options: DistillOptions) {
   const given = check.optionsObject(options, [
-    ...["out", "answers", "maxTokens", "blockSize", "maskToken", "arEpochs", "epochs", "rowTokens", "batch"],
-    ...["cleanShare", "pool"],
+    ...["out", "answers", "maxTokens", "blockSize", "arEpochs", "epochs", "rowTokens", "batch", "cleanShare", "pool"],
     ...["rowSteps", "arWeight", "consistencyWeight", "softShare", "decay", "learningRate", "arLearningRate"],
     ...["weightDecay", "clip", "lora", "trainEmbeddings", "precision", "type", "heldBack", "seed", "threads"],
     ...["checkpointMinutes", "resume", "note", "onProgress", "signal"],
@@ -124,7 +119,6 @@ export function distillSettings(options: DistillOptions) {
     maxTokens: integer("maxTokens", 1, 1 << 16, rowTokens),
     trained: {
       blockSize,
-      maskToken: given.maskToken === undefined ? null : check.nonEmptyString(given.maskToken, "maskToken"),
       rowTokens,
       arEpochs,
       epochs,

@@ -21,7 +21,6 @@ ContextOptions to_context_options(const Napi::Object& object) {
   options.threads = static_cast<int>(to_integer(object.Get("threads"), "threads", 1, 512));
   options.prefill_chunk = static_cast<int>(to_integer(object.Get("prefillChunk"), "prefillChunk", 1, 4096));
   options.consistency_model = to_bool(object.Get("consistencyModel"), "consistencyModel");
-  options.mask_token = static_cast<Token>(to_integer(object.Get("maskToken"), "maskToken", -1, INT32_MAX));
   const Napi::Value flash = object.Get("flashAttention");
   if (flash.IsBoolean()) options.flash_attention = flash.As<Napi::Boolean>().Value();
   options.kv_type = to_text(object.Get("kvType"), "kvType");

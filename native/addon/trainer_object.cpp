@@ -51,7 +51,6 @@ TrainOptions to_options(const std::string& base, const Napi::Object& object) {
   options.pass.labels = to_int(object, "labels", 1, 1 << 20);
   options.passes = to_int(object, "passesPerStep", 1, 4096);
   options.block = to_int(object, "blockSize", 2, 128);
-  options.mask_token = to_int(object, "maskToken", -1, INT32_MAX);
   options.ar_epochs = to_number(object, "arEpochs");
   options.epochs = to_number(object, "epochs");
   options.clean_share = to_number(object, "cleanShare");

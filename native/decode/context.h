@@ -25,8 +25,7 @@ struct ContextOptions {
   int threads = 1;
   int prefill_chunk = 32;
   std::optional<bool> flash_attention;
-  bool consistency_model = false;  // Lane::trained
-  Token mask_token = -1;           // -1: none
+  bool consistency_model = false;  // of a consistency LLM: Lane::expect_own_choices
   std::string kv_type = "f16";
   std::string runner = "auto";  // "auto" | "resident" | "host"
   int burst = 1;                // iterations that ResidentRunner runs before the host looks

@@ -239,7 +239,7 @@ void Engine::fork(Slot& from, uint32_t id) {
 
 void Engine::empty(Slot& slot) {
   slot.lane = Lane();
-  slot.lane.trained(context_.options().consistency_model, context_.options().mask_token);
+  slot.lane.expect_own_choices(context_.options().consistency_model);
 }
 
 void Engine::assign(Slot& slot, std::vector<Token> tokens) {

@@ -54,13 +54,8 @@ std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
   std::copy_n(own_.begin(), kept, block_.begin() + 1);
   if (given_ && mode == kDraftLookup) mode = kDraftFill;
   own_used_ = given_ || (mode == kDraftLookup && !looked_up_.empty()) ? 0 : static_cast<int>(kept);
-  const LaneState state{.position = static_cast<int32_t>(tokens_.size()) - 1,
-                        .prompt_size = prompt_size_,
-                        .draft_mode = mode,
-                        .mask_token = mask_token_,
-                        .tokens = tokens_.data(),
-                        .seed = seed};
-  complete_draft(state, static_cast<int32_t>(kept), n, block_.data());
+  const auto size = static_cast<int64_t>(tokens_.size());
+  complete_draft(tokens_.data(), size, prompt_size_, seed, mode, static_cast<int32_t>(kept), n, block_.data());
   const auto before = carried_ > 0 ? static_cast<int32_t>(last_.block.size()) : 0;
   mark_stood(last_.block.data(), before, carried_, block_.data(), n, stood_.data());
   return block_;

@@ -31,7 +31,6 @@ class Lane {
   int written() const { return written_; }
   /// Random drafts are drawn from the first so many tokens, at least one where there are tokens.
   int prompt_size() const { return prompt_size_; }
-  Token mask_token() const { return mask_token_; }
   /// Grows with every change of tokens or draft, but not with block(), whose result is a function of the rest.
   uint64_t revision() const { return revision_; }
   bool needs_prefill() const { return written_ + 1 < static_cast<int>(tokens_.size()); }
@@ -61,11 +60,9 @@ class Lane {
   double expected(int n) const {
     return std::max(own_odds_.emitted(n), looked_up_.empty() ? 1 : looked_up_odds_.emitted(n));
   }
-  /// How the model was trained: a consistency LLM's own choices are good drafts, those of other models hardly ever;
-  /// what it saw where nothing was guessed yet (LaneState::mask_token).
-  void trained(bool consistency_model, Token mask_token) {
+  /// A consistency LLM's own choices are good drafts, those of other models hardly ever.
+  void expect_own_choices(bool consistency_model) {
     own_odds_ = DraftOdds(consistency_model ? kOwnOfConsistencyModel : kOwn);
-    mask_token_ = mask_token;
   }
   /// [n] of the last block(): 1 where the draft token stood at its position in the iteration before.
   const std::vector<uint8_t>& stood() const { return stood_; }
@@ -82,8 +79,7 @@ class Lane {
 
   std::vector<Token> tokens_;
   int written_ = 0;
-  int prompt_size_ = 0;  // the first tokens_ that drafts are drawn from
-  Token mask_token_ = -1;
+  int prompt_size_ = 0;       // the first tokens_ that drafts are drawn from
   std::vector<Token> own_;    // the choices that the last iteration made for later positions, or a draft that was given
   std::vector<Token> block_;  // of the last block()
   std::vector<uint8_t> stood_;  // [block], 1 where a draft token stood there in the iteration before

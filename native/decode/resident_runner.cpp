@@ -202,7 +202,6 @@ void ResidentRunner::upload(const Run& run, size_t b) {
   state.ended = 0;
   state.prompt_size = lane.lane->prompt_size();
   state.draft_mode = lane.draft_mode;
-  state.mask_token = lane.lane->mask_token();
   state.tokens = device_tokens;
   state.seed = lane.seed;
   device_->write(states_ + lane.index, &state, sizeof(state));

@@ -82,7 +82,8 @@ void advance_lane(const AdvanceArgs& args, int32_t b) {
   const int kept = n - verdict.emitted;
   for (int j = 1; j <= kept; j++) own[j] = choices[verdict.emitted - 1 + j];
   const int32_t next = lane.position;
-  complete_draft(lane, kept, n, own);
+  complete_draft(lane.tokens, next + 1, lane.prompt_size, lane.seed, static_cast<DraftMode>(lane.draft_mode), kept, n,
+                 own);
   mark_stood(block, n, verdict.emitted, own, n, args.stood + static_cast<int64_t>(b) * n);
   for (int32_t c = 1; c < shape.candidates; c++) {
     Token* tokens = own + static_cast<int64_t>(c) * n;

@@ -13,11 +13,11 @@ Continuation find_continuation(const DraftView& view) {
   return best;
 }
 
-void complete_draft(const LaneState& lane, int32_t kept, int32_t n, Token* block) {
-  const int64_t size = static_cast<int64_t>(lane.position) + 1;
+void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, DraftMode mode, int32_t kept,
+                    int32_t n, Token* block) {
   Continuation from;
-  if (lane.draft_mode == kDraftLookup) {
-    from = find_continuation({lane.tokens, size, block, 0});
+  if (mode == kDraftLookup) {
+    from = find_continuation({tokens, size, block, 0});
     if (from.length >= kLeastKey) {
       kept = 0;
     } else {
@@ -25,10 +25,11 @@ void complete_draft(const LaneState& lane, int32_t kept, int32_t n, Token* block
     }
   }
   if (kept + 1 >= n) return;
-  const DraftView view{lane.tokens, size, block, kept};
-  if (lane.draft_mode != kDraftRandom && from.length == 0) from = find_continuation(view);
+  const DraftView view{tokens, size, block, kept};
+  if (mode != kDraftRandom && from.length == 0) from = find_continuation(view);
   for (int32_t slot = kept + 1; slot < n; slot++) {
-    block[slot] = from.length > 0 ? continued(view, from, slot) : unguessed_token(lane, size - 1 + slot);
+    block[slot] =
+        from.length > 0 ? continued(view, from, slot) : random_prompt_token(tokens, prompt_size, seed, size - 1 + slot);
   }
 }
 

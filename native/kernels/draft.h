@@ -10,10 +10,9 @@ namespace cllm {
 /// iteration). All of it is a pure function of the lane's tokens and its seed, so that what a lane drafts does not
 /// depend on other lanes, nor on where it is computed.
 enum DraftMode : int32_t {
-  /// Own choices, then unguessed_token(): random tokens of the prompt are CLLM's (arXiv 2403.00835, section 3.2 and its
-  /// released code).
+  /// Own choices, then random tokens of the prompt: CLLM (arXiv 2403.00835), section 3.2 and its released code.
   kDraftRandom = 0,
-  /// Own choices, then what followed the last tokens where they stood before, else unguessed_token().
+  /// Own choices, then what followed the last tokens where they stood before, else random tokens of the prompt.
   kDraftFill = 1,
   /// What followed the last confirmed tokens where at least kLeastKey of them stood before (prompt lookup, over prompt
   /// and
@@ -24,7 +23,7 @@ enum DraftMode : int32_t {
 constexpr int32_t kLongestKey = 3;  // tokens that are looked up
 constexpr int32_t kLeastKey = 2;
 
-/// A random token of the prompt.
+/// A random token of the prompt for a position that nobody has guessed yet.
 CLLM_HOST_DEVICE inline Token random_prompt_token(const Token* prompt, int64_t prompt_size, uint64_t seed,
                                                   int64_t position) {
   // splitmix64: one well-mixed draw per (seed, position), no state to carry.
@@ -33,13 +32,6 @@ CLLM_HOST_DEVICE inline Token random_prompt_token(const Token* prompt, int64_t p
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
   z ^= z >> 31;
   return prompt[z % static_cast<uint64_t>(prompt_size)];
-}
-
-/// For a position that nobody has guessed yet: the model's mask token where it was trained with one (it then knows that
-/// there is no text yet; as in mask-predict, arXiv 1904.09324), else a random token of the prompt.
-CLLM_HOST_DEVICE inline Token unguessed_token(const LaneState& lane, int64_t position) {
-  return lane.mask_token >= 0 ? lane.mask_token
-                              : random_prompt_token(lane.tokens, lane.prompt_size, lane.seed, position);
 }
 
 /// The seed of candidate c's drafts, c >= 1, of a lane with `seed`.
@@ -83,9 +75,10 @@ CLLM_HOST_DEVICE inline Token continued(const DraftView& view, const Continuatio
 /// On the CPU.
 Continuation find_continuation(const DraftView& view);
 
-/// The draft block[1 .. n-1] of a lane that is at its position, of which block[1 .. kept] are own choices already. Of
-/// the state it reads tokens, position, prompt_size, draft_mode, mask_token and seed. On the CPU.
-void complete_draft(const LaneState& lane, int32_t kept, int32_t n, Token* block);
+/// Of one lane: the draft block[1 .. n-1], of which block[1 .. kept] are own choices already. prompt_size, seed:
+/// LaneState's. On the CPU.
+void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, DraftMode mode, int32_t kept,
+                    int32_t n, Token* block);
 
 /// Which tokens of the next block stood at their position in this iteration's block already: `before` [n] is that
 /// block, `emitted` how many tokens the iteration emitted, `block` [n_next] the next one. stood [n_next], stood[0] = 0.

@@ -25,9 +25,6 @@ Trainer::Trainer(TrainOptions options, std::vector<Example> examples)
       packer_(examples_),
       backend_(make_backend(options_.threads)),
       weights_(options_.base, options_.weights) {
-  if (options_.mask_token >= weights_.architecture().vocab) {
-    throw Error("CLLM_INVALID_DATA", "The mask token is not one of the model's");
-  }
   const int labels = options_.pass.labels / options_.pass.rows - options_.block;
   for (size_t i = 0; i < examples_.size(); i++) {
     const Example& example = examples_[i];
@@ -105,7 +102,7 @@ void Trainer::enter(RowState& state) {
   const int by_labels = (options_.pass.labels / options_.pass.rows - used.labels) / options_.block;
   Draws draws(options_.seed, draws_);
   for (int i = 0; i < std::min(by_length, by_labels); i++) {
-    state.blocks.push_back(first_block(examples_, state.segments, options_.block, options_.mask_token, draws));
+    state.blocks.push_back(first_block(examples_, state.segments, options_.block, draws));
   }
   draws_ = draws.count();
 }
@@ -197,11 +194,10 @@ void Trainer::advance_rows(const Pass& pass, const PassResult& result, StepRepor
       Block& block = row.blocks[b];
       int skipped = 0;
       const Example& example = examples_[row.segments[block.segment].example];
-      const bool goes_on =
-          advance_block(example, block, choices[r].data() + b * n, options_.mask_token, skipped, draws);
+      const bool goes_on = advance_block(example, block, choices[r].data() + b * n, skipped, draws);
       accepted += skipped + 1;
       moved += 1;
-      if (!goes_on) block = first_block(examples_, row.segments, n, options_.mask_token, draws);
+      if (!goes_on) block = first_block(examples_, row.segments, n, draws);
     }
   }
   draws_ = draws.count();

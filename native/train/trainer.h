@@ -17,7 +17,6 @@ struct TrainOptions {
   TrainingShape pass;        // rows and tokens of one forward and backward pass
   int passes = 1;            // per optimiser step: gradients are added up
   int block = 16;            // n
-  int32_t mask_token = -1;   // in drafts, where nothing was guessed yet; -1: random prompt tokens
   double ar_epochs = 0;      // times that each example is seen in plain rows before
   double epochs = 1;         // times that each enters the pool
   double clean_share = 0.5;  // of a row for clean text, the rest for blocks

@@ -7,8 +7,8 @@ namespace cllm {
 
 namespace {
 
-int32_t unguessed_token(const Example& example, int32_t mask_token, Draws& draws) {
-  return mask_token >= 0 ? mask_token : example.prompt[draws.next(example.prompt.size())];
+int32_t random_prompt_token(const Example& example, Draws& draws) {
+  return example.prompt[draws.next(example.prompt.size())];
 }
 
 int32_t before(const Example& example, int32_t start) {
@@ -112,18 +112,17 @@ void weigh(const PassLabels& labels, const BlockLoss& loss, PassInput& pass) {
 
 }  // namespace
 
-Block first_block(const std::vector<Example>& examples, const PackedRow& row, int n, int32_t mask_token, Draws& draws) {
+Block first_block(const std::vector<Example>& examples, const PackedRow& row, int n, Draws& draws) {
   const auto segment = static_cast<int32_t>(draws.next(row.size()));
   const Example& example = examples[row[segment].example];
   Block block{segment, 0, std::vector<int32_t>(n)};
   if (draws.next(2) == 1) block.start = static_cast<int32_t>(draws.next(example.answer.size()));
   block.tokens[0] = before(example, block.start);
-  for (int j = 1; j < n; j++) block.tokens[j] = unguessed_token(example, mask_token, draws);
+  for (int j = 1; j < n; j++) block.tokens[j] = random_prompt_token(example, draws);
   return block;
 }
 
-bool advance_block(const Example& example, Block& block, const int32_t* choices, int32_t mask_token, int& accepted,
-                   Draws& draws) {
+bool advance_block(const Example& example, Block& block, const int32_t* choices, int& accepted, Draws& draws) {
   const auto n = static_cast<int32_t>(block.tokens.size());
   const auto size = static_cast<int32_t>(example.answer.size());
   int32_t m = 0;
@@ -136,7 +135,7 @@ bool advance_block(const Example& example, Block& block, const int32_t* choices,
   if (block.start >= size) return false;
   for (int32_t j = 1; j < n; j++) {
     const bool chosen = m + j < n && choices[m + j] >= 0;
-    block.tokens[j] = chosen ? choices[m + j] : unguessed_token(example, mask_token, draws);
+    block.tokens[j] = chosen ? choices[m + j] : random_prompt_token(example, draws);
   }
   block.tokens[0] = before(example, block.start);
   return true;

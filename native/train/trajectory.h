@@ -52,14 +52,14 @@ class Draws {
 };
 
 /// A first block of n tokens somewhere in the row: at the beginning of an answer, where decoding begins, half the time.
-/// Drafts are the mask token or, where it is -1, random prompt tokens, as in decoding (native/kernels/draft.h).
-Block first_block(const std::vector<Example>& examples, const PackedRow& row, int n, int32_t mask_token, Draws& draws);
+/// Drafts are random prompt tokens, as in decoding (native/kernels/draft.h).
+Block first_block(const std::vector<Example>& examples, const PackedRow& row, int n, Draws& draws);
 
 /// The next state of a block after a pass that chose `choices` [n] (-1 beyond the answer's end): the accepted drafts
-/// are skipped, the choices shift to the front, the tail is as in a first block (CLLM, arXiv 2403.00835, algorithm 1).
-/// The confirmed token is the answer's own, so that a trajectory stays on its answer. False: the answer is complete.
-bool advance_block(const Example& example, Block& block, const int32_t* choices, int32_t mask_token, int& accepted,
-                   Draws& draws);
+/// are skipped, the choices shift to the front, the tail is random prompt tokens again (CLLM, arXiv 2403.00835,
+/// algorithm 1). The confirmed token is the answer's own, so that a trajectory stays on its answer. False: the answer
+/// is complete.
+bool advance_block(const Example& example, Block& block, const int32_t* choices, int& accepted, Draws& draws);
 
 /// Lays rows out as one pass. The clean text of a row comes first, then its blocks; a mask keeps segments and blocks
 /// apart: a block sees its segment's prefix, the segment up to its start, and itself causally.

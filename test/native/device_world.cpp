@@ -137,7 +137,6 @@ void World::write_inputs() {
     lane.stop_at_end = below(4) != 0;
     lane.prompt_size = 1 + below(std::min(kPromptSize, lane.position + 1));
     lane.draft_mode = below(3);
-    lane.mask_token = below(3) == 0 ? below(options.vocab) : -1;
     lane.tokens = history.data + static_cast<size_t>(b) * history_size(options);
     lane.seed = random();
     Token* first = tokens.host.data() + static_cast<size_t>(b) * candidates * block;
