@@ -11,6 +11,7 @@ namespace cllm::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kLoads = 8;  // of a thread at a time, of tokens that are searched
 constexpr int kLongestBlock = 128;
 constexpr uint32_t kShownF32 = 0;  // bits of 0.0f; those of f16 0.0 are zero too
 
@@ -36,10 +37,23 @@ __device__ inline Continuation find_by_all(const DraftView& view, unsigned long 
   if (threadIdx.x == 0) *best = 0;
   __syncthreads();
   unsigned long long mine = 0;
-  for (int64_t place = 1 + static_cast<int64_t>(threadIdx.x); place < view.size; place += kThreads) {
-    const auto length = static_cast<unsigned long long>(key_before(view, place));
-    const unsigned long long found = length << 32 | static_cast<unsigned long long>(place);
-    if (length > 0 && found > mine) mine = found;
+  const Token last = view.at(view.end() - 1);
+  for (int64_t base = static_cast<int64_t>(threadIdx.x); base + 1 < view.size; base += kLoads * kThreads) {
+    // Loads first, all at once: one after the other they would wait for memory kLoads times.
+    Token before[kLoads];
+#pragma unroll
+    for (int i = 0; i < kLoads; i++) {
+      const int64_t at = base + i * kThreads;
+      before[i] = at + 1 < view.size ? view.tokens[at] : -1;
+    }
+#pragma unroll
+    for (int i = 0; i < kLoads; i++) {
+      if (before[i] != last) continue;
+      const int64_t place = base + i * kThreads + 1;
+      const auto length = static_cast<unsigned long long>(key_before(view, place));
+      const unsigned long long found = length << 32 | static_cast<unsigned long long>(place);
+      if (found > mine) mine = found;
+    }
   }
   if (mine != 0) atomicMax(best, mine);
   __syncthreads();

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { type Decoder, Model, type Sequence } from "../lib/index.js";
 import { CHAIN_PROMPT, CHAIN_TEXT, writeFixtures } from "./fixtures/gguf.js";
+import { assertSameTokens, onGpu } from "./reference.js";
 
 const fixtures = writeFixtures();
 
@@ -52,7 +53,8 @@ describe("sequence", () => {
           emitted.push(...it.tokens);
           assert.deepEqual(sequence.tokens, [...prompt, ...emitted]);
         }
-        assert.deepEqual(emitted.slice(0, 60), expected);
+        await sequence.dispose();
+        await assertSameTokens(decoder, prompt, emitted.slice(0, 60), expected);
       });
 
       it("looks drafts up: what followed the last two tokens where they stood before", async () => {
@@ -77,7 +79,8 @@ describe("sequence", () => {
         assert.deepEqual(it.tokens, tokens);
       });
 
-      it("after any run the KV state is a fresh context's, bit for bit", async () => {
+      it("after any run the KV state is a fresh context's, bit for bit", async function () {
+        if (onGpu) return this.skip(); // a row is rounded by the size of the pass that computed it
         for (const blockSize of [2, 8, 16]) {
           await using used = await decoder.sequence();
           await used.generate(prompt, { maxTokens: 50, blockSize });

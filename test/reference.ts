@@ -1,5 +1,7 @@
+import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
+import type { Decoder } from "../lib/index.js";
 import { program } from "./programs.js";
 
 /** A token the reference chose, and by how much its logit beat the second largest. */
@@ -47,4 +49,38 @@ export function firstDifference(tokens: readonly number[], expected: readonly Re
     if (tokens[i] !== expected[i]?.token) return i;
   }
   return -1;
+}
+
+/** Whether the suites run on the CUDA binary (scripts/check-gpu.mjs). */
+export const onGpu = process.env.CLLM_BACKEND === "cuda";
+/** Of the range of a row's logits, what ggml's CUDA kernels may round away: an F32 product is made of TF32 there. */
+const GPU_ROUNDING = 0.02;
+
+/**
+ * Asserts that two texts behind a prompt are the same. ggml's CUDA kernels round by how many tokens a pass has, so on a GPU
+ * they may part, but only where the logits of the two tokens are as close as rounding: that is computed, on a lane of
+ * `decoder` that must be free.
+ */
+export async function assertSameTokens(
+  decoder: Decoder,
+  prompt: readonly number[],
+  actual: readonly number[],
+  expected: readonly number[],
+  what = "tokens",
+): Promise<void> {
+  if (!onGpu) return assert.deepEqual(actual, expected, what);
+  const at = expected.findIndex((token, i) => token !== actual[i]);
+  if (at < 0) return assert.equal(actual.length, expected.length, what);
+  const [one, other] = [actual[at], expected[at]];
+  assert.ok(one !== undefined && other !== undefined, `${what}: one ends at ${at}`);
+  await using sequence = await decoder.sequence();
+  await sequence.prefill([...prompt, ...expected.slice(0, at)]);
+  const { logits } = await sequence.iterate({ blockSize: 2, logits: true });
+  const row = (logits as Float32Array).subarray(0, decoder.model.info.vocabSize);
+  const largest = row.reduce((a, b) => Math.max(a, b));
+  const allowed = GPU_ROUNDING * (largest - row.reduce((a, b) => Math.min(a, b)));
+  for (const token of [one, other]) {
+    const below = largest - (row[token] as number);
+    assert.ok(below <= allowed, `${what}: at ${at}, token ${token} is ${below} below the largest, allowed ${allowed}`);
+  }
 }

@@ -41,6 +41,14 @@ bool detect() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
+void load_config(const TileConfig& config) {
+  asm volatile(""
+               :
+               : "r"(&config)
+               : "memory");  // GCC believes that 8 of its bytes are read, and drops writes to others
+  _tile_loadconfig(&config);
+}
+
 // Tiles 0-3: sums. 4, 5: rows of columns. 6, 7: packed weights.
 class Tiles {
  public:
@@ -49,7 +57,7 @@ class Tiles {
     if (before_.palette == 0) {
       _tile_release();
     } else {
-      _tile_loadconfig(&before_);
+      load_config(before_);
     }
   }
   Tiles(const Tiles&) = delete;
@@ -67,7 +75,7 @@ class Tiles {
       config.rows[i] = static_cast<uint8_t>(rows[i]);
       config.row_bytes[i] = rows[i] == 0 ? 0 : kRowBytes;
     }
-    _tile_loadconfig(&config);
+    load_config(config);
   }
 
  private:
