@@ -295,6 +295,23 @@ export interface GenerateRequest {
   stream: boolean;
   /** Render special tokens as text. */
   renderSpecial: boolean;
+  rules: TokenRules | null;
+  logprobs: number; // so many alternatives of each token; -1: none of it
+}
+
+/** RuleOptions of native/decode/token_rules.h. */
+export interface TokenRules {
+  grammar: string; // "": none
+  repeatPenalty: number;
+  frequencyPenalty: number;
+  presencePenalty: number;
+  penaltyTokens: number;
+}
+
+/** Natural logarithms of probabilities, by the logits a token was chosen from, before temperature. */
+export interface NativeLogprobs {
+  logprob: number;
+  top: { token: number; logprob: number }[];
 }
 
 export interface IterateOptions {
@@ -323,7 +340,15 @@ export interface NativeStats {
 
 export type DecoderEvent =
   | { id: number; type: "chunk"; text: string; tokens: Int32Array }
-  | { id: number; type: "done"; text: string; tokens: Int32Array; finishReason: FinishReason; stats: NativeStats }
+  | {
+      id: number;
+      type: "done";
+      text: string;
+      tokens: Int32Array;
+      finishReason: FinishReason;
+      logprobs: NativeLogprobs[]; // of every token, or empty
+      stats: NativeStats;
+    }
   | { id: number; type: "sequence"; sequence: number; tokens: Int32Array }
   | { id: number; type: "prefilled"; reused: number; prefilled: number }
   | { id: number; type: "iteration"; iteration: NativeIteration }

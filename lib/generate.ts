@@ -1,11 +1,20 @@
 import { onAbort } from "./abort.js";
-import type { Choosing, DraftSource, NativeStats } from "./addon.js";
+import type { Choosing, DraftSource, NativeStats, TokenRules } from "./addon.js";
 import { type ChatMessage, chatMessages } from "./chat.js";
 import type { Commands } from "./commands.js";
 import { CllmError } from "./errors.js";
 import type { Model } from "./model.js";
 import * as check from "./options.js";
-import { BIAS_NAMES, type BiasOptions, readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./sampling.js";
+import {
+  BIAS_NAMES,
+  type BiasOptions,
+  RULE_NAMES,
+  type RuleOptions,
+  readChoosing,
+  readRules,
+  SAMPLING_NAMES,
+  type SamplingOptions,
+} from "./sampling.js";
 import { ChunkStream, type GenerateStream } from "./stream.js";
 
 /**
@@ -15,7 +24,7 @@ import { ChunkStream, type GenerateStream } from "./stream.js";
 export type Input = string | readonly number[] | Int32Array | readonly ChatMessage[];
 
 /** Options of generate() and stream(). */
-export interface GenerateOptions extends SamplingOptions, BiasOptions {
+export interface GenerateOptions extends SamplingOptions, BiasOptions, RuleOptions {
   /** Tokens to emit at most, at least 1. Default: until the context is full. */
   maxTokens?: number | undefined;
   /** End where one of these texts appears; the text ends right before it. */
@@ -28,6 +37,8 @@ export interface GenerateOptions extends SamplingOptions, BiasOptions {
   draftSource?: DraftSource | undefined;
   /** Write control tokens into the text. Default false. */
   renderSpecial?: boolean | undefined;
+  /** Tell how probable each token was, and so many of the most probable ones, 0 to 100. Default: nothing is told. */
+  logprobs?: number | undefined;
 }
 
 /** Counts of one generation. */
@@ -69,7 +80,20 @@ export interface GenerateResult {
   finishReason: "eog" | "stop" | "length";
   /** The seed that was used: with it, the same options and a temperature the text comes again. */
   seed: number;
+  /** One for each of `tokens`, or null where they were not asked for. */
+  logprobs: TokenLogprobs[] | null;
   stats: GenerateStats;
+}
+
+/**
+ * Natural logarithms of probabilities: softmax of the logits that the token was chosen from, after biases, penalties and
+ * grammar, before temperature and what is cut off.
+ */
+export interface TokenLogprobs {
+  token: number;
+  logprob: number;
+  /** The most probable first. */
+  top: { token: number; logprob: number }[];
 }
 
 export type { DraftSource } from "./addon.js";
@@ -127,6 +151,8 @@ interface Request {
   draftSource: DraftSource;
   stop: string[];
   renderSpecial: boolean;
+  rules: TokenRules | null;
+  logprobs: number;
   signals: AbortSignal[];
 }
 
@@ -138,8 +164,10 @@ function readRequest(target: Target, input: Input, options: GenerateOptions): Re
     "blockSize",
     "draftSource",
     "renderSpecial",
+    "logprobs",
     ...SAMPLING_NAMES,
     ...BIAS_NAMES,
+    ...RULE_NAMES,
   ]);
   const choosing = readChoosing(given, target.seed, target.model.info.vocabSize);
   const signal = check.abortSignal(given.signal);
@@ -152,6 +180,8 @@ function readRequest(target: Target, input: Input, options: GenerateOptions): Re
     choosing,
     draftSource: check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, target.draftSource),
     renderSpecial: check.boolean(given.renderSpecial, "renderSpecial", false),
+    rules: readRules(given),
+    logprobs: check.integer(given.logprobs, "logprobs", 0, 100, -1),
     tokens: promptTokens(target.model, input),
   };
 }
@@ -192,7 +222,9 @@ async function run(target: Target, request: Request, onChunk: OnChunk | null): P
     if (finishReason === "abort") {
       throw signals.find((signal) => signal.aborted)?.reason ?? new CllmError("CLLM_ABORTED", "Aborted");
     }
-    return { text: event.text, tokens, finishReason, seed: rest.seed, stats: toStats(event.stats) };
+    const logprobs =
+      rest.logprobs < 0 ? null : event.logprobs.map((one, i) => ({ token: tokens[i] as number, ...one }));
+    return { text: event.text, tokens, finishReason, seed: rest.seed, logprobs, stats: toStats(event.stats) };
   } finally {
     for (const one of forget) one();
   }

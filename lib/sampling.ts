@@ -1,5 +1,5 @@
 import { randomInt } from "node:crypto";
-import type { Choosing } from "./addon.js";
+import type { Choosing, TokenRules } from "./addon.js";
 import * as check from "./options.js";
 
 /**
@@ -30,8 +30,31 @@ export interface BiasOptions {
   bannedTokens?: Iterable<number> | undefined;
 }
 
+/**
+ * What a token's choice depends on beside its position: the tokens before it. Exact for every block size, since a token is
+ * chosen again behind each accepted draft; the lane then decodes on the host runner.
+ */
+export interface RuleOptions {
+  /**
+   * The answer follows this grammar in GBNF (llama.cpp's `grammars/README.md`), whose root is the rule `root`, and ends where
+   * the grammar does.
+   */
+  grammar?: string | undefined;
+  /** Tokens that stand among the last ones: their positive logits are divided by it, others multiplied. Default 1: off. */
+  repeatPenalty?: number | undefined;
+  /** Taken off a token's logit for each time it stands there, -100 to 100. Default 0. */
+  frequencyPenalty?: number | undefined;
+  /** Taken off a token's logit where it stands there, -100 to 100. Default 0. */
+  presencePenalty?: number | undefined;
+  /** How many of the last tokens of prompt and answer the penalties see. Default 64. */
+  penaltyTokens?: number | undefined;
+}
+
 export const SAMPLING_NAMES = ["temperature", "topK", "topP", "minP", "seed"] as const;
 export const BIAS_NAMES = ["logitBias", "bannedTokens"] as const;
+export const RULE_NAMES = [
+  ...["grammar", "repeatPenalty", "frequencyPenalty", "presencePenalty", "penaltyTokens"],
+] as const;
 export const SEED_MAX = 0xffffffff;
 
 const TEMPERATURE_MIN = 1e-3;
@@ -57,6 +80,19 @@ export function readChoosing(given: Record<string, unknown>, defaultSeed: number
     seed: check.integer(given.seed, "seed", 0, SEED_MAX, defaultSeed ?? drawn),
     ...readBias(given.logitBias, given.bannedTokens, vocabSize),
   };
+}
+
+/** Null where no rule is asked for. `given` may have any option. */
+export function readRules(given: Record<string, unknown>): TokenRules | null {
+  const rules = {
+    grammar: given.grammar === undefined ? "" : check.nonEmptyString(given.grammar, "grammar"),
+    repeatPenalty: check.number(given.repeatPenalty, "repeatPenalty", 0.01, 100, 1),
+    frequencyPenalty: check.number(given.frequencyPenalty, "frequencyPenalty", -100, 100, 0),
+    presencePenalty: check.number(given.presencePenalty, "presencePenalty", -100, 100, 0),
+    penaltyTokens: check.integer(given.penaltyTokens, "penaltyTokens", 0, 2 ** 31 - 1, 64),
+  };
+  const penalised = rules.repeatPenalty !== 1 || rules.frequencyPenalty !== 0 || rules.presencePenalty !== 0;
+  return penalised || rules.grammar !== "" ? rules : null;
 }
 
 function readBias(logitBias: unknown, bannedTokens: unknown, vocabSize: number) {

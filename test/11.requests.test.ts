@@ -53,7 +53,8 @@ function done(id: number, finishReason: FinishReason, tokens: number[] = [], ite
     decodeMilliseconds: iterations * 10,
     forwardMilliseconds: iterations * 9,
   };
-  return { id, type: "done", text: tokens.join(" "), tokens: Int32Array.from(tokens), finishReason, stats };
+  const text = tokens.join(" ");
+  return { id, type: "done", text, tokens: Int32Array.from(tokens), finishReason, logprobs: [], stats };
 }
 
 describe("options: what test/10 leaves", () => {

@@ -76,6 +76,24 @@ Napi::Value from_stats(Napi::Env env, const Stats& stats) {
   return object;
 }
 
+Napi::Value from_logprobs(Napi::Env env, const std::vector<Logprobs>& logprobs) {
+  auto array = Napi::Array::New(env, logprobs.size());
+  for (size_t i = 0; i < logprobs.size(); i++) {
+    auto top = Napi::Array::New(env, logprobs[i].top.size());
+    for (size_t k = 0; k < logprobs[i].top.size(); k++) {
+      auto one = Napi::Object::New(env);
+      one.Set("token", Napi::Number::New(env, logprobs[i].top[k].first));
+      one.Set("logprob", Napi::Number::New(env, logprobs[i].top[k].second));
+      top.Set(static_cast<uint32_t>(k), one);
+    }
+    auto object = Napi::Object::New(env);
+    object.Set("logprob", Napi::Number::New(env, logprobs[i].chosen));
+    object.Set("top", top);
+    array.Set(static_cast<uint32_t>(i), object);
+  }
+  return array;
+}
+
 Napi::Value from_iteration(Napi::Env env, const Event& event) {
   const Iteration& iteration = event.iteration;
   auto object = Napi::Object::New(env);
@@ -130,6 +148,22 @@ Choosing to_choosing(const Napi::Value& value, int vocab) {
   return choosing;
 }
 
+RuleOptions to_rules(const Napi::Value& value) {
+  const auto object = to_object(value, "rules");
+  const auto number = [&](const char* name) {
+    const Napi::Value found = object.Get(name);
+    if (!found.IsNumber()) throw Napi::TypeError::New(value.Env(), std::string("Expected a number for ") + name);
+    return found.As<Napi::Number>().FloatValue();
+  };
+  RuleOptions rules;
+  rules.grammar = to_text(object.Get("grammar"), "grammar");
+  rules.repeat = number("repeatPenalty");
+  rules.frequency = number("frequencyPenalty");
+  rules.presence = number("presencePenalty");
+  rules.window = to_integer(object.Get("penaltyTokens"), "penaltyTokens", 0, INT32_MAX);
+  return rules;
+}
+
 DraftSource to_draft_source(const Napi::Value& value) {
   const std::string name = to_text(value, "draftSource");
   if (name == "random") return kDraftRandom;
@@ -153,6 +187,7 @@ Napi::Value from_event(Napi::Env env, const Event& event) {
       object.Set("text", Napi::String::New(env, event.text));
       object.Set("tokens", from_tokens(env, event.tokens));
       object.Set("finishReason", Napi::String::New(env, event.reason));
+      object.Set("logprobs", from_logprobs(env, event.logprobs));
       object.Set("stats", from_stats(env, event.stats));
       break;
     case Event::Type::kSequence:

@@ -24,6 +24,7 @@ Napi::Object to_object(const Napi::Value& value, const char* name);
 
 /// A Choosing of lib/addon.d.ts; `vocab` is the model's.
 Choosing to_choosing(const Napi::Value& value, int vocab);
+RuleOptions to_rules(const Napi::Value& value);
 
 /// A DraftSource of lib/addon.d.ts.
 DraftSource to_draft_source(const Napi::Value& value);

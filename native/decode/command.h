@@ -5,9 +5,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "decode/lane.h"
+#include "decode/token_rules.h"
 #include "kernels/sampling.h"
 #include "kernels/types.h"
 
@@ -39,6 +41,15 @@ struct GenerateParams : DecodeParams {
   std::vector<std::string> stop;
   bool stream = false;
   bool render_special = false;
+  std::shared_ptr<TokenRules> rules;  // null: none
+  int logprobs = -1;                  // of so many of the most probable tokens beside the chosen one; -1: none
+};
+
+/// Natural logarithms of probabilities, by the logits that a token was chosen from: after biases and rules, before
+/// temperature.
+struct Logprobs {
+  float chosen = 0;
+  std::vector<std::pair<Token, float>> top;  // the most probable first
 };
 
 struct IterateParams : DecodeParams {
@@ -79,6 +90,7 @@ struct Event {
   std::vector<Token> tokens;        // kChunk, kDone, kSequence
   const char* reason = "";          // finish reason of kDone, code of kError
   Stats stats;                      // kDone
+  std::vector<Logprobs> logprobs;   // kDone, if asked for: of every token
   uint32_t sequence = 0;            // kSequence
   int reused = 0, prefilled = 0;    // kPrefilled
   Iteration iteration;              // kIteration

@@ -316,14 +316,16 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
   for (Slot* slot : group) {
     const int64_t room = context_.options().context_size - static_cast<int64_t>(slot->lane.tokens().size());
     const DecodeParams& params = slot->params();
-    runs.push_back({.index = slot->index,
-                    .lane = &slot->lane,
-                    .seed = params.seed,
-                    .budget = slot->generation ? slot->generation->budget : room,
-                    .stop_at_end = slot->generation.has_value(),
-                    .wants_logits = slot->operation && slot->operation->iterate.logits,
-                    .choosing = params.choosing,
-                    .draft_mode = params.draft_source.value_or(slot->lane.better_mode(n))});
+    runs.push_back(
+        {.index = slot->index,
+         .lane = &slot->lane,
+         .seed = params.seed,
+         .budget = slot->generation ? slot->generation->budget : room,
+         .stop_at_end = slot->generation.has_value(),
+         .wants_logits = slot->operation ? slot->operation->iterate.logits : slot->generation->params.logprobs >= 0,
+         .choosing = params.choosing,
+         .draft_mode = params.draft_source.value_or(slot->lane.better_mode(n)),
+         .rules = slot->generation ? slot->generation->params.rules.get() : nullptr});
     sequences = sequences || slot->operation;
   }
   IterationRunner& runner = begin(runs, n);
@@ -351,7 +353,9 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
 
 // Small blocks run resident where that is possible, others on the host.
 IterationRunner& Engine::begin(const std::vector<LaneRun>& runs, int block_size) {
-  if (resident_ && resident_->fits(static_cast<int>(runs.size()), block_size) && resident_->begin(runs, block_size)) {
+  const bool ruled = std::any_of(runs.begin(), runs.end(), [](const LaneRun& run) { return run.rules != nullptr; });
+  if (resident_ && !ruled && resident_->fits(static_cast<int>(runs.size()), block_size) &&
+      resident_->begin(runs, block_size)) {
     return *resident_;
   }
   host_.begin(runs, block_size);
@@ -379,7 +383,10 @@ void Engine::finish_iteration(Slot& slot, const LaneOutcome& outcome, double mil
   Generation& generation = *slot.generation;
   generation.stats.decode_milliseconds += milliseconds;
   generation.stats.forward_milliseconds += forward;
-  const int taken = generation.accept(iteration);
+  if (generation.params.rules && generation.params.rules->stuck()) {
+    return fail(slot, "no token of the vocabulary goes on as the grammar wants");
+  }
+  const int taken = generation.accept(iteration, outcome.logits);
   if (taken < iteration.emitted) slot.lane.rollback(iteration.position + 1 + taken);
   if (generation.finished()) return finish_generation(slot);
   if (!generation.params.stream) return;
@@ -398,7 +405,7 @@ void Engine::finish_generation(Slot& slot) {
 
 void Engine::fail(Slot& slot, const std::string& reason) {
   const uint32_t id = slot.generation ? slot.generation->id : slot.operation->id;
-  error(id, "CLLM_DECODE_FAILED", "llama.cpp failed to decode: " + (reason.empty() ? "no reason given" : reason));
+  error(id, "CLLM_DECODE_FAILED", "Decoding failed: " + (reason.empty() ? "no reason given" : reason));
   slot.generation.reset();
   slot.operation.reset();
   empty(slot);

@@ -1,14 +1,40 @@
 #include "decode/generation.h"
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 
 namespace cllm {
 
-int Generation::accept(const Iteration& iteration) {
+namespace {
+
+Logprobs logprobs_of(const float* row, int64_t vocab, Token chosen, int count) {
+  const float largest = *std::max_element(row, row + vocab);
+  double sum = 0;
+  for (int64_t i = 0; i < vocab; i++) sum += std::exp(static_cast<double>(row[i]) - largest);
+  const double all = largest + std::log(sum);
+  const auto logprob = [&](Token token) { return static_cast<float>(row[token] - all); };
+  Logprobs result{.chosen = logprob(chosen), .top = {}};
+  std::vector<Token> order(static_cast<size_t>(vocab));
+  std::iota(order.begin(), order.end(), 0);
+  const auto end = order.begin() + std::min<int64_t>(count, vocab);
+  std::partial_sort(order.begin(), end, order.end(),
+                    [&](Token a, Token b) { return row[a] > row[b] || (row[a] == row[b] && a < b); });
+  for (auto token = order.begin(); token != end; token++) result.top.emplace_back(*token, logprob(*token));
+  return result;
+}
+
+}  // namespace
+
+int Generation::accept(const Iteration& iteration, const float* logits) {
   int taken = 0;
   const char* reason = "";
   while (taken < iteration.emitted && *reason == '\0') {
     const Token token = iteration.choices[static_cast<size_t>(taken++)];
+    if (params.logprobs >= 0 && logits != nullptr) {
+      const int64_t vocab = model_.info().vocab_size;
+      logprobs_.push_back(logprobs_of(logits + (taken - 1) * vocab, vocab, token, params.logprobs));
+    }
     tokens_.push_back(token);
     budget--;
     if (model_.end_of_generation()[static_cast<size_t>(token)] != 0) {
@@ -56,6 +82,7 @@ Event Generation::done() {
   Event event{.type = Event::Type::kDone, .id = id};
   event.text = answer_;
   event.tokens = tokens_;
+  event.logprobs = logprobs_;
   event.reason = finish_reason_;
   event.stats = stats;
   return event;

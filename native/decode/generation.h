@@ -18,7 +18,8 @@ class Generation {
   }
 
   /// Takes the emitted tokens of an iteration one by one until a stop rule holds; returns how many it took.
-  int accept(const Iteration& iteration);
+  /// `logits` [n, vocab] of the block, where logprobs are asked for.
+  int accept(const Iteration& iteration, const float* logits);
   /// Gives up the text held back for stop strings: no more tokens come.
   void finish(const char* reason);
   bool finished() const { return *finish_reason_ != '\0'; }
@@ -36,9 +37,10 @@ class Generation {
   const Model& model_;
   TextStream text_;
   std::vector<Token> tokens_;  // all emitted tokens
-  size_t sent_ = 0;            // of them, how many went out in chunks
-  std::string answer_;         // all text
-  std::string ready_;          // text for the next chunk
+  std::vector<Logprobs> logprobs_;
+  size_t sent_ = 0;     // of them, how many went out in chunks
+  std::string answer_;  // all text
+  std::string ready_;   // text for the next chunk
   const char* finish_reason_ = "";
 };
 

@@ -54,6 +54,10 @@ PassResult HostRunner::iterate(int /*count*/) {
     const auto first = static_cast<int64_t>(i) * block_size_;
     const auto choices =
         std::span<const Token>(choices_).subspan(static_cast<size_t>(first), static_cast<size_t>(block_size_));
+    if (run.rules != nullptr) {
+      run.rules->choose(logits + first * vocab, pieces_[i].tokens, pieces_[i].position, run.choosing.sampling,
+                        choices_.data() + first);
+    }
     const Iteration& iteration = run.lane->advance(choices, run.budget, run.stop_at_end ? ends : nullptr);
     run.budget -= iteration.emitted;
     outcomes_.push_back({run.index, &iteration, logits + first * vocab});

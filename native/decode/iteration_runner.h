@@ -21,6 +21,7 @@ struct LaneRun {
   bool wants_logits = false;
   Choosing choosing = {};
   DraftMode draft_mode = kDraftRandom;
+  TokenRules* rules = nullptr;  // a lane with rules is HostRunner's
 };
 
 /// What one iteration did to one lane.
