@@ -1,5 +1,6 @@
 import { randomInt } from "node:crypto";
 import type { Choosing, TokenRules } from "./addon.js";
+import { addon } from "./binding.js";
 import * as check from "./options.js";
 
 /**
@@ -40,6 +41,11 @@ export interface RuleOptions {
    * the grammar does.
    */
   grammar?: string | undefined;
+  /**
+   * The answer is JSON of this schema. Instead of `grammar`, of which llama.cpp's converter makes one: a `pattern` that is
+   * not anchored with ^ and $ allows any string there.
+   */
+  jsonSchema?: object | undefined;
   /** Tokens that stand among the last ones: their positive logits are divided by it, others multiplied. Default 1: off. */
   repeatPenalty?: number | undefined;
   /** Taken off a token's logit for each time it stands there, -100 to 100. Default 0. */
@@ -53,7 +59,7 @@ export interface RuleOptions {
 export const SAMPLING_NAMES = ["temperature", "topK", "topP", "minP", "seed"] as const;
 export const BIAS_NAMES = ["logitBias", "bannedTokens"] as const;
 export const RULE_NAMES = [
-  ...["grammar", "repeatPenalty", "frequencyPenalty", "presencePenalty", "penaltyTokens"],
+  ...["grammar", "jsonSchema", "repeatPenalty", "frequencyPenalty", "presencePenalty", "penaltyTokens"],
 ] as const;
 export const SEED_MAX = 0xffffffff;
 
@@ -82,10 +88,19 @@ export function readChoosing(given: Record<string, unknown>, defaultSeed: number
   };
 }
 
+function readGrammar({ grammar, jsonSchema }: Record<string, unknown>): string {
+  if (jsonSchema === undefined) return grammar === undefined ? "" : check.nonEmptyString(grammar, "grammar");
+  if (grammar !== undefined) throw check.typeError("one of grammar and jsonSchema", "grammar", grammar);
+  if (Object.prototype.toString.call(jsonSchema) !== "[object Object]") {
+    throw check.typeError("a JSON schema", "jsonSchema", jsonSchema);
+  }
+  return addon().jsonSchemaGrammar(JSON.stringify(jsonSchema));
+}
+
 /** Null where no rule is asked for. `given` may have any option. */
 export function readRules(given: Record<string, unknown>): TokenRules | null {
   const rules = {
-    grammar: given.grammar === undefined ? "" : check.nonEmptyString(given.grammar, "grammar"),
+    grammar: readGrammar(given),
     repeatPenalty: check.number(given.repeatPenalty, "repeatPenalty", 0.01, 100, 1),
     frequencyPenalty: check.number(given.frequencyPenalty, "frequencyPenalty", -100, 100, 0),
     presencePenalty: check.number(given.presencePenalty, "presencePenalty", -100, 100, 0),

@@ -77,6 +77,37 @@ describe("what depends on the tokens before", function () {
       }
     });
 
+    it("of a JSON schema: answers that it describes", async () => {
+      const jsonSchema = {
+        type: "object",
+        properties: {
+          city: { enum: ["Paris", "Rome"] },
+          size: { type: "integer", minimum: 0, maximum: 99 },
+          tags: { type: "array", items: { type: "boolean" }, maxItems: 2 },
+        },
+        required: ["city", "size", "tags"],
+        additionalProperties: false,
+      };
+      for (const options of [{}, { temperature: 1, seed: 1 }, { temperature: 1, seed: 2 }]) {
+        const { text } = await decoder.generate("x", { jsonSchema, ...options });
+        const { city, size, tags, ...rest } = JSON.parse(text);
+        assert.ok(["Paris", "Rome"].includes(city) && Number.isInteger(size) && size >= 0 && size <= 99, text);
+        assert.ok(tags.length <= 2 && tags.every((tag: unknown) => typeof tag === "boolean"), text);
+        assert.deepEqual(rest, {});
+      }
+      for (const wrong of [{ type: "nothing" }, { $ref: "#/missing" }, { anyOf: [] }]) {
+        await assert.rejects(decoder.generate("x", { jsonSchema: wrong }), {
+          code: "CLLM_INVALID_GRAMMAR",
+          message: /^Expected a JSON schema that llama.cpp knows how to follow: ./,
+        });
+      }
+      await assert.rejects(
+        decoder.generate("x", { jsonSchema: "{}" as never }),
+        /Expected a JSON schema for jsonSchema/,
+      );
+      await assert.rejects(decoder.generate("x", { jsonSchema, grammar: LIST }), /one of grammar and jsonSchema/);
+    });
+
     it("one that is none is refused, and the decoder stays usable", async () => {
       for (const [grammar, reason] of [
         ["root ::= (", "expecting '\\)'"],

@@ -16,6 +16,7 @@
 #include "ggml-backend.h"
 #include "llama.h"
 #include "llama/bf16_buffer.h"
+#include "llama/json_schema.h"
 
 namespace cllm {
 
@@ -105,6 +106,17 @@ Napi::Value quantize(const Napi::CallbackInfo& call) {
       to_progress(call[3]));
 }
 
+Napi::Value json_schema_grammar(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const GgmlGuard guard;
+    try {
+      return Napi::String::New(call.Env(), grammar_of_json_schema(to_text(call[0], "schema")));
+    } catch (const GgmlAbort& abort) {
+      throw Error("CLLM_INVALID_GRAMMAR", abort.what());
+    }
+  });
+}
+
 // Once per process, not per environment: workers load the same library again.
 void initialise_libraries() {
   static std::once_flag once;
@@ -135,6 +147,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("chooseTokens", Napi::Function::New(env, choose_tokens, "chooseTokens"));
   exports.Set("verifyBlocks", Napi::Function::New(env, verify_blocks, "verifyBlocks"));
   exports.Set("createTrainer", Napi::Function::New(env, create_trainer, "createTrainer"));
+  exports.Set("jsonSchemaGrammar", Napi::Function::New(env, json_schema_grammar, "jsonSchemaGrammar"));
   exports.Set("quantize", Napi::Function::New(env, quantize, "quantize"));
   return exports;
 }
