@@ -36,6 +36,11 @@ export interface DecoderOptions {
    * (`model.info.trainBlockSize`). Default `auto`, or 1 if the model cannot roll back.
    */
   blockSize?: number | "auto" | undefined;
+  /**
+   * Leave nothing to the machine's timing: `auto` is the block size that the model was trained for, or 2, so that a near-tie
+   * never falls otherwise because passes cost something else today (docs/exactness.md). Default false.
+   */
+  deterministic?: boolean | undefined;
   /** Compute threads, 1 to 512. Default: physical cores. Two decoders at full thread count slow each other down badly. */
   threads?: number | undefined;
   /** Prompt tokens per prefill pass, 1 to 4096. Default 32: see docs/exactness.md before changing it. */
@@ -64,6 +69,8 @@ export interface DecoderOptions {
 export interface DecoderInfo extends NativeInfo {
   /** Whether requests that name no block size have the one that pays most; `blockSize` is the largest then. */
   autoBlockSize: boolean;
+  /** Whether nothing is left to the machine's timing. */
+  deterministic: boolean;
   /** Where the drafts of requests that name no source come from. */
   draftSource: DraftSource;
   /** Seed of requests that name none, or null. */
@@ -76,6 +83,7 @@ export interface DecoderInfo extends NativeInfo {
 export interface DecoderSettings {
   native: NativeOptions;
   autoBlockSize: boolean;
+  deterministic: boolean;
   draftSource: DraftSource;
   seed: number | null;
 }
@@ -87,6 +95,8 @@ const RUNNERS = ["auto", "resident", "host"] as const;
 const DEFAULT_CONTEXT_SIZE = 4096;
 /** The largest of `auto`, but for consistency LLMs: drafts that are looked up are seldom right for longer. */
 const DEFAULT_BLOCK_SIZE = 16;
+/** The smallest that is equal to the bit to all larger ones. */
+const PINNED_BLOCK_SIZE = 2;
 // llama.cpp computes batches of 2 to 63 tokens with the same arithmetic, larger ones with another (tiled attention).
 // Blocks are small, so prefill in small chunks: then a KV row does not depend on how it came to be written.
 const DEFAULT_PREFILL_CHUNK = 32;
@@ -102,6 +112,7 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
     "contextSize",
     "lanes",
     "blockSize",
+    "deterministic",
     "threads",
     "prefillChunk",
     "flashAttention",
@@ -112,9 +123,13 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
     "seed",
   ]);
   const trained = model.trainContextSize > 0 ? model.trainContextSize : DEFAULT_CONTEXT_SIZE;
-  const autoBlockSize = given.blockSize === "auto" || (given.blockSize === undefined && model.canRollBack);
-  const most = model.canRollBack ? (model.trainBlockSize ?? DEFAULT_BLOCK_SIZE) : 1;
-  const blockSize = autoBlockSize ? most : check.integer(given.blockSize, "blockSize", 1, 128, most);
+  const deterministic = check.boolean(given.deterministic, "deterministic", false);
+  const left = given.blockSize === "auto" || (given.blockSize === undefined && model.canRollBack);
+  const autoBlockSize = left && !deterministic;
+  const most = model.canRollBack
+    ? (model.trainBlockSize ?? (deterministic ? PINNED_BLOCK_SIZE : DEFAULT_BLOCK_SIZE))
+    : 1;
+  const blockSize = left ? most : check.integer(given.blockSize, "blockSize", 1, 128, most);
   if (blockSize > 1 && !model.canRollBack) {
     throw new CllmError(
       "CLLM_UNSUPPORTED_MODEL",
@@ -142,6 +157,7 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
       consistencyModel: model.trainBlockSize !== null,
     },
     autoBlockSize,
+    deterministic,
     draftSource: check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, "auto"),
     seed: given.seed === undefined ? null : check.integer(given.seed, "seed", 0, SEED_MAX, 0),
   };
@@ -164,18 +180,12 @@ export class Decoder implements AsyncDisposable {
   readonly #target: Target;
 
   private constructor(model: Model, commands: Commands, settings: DecoderSettings) {
-    const { autoBlockSize, draftSource, seed } = settings;
+    const { native, ...own } = settings;
     this.model = model;
-    this.info = Object.freeze({ ...commands.native.info(), autoBlockSize, draftSource, seed, binary: binaryInfo() });
+    this.info = Object.freeze({ ...commands.native.info(), ...own, binary: binaryInfo() });
     this.#commands = commands;
     this.#target = {
-      model,
-      commands,
-      blockSize: settings.native.blockSize,
-      autoBlockSize,
-      draftSource,
-      seed,
-      sequence: 0,
+      ...{ model, commands, blockSize: native.blockSize, ...own, sequence: 0 },
     };
   }
 

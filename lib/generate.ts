@@ -107,6 +107,8 @@ export interface Target {
   blockSize: number;
   /** Whether requests that name no block size leave it to the engine. */
   autoBlockSize: boolean;
+  /** Whether `auto` is the decoder's blockSize. */
+  deterministic: boolean;
   /** Of requests without one; null: 0 for greedy ones, a drawn one for others. */
   seed: number | null;
   draftSource: DraftSource;
@@ -189,7 +191,8 @@ function readRequest(target: Target, input: Input, options: GenerateOptions): Re
 /** 0 is auto, for the addon too. */
 function readBlockSize(value: unknown, target: Target): number {
   if (value === undefined) return target.autoBlockSize ? 0 : target.blockSize;
-  return value === "auto" ? 0 : check.integer(value, "blockSize", 1, target.blockSize, 1);
+  if (value === "auto") return target.deterministic ? target.blockSize : 0;
+  return check.integer(value, "blockSize", 1, target.blockSize, 1);
 }
 
 function toStats(native: NativeStats): GenerateStats {

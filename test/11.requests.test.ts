@@ -33,6 +33,7 @@ function scripted() {
     commands,
     blockSize: 4,
     autoBlockSize: false,
+    deterministic: false,
     draftSource: "auto",
     seed: 7,
     sequence: 0,
@@ -91,6 +92,8 @@ describe("options: what test/10 leaves", () => {
         stop: [],
         stream: false,
         renderSpecial: false,
+        rules: null,
+        logprobs: -1,
       },
     );
   });

@@ -25,6 +25,16 @@ describe("automatic block size", function () {
     assert.deepEqual(Object.keys(fixed.stats.blockSizes), ["8"]);
   });
 
+  it("deterministic: one size, whatever a pass costs", async () => {
+    await using model = await Model.load(fixtures.llama);
+    for (const blockSize of [undefined, "auto", 8] as const) {
+      await using decoder = await model.createDecoder({ contextSize: 256, threads: 1, deterministic: true, blockSize });
+      assert.deepEqual([decoder.info.deterministic, decoder.info.autoBlockSize], [true, false]);
+      const { stats } = await decoder.generate("and so on and so on", { maxTokens: 60, blockSize: "auto" });
+      assert.deepEqual(Object.keys(stats.blockSizes), [String(blockSize === 8 ? 8 : 2)]);
+    }
+  });
+
   it("gives the text of a fixed size, whatever it chooses", async () => {
     // BF16, where the CPU packs it, is equal at n = 1 too; else a near-tie might part them, but not on this model.
     await using model = await Model.load(fixtures.chain);

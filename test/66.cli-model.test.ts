@@ -36,7 +36,16 @@ describe("cli with a model", function () {
       const first = await cllm(["generate", model, "hello", "--raw", "--json", ...short, "-b", "1"]);
       assert.equal(first.code, 0, first.stderr);
       const result = JSON.parse(first.stdout);
-      assert.deepEqual(Object.keys(result), ["model", "text", "tokens", "finishReason", "seed", "stats", "decoder"]);
+      assert.deepEqual(Object.keys(result), [
+        "model",
+        "text",
+        "tokens",
+        "finishReason",
+        "seed",
+        "logprobs",
+        "stats",
+        "decoder",
+      ]);
       assert.equal(result.stats.emittedTokens, result.tokens.length);
       assert.equal(result.decoder.runner, "resident");
       const second = await cllm(["generate", model, "-", "--raw", "--json", ...short, "-b", "8"], "hello\n");
@@ -54,6 +63,21 @@ describe("cli with a model", function () {
         assert.match(result.stderr, /^cllm: [^\n]+\n$/);
         assert.match(result.stderr, message);
       }
+    });
+
+    it("follows a grammar or a JSON schema in a file", async () => {
+      const file = path.join(directory, "rules.txt");
+      const run = async (text: string, option: string) => {
+        await fs.writeFile(file, text);
+        return cllm(["generate", model, "hello", option, file]);
+      };
+      assert.match((await run('root ::= "yes" | "no"', "--grammar")).stdout, /^(yes|no)\n$/);
+      assert.match((await run('{"enum": ["a", 5]}', "--json-schema")).stdout, /^("a"|5)\s*\n$/);
+      const wrong = await run("{", "--json-schema");
+      assert.deepEqual([wrong.code, /--json-schema names a file that is no JSON/.test(wrong.stderr)], [2, true]);
+      const none = await cllm(["generate", model, "hello", "--grammar", path.join(directory, "none")]);
+      assert.deepEqual([none.code, /--grammar names a file that cannot be read/.test(none.stderr)], [2, true]);
+      assert.equal((await run("root = nothing", "--grammar")).code, 1);
     });
 
     it("exits with 2 for a value out of range", async () => {

@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import type { GenerateOptions, Input } from "../generate.js";
 import type { Model } from "../model.js";
 import { isPullSource } from "../pull/source.js";
@@ -21,6 +21,9 @@ export interface GenerateFlags extends PromptFlags {
   topK?: number;
   topP?: number;
   minP?: number;
+  grammar?: string;
+  jsonSchema?: string;
+  repeatPenalty?: number;
 }
 
 /** `cllm generate`: one prompt, its answer on stdout as it is made. */
@@ -64,8 +67,29 @@ export async function generate(
 }
 
 export function generateOptions(flags: GenerateFlags, signal: AbortSignal): GenerateOptions {
-  const { maxTokens, stop, temperature, topK, topP, minP } = flags;
-  return { signal, maxTokens, stop, temperature, topK, topP, minP };
+  const { maxTokens, stop, temperature, topK, topP, minP, repeatPenalty } = flags;
+  const grammar = flags.grammar === undefined ? undefined : readText(flags.grammar, "--grammar");
+  return {
+    ...{ signal, maxTokens, stop, temperature, topK, topP, minP, repeatPenalty, grammar },
+    jsonSchema: flags.jsonSchema === undefined ? undefined : readSchema(flags.jsonSchema),
+  };
+}
+
+function readText(file: string, option: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    throw new UsageError(`${option} names a file that cannot be read: ${(error as Error).message}`);
+  }
+}
+
+function readSchema(file: string): object {
+  try {
+    return JSON.parse(readText(file, "--json-schema")) as object;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new UsageError(`--json-schema names a file that is no JSON: ${error.message}`);
+  }
 }
 
 /**

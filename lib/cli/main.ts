@@ -219,7 +219,10 @@ function decoding(command: Command): Command {
     )
     .option("--top-k <count>", "draw among the k most probable tokens (default: all)", number)
     .option("--top-p <share>", "draw among the most probable tokens with this probability together (default 1)", number)
-    .option("--min-p <share>", "draw among tokens with this share of the largest probability (default 0)", number);
+    .option("--min-p <share>", "draw among tokens with this share of the largest probability (default 0)", number)
+    .option("--repeat-penalty <factor>", "of the last 64 tokens (default 1: none)", number)
+    .option("--grammar <file>", "the answer follows this grammar, in GBNF")
+    .option("--json-schema <file>", "the answer is JSON of this schema");
 }
 
 function version(): string {
