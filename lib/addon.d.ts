@@ -18,9 +18,9 @@ export interface Addon {
   devices(prove: boolean): NativeDevice[];
   /** Starts loading on a thread of its own. `onProgress` receives 0..1, throttled to whole percents. */
   loadModel(path: string, options: LoadOptions, onProgress: ((fraction: number) => void) | null): Task<NativeModel>;
-  /** llama.cpp's own quantiser on a thread of its own; writes `output` itself (no temporary file). */
   /** A JSON schema (as text) as a grammar in GBNF. Throws CLLM_INVALID_GRAMMAR. */
   jsonSchemaGrammar(schema: string): string;
+  /** llama.cpp's own quantiser on a thread of its own; writes `output` itself (no temporary file). */
   quantize(
     input: string,
     output: string,

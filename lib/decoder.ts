@@ -37,8 +37,9 @@ export interface DecoderOptions {
    */
   blockSize?: number | "auto" | undefined;
   /**
-   * Leave nothing to the machine's timing: `auto` is the block size that the model was trained for, or 2, so that a near-tie
-   * never falls otherwise because passes cost something else today (docs/exactness.md). Default false.
+   * `auto` is the block size that the model was trained for, or 2, instead of what pays most: so on a CPU, and with more
+   * than one token a block, no near-tie falls otherwise because passes cost something else today (docs/exactness.md).
+   * Default false.
    */
   deterministic?: boolean | undefined;
   /** Compute threads, 1 to 512. Default: physical cores. Two decoders at full thread count slow each other down badly. */

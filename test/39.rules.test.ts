@@ -8,6 +8,12 @@ pair ::= "\"" [a-z]{1,6} "\":" value
 value ::= [0-9]{1,3} | "\"" [a-z ]{0,8} "\"" | "[" [0-9] ("," [0-9]){0,3} "]"
 `;
 
+/** Rules that each begin with the next one. */
+function chain(length: number, body: (next: string) => string): string {
+  const rules = Array.from({ length }, (_, i) => `${i === 0 ? "root" : `r${i}`} ::= ${body(`r${i + 1}`)}`);
+  return [...rules, `r${length} ::= "a"`].join("\n");
+}
+
 describe("what depends on the tokens before", function () {
   this.timeout(60_000);
   let model: Model;
@@ -108,12 +114,49 @@ describe("what depends on the tokens before", function () {
       await assert.rejects(decoder.generate("x", { jsonSchema, grammar: LIST }), /one of grammar and jsonSchema/);
     });
 
+    it("with parts that may be empty", async () => {
+      for (const [grammar, text] of [
+        ['root ::= ("a"?)* "b"', /^(a*b|a{40})$/],
+        ['root ::= e "a" e "b" e\ne ::= f\nf ::= ""', /^ab$/],
+        ['root ::= "a" x\nx ::= ("" | "c") "d"', /^ac?d$/],
+      ] as const) {
+        for (const blockSize of [2, 16]) {
+          assert.match((await decoder.generate("x", { grammar, blockSize, maxTokens: 40 })).text, text);
+        }
+      }
+      // Nothing but itself: there is no token, and only this request fails.
+      const dead = decoder.generate("x", { grammar: 'root ::= "a" x\nx ::= e x\ne ::= f\nf ::= ""' });
+      const beside = decoder.generate("the other side", { maxTokens: 20, blockSize: 2 });
+      await assert.rejects(dead, { code: "CLLM_DECODE_FAILED" });
+      assert.equal((await beside).tokens.length, 20);
+    });
+
+    it("no control token passes for text", async () => {
+      assert.ok(model.token(1).attributes.includes("control"));
+      const bias = { logitBias: { 1: 100 } };
+      assert.deepEqual((await decoder.generate("x", { maxTokens: 3, ...bias })).tokens, [1, 1, 1]);
+      const { text, tokens } = await decoder.generate("x", { grammar: "root ::= [^0]+", maxTokens: 8, ...bias });
+      assert.ok(!tokens.includes(1) && text.length > 0);
+    });
+
+    it("logprobs are of what it allows", async () => {
+      const { logprobs } = await decoder.generate("x", { grammar: 'root ::= "a" | "b"', logprobs: 10 });
+      const first = logprobs?.[0];
+      assert.ok((first?.top.length ?? 99) <= 2);
+      const sum = (first?.top ?? []).reduce((total, { logprob }) => total + Math.exp(logprob), 0);
+      assert.ok(Math.abs(sum - 1) < 1e-5);
+    });
+
     it("one that is none is refused, and the decoder stays usable", async () => {
       for (const [grammar, reason] of [
         ["root ::= (", "expecting '\\)'"],
         ['other ::= "a"', "there is no rule root"],
         ["root ::= missing # and no more", "there is no rule missing"],
         ["root ::= root", "left recursion"],
+        ['root ::= e root "x" | "y"\ne ::= f\nf ::= "" | "z"', "left recursion"],
+        [`${chain(5000, (next) => next)}`, "more than 4096 rules"],
+        [`${chain(60, (next) => `${next} | ${next}`)}`, "in too many ways"],
+        [`root ::= ${'( ")" '.repeat(100_000)}`, "nested more than 500 deep"],
         ["  # nothing", "there is no rule root"],
         [`root ::= ${"(".repeat(100_000)}`, "nested more than 500 deep"],
       ] as const) {

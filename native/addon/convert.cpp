@@ -79,6 +79,7 @@ Napi::Value from_stats(Napi::Env env, const Stats& stats) {
 Napi::Value from_logprobs(Napi::Env env, const std::vector<Logprobs>& logprobs) {
   auto array = Napi::Array::New(env, logprobs.size());
   for (size_t i = 0; i < logprobs.size(); i++) {
+    const Napi::HandleScope scope(env);
     auto top = Napi::Array::New(env, logprobs[i].top.size());
     for (size_t k = 0; k < logprobs[i].top.size(); k++) {
       auto one = Napi::Object::New(env);

@@ -144,9 +144,10 @@ Napi::Value DecoderObject::generate(const Napi::CallbackInfo& call) {
     }
     params.stream = to_bool(request.Get("stream"), "stream");
     params.render_special = to_bool(request.Get("renderSpecial"), "renderSpecial");
-    params.logprobs = static_cast<int>(to_integer(request.Get("logprobs"), "logprobs", -1, 1000));
+    params.logprobs = static_cast<int>(to_integer(request.Get("logprobs"), "logprobs", -1, 100));
     if (!request.Get("rules").IsNull()) {
-      const RuleOptions rules = to_rules(request.Get("rules"));
+      RuleOptions rules = to_rules(request.Get("rules"));
+      rules.mask_always = params.logprobs >= 0;
       params.rules = std::make_shared<TokenRules>(context.model(), rules, command.tokens);
     }
   });

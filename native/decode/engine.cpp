@@ -383,10 +383,10 @@ void Engine::finish_iteration(Slot& slot, const LaneOutcome& outcome, double mil
   Generation& generation = *slot.generation;
   generation.stats.decode_milliseconds += milliseconds;
   generation.stats.forward_milliseconds += forward;
-  if (generation.params.rules && generation.params.rules->stuck()) {
-    return fail(slot, "no token of the vocabulary goes on as the grammar wants");
-  }
-  const int taken = generation.accept(iteration, outcome.logits);
+  const TokenRules* rules = generation.params.rules.get();
+  const bool failed = rules != nullptr && !rules->failure().empty();
+  const int taken = generation.accept(iteration, outcome.logits, failed ? rules->before_failure() : iteration.emitted);
+  if (failed && !generation.finished()) return fail(slot, rules->failure());
   if (taken < iteration.emitted) slot.lane.rollback(iteration.position + 1 + taken);
   if (generation.finished()) return finish_generation(slot);
   if (!generation.params.stream) return;

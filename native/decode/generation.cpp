@@ -9,27 +9,31 @@ namespace cllm {
 namespace {
 
 Logprobs logprobs_of(const float* row, int64_t vocab, Token chosen, int count) {
-  const float largest = *std::max_element(row, row + vocab);
+  const auto below = [&](Token a, Token b) { return std::isnan(row[a]) ? !std::isnan(row[b]) : row[a] < row[b]; };
+  std::vector<Token> order(static_cast<size_t>(vocab));
+  std::iota(order.begin(), order.end(), 0);
+  const float largest = row[*std::max_element(order.begin(), order.end(), below)];
   double sum = 0;
-  for (int64_t i = 0; i < vocab; i++) sum += std::exp(static_cast<double>(row[i]) - largest);
+  for (int64_t i = 0; i < vocab; i++) sum += std::isnan(row[i]) ? 0 : std::exp(static_cast<double>(row[i]) - largest);
   const double all = largest + std::log(sum);
   const auto logprob = [&](Token token) { return static_cast<float>(row[token] - all); };
   Logprobs result{.chosen = logprob(chosen), .top = {}};
-  std::vector<Token> order(static_cast<size_t>(vocab));
-  std::iota(order.begin(), order.end(), 0);
   const auto end = order.begin() + std::min<int64_t>(count, vocab);
   std::partial_sort(order.begin(), end, order.end(),
-                    [&](Token a, Token b) { return row[a] > row[b] || (row[a] == row[b] && a < b); });
-  for (auto token = order.begin(); token != end; token++) result.top.emplace_back(*token, logprob(*token));
+                    [&](Token a, Token b) { return below(b, a) || (!below(a, b) && a < b); });
+  // What is banned or forbidden is no alternative.
+  for (auto token = order.begin(); token != end && row[*token] > -INFINITY; token++) {
+    result.top.emplace_back(*token, logprob(*token));
+  }
   return result;
 }
 
 }  // namespace
 
-int Generation::accept(const Iteration& iteration, const float* logits) {
+int Generation::accept(const Iteration& iteration, const float* logits, int most) {
   int taken = 0;
   const char* reason = "";
-  while (taken < iteration.emitted && *reason == '\0') {
+  while (taken < std::min(most, iteration.emitted) && *reason == '\0') {
     const Token token = iteration.choices[static_cast<size_t>(taken++)];
     if (params.logprobs >= 0 && logits != nullptr) {
       const int64_t vocab = model_.info().vocab_size;

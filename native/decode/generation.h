@@ -19,7 +19,8 @@ class Generation {
 
   /// Takes the emitted tokens of an iteration one by one until a stop rule holds; returns how many it took.
   /// `logits` [n, vocab] of the block, where logprobs are asked for.
-  int accept(const Iteration& iteration, const float* logits);
+  /// Of the emitted tokens the first `most` are right.
+  int accept(const Iteration& iteration, const float* logits, int most);
   /// Gives up the text held back for stop strings: no more tokens come.
   void finish(const char* reason);
   bool finished() const { return *finish_reason_ != '\0'; }

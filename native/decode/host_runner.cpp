@@ -55,8 +55,8 @@ PassResult HostRunner::iterate(int /*count*/) {
     const auto choices =
         std::span<const Token>(choices_).subspan(static_cast<size_t>(first), static_cast<size_t>(block_size_));
     if (run.rules != nullptr) {
-      run.rules->choose(logits + first * vocab, pieces_[i].tokens, pieces_[i].position, run.choosing.sampling,
-                        choices_.data() + first);
+      run.rules->choose(logits + first * vocab, pieces_[i].tokens, pieces_[i].position, run.budget,
+                        run.choosing.sampling, choices_.data() + first);
     }
     const Iteration& iteration = run.lane->advance(choices, run.budget, run.stop_at_end ? ends : nullptr);
     run.budget -= iteration.emitted;

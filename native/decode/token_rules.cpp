@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "decode/error.h"
 #include "decode/ggml_guard.h"
@@ -17,46 +18,66 @@ TokenRules::TokenRules(const Model& model, const RuleOptions& options, std::span
     : model_(model), options_(options) {
   for (const Token token : prompt) remember(token);
   if (options.grammar.empty()) return;
+  for (Token token = 0; token < model.info().vocab_size; token++) {
+    const bool control = (model.token_attributes(token) & LLAMA_TOKEN_ATTR_CONTROL) != 0;
+    if (control && model.end_of_generation()[static_cast<size_t>(token)] == 0) silent_.push_back(token);
+  }
+  const GgmlGuard guard;
   const llama_vocab* vocab = llama_model_get_vocab(model.handle());
   std::string reason = why_no_grammar(vocab, options.grammar);
   clear_last_log_error();
-  if (reason.empty()) grammar_.reset(llama_sampler_init_grammar(vocab, options.grammar.c_str(), "root"));
+  try {
+    if (reason.empty()) grammar_.reset(llama_sampler_init_grammar(vocab, options.grammar.c_str(), "root"));
+  } catch (const GgmlAbort& abort) {
+    reason = abort.what();
+  }
   if (grammar_) return;
   if (reason.empty()) reason = take_last_log_error();
   throw Error("CLLM_INVALID_GRAMMAR", "Expected a grammar in GBNF with a rule root: " + reason);
 }
 
-void TokenRules::choose(float* logits, std::span<const Token> block, int position, const Sampling& sampling,
-                        Token* choices) {
+void TokenRules::choose(float* logits, std::span<const Token> block, int position, int64_t budget,
+                        const Sampling& sampling, Token* choices) {
   const int64_t vocab = model_.info().vocab_size;
-  for (size_t j = 0; j < block.size(); j++) {
-    float* row = logits + static_cast<int64_t>(j) * vocab;
-    const LaneState before{.position = position + static_cast<int>(j)};
-    const auto choose_again = [&] {
-      cllm::choose({.logits = row,
-                    .rows = 1,
-                    .vocab = vocab,
-                    .stride = vocab,
-                    .choices = &choices[j],
-                    .sampling = &sampling,
-                    .lanes = &before});
-    };
-    if (!counts_.empty() && (options_.repeat != 1 || options_.frequency != 0 || options_.presence != 0)) {
-      penalise(row);
-      choose_again();
+  const auto rows = static_cast<int>(std::min<int64_t>(static_cast<int64_t>(block.size()), budget));
+  for (int j = 0; j < rows; j++) {
+    try {
+      const GgmlGuard guard;
+      choose_row(logits + j * vocab, position + j, sampling, choices[j]);
+    } catch (const std::exception& error) {
+      failure_ = error.what();
+      before_failure_ = j;
+      return;
     }
-    // Most often what is chosen is allowed; to ask that of the whole vocabulary takes milliseconds.
-    if (grammar_ && !allows(choices[j], row[choices[j]])) {
-      restrict(row);
-      choose_again();
-      stuck_ = !(row[choices[j]] > -INFINITY);
-      if (stuck_) return;
-    }
-    remember(choices[j]);
-    if (grammar_) llama_sampler_accept(grammar_.get(), choices[j]);
     const bool ends = model_.end_of_generation()[static_cast<size_t>(choices[j])] != 0;
-    if (ends || j + 1 == block.size() || block[j + 1] != choices[j]) return;
+    if (ends || j + 1 == rows || block[static_cast<size_t>(j) + 1] != choices[j]) return;
   }
+}
+
+void TokenRules::choose_row(float* row, int position, const Sampling& sampling, Token& choice) {
+  const LaneState before{.position = position};
+  const int64_t vocab = model_.info().vocab_size;
+  const auto choose_again = [&] {
+    cllm::choose({.logits = row,
+                  .rows = 1,
+                  .vocab = vocab,
+                  .stride = vocab,
+                  .choices = &choice,
+                  .sampling = &sampling,
+                  .lanes = &before});
+  };
+  if (!counts_.empty() && (options_.repeat != 1 || options_.frequency != 0 || options_.presence != 0)) {
+    penalise(row);
+    choose_again();
+  }
+  // Most often what is chosen is allowed; to ask that of the whole vocabulary takes milliseconds.
+  if (grammar_ && (options_.mask_always || !allows(choice, row[choice]))) {
+    restrict(row);
+    choose_again();
+    if (!(row[choice] > -INFINITY)) throw std::runtime_error("no token of the vocabulary goes on as the grammar wants");
+  }
+  remember(choice);
+  if (grammar_) llama_sampler_accept(grammar_.get(), choice);
 }
 
 void TokenRules::penalise(float* row) const {
@@ -68,6 +89,7 @@ void TokenRules::penalise(float* row) const {
 }
 
 bool TokenRules::allows(Token token, float logit) const {
+  if (std::binary_search(silent_.begin(), silent_.end(), token)) return false;
   llama_token_data one{token, logit, 0};
   llama_token_data_array alone{&one, 1, -1, false};
   llama_sampler_apply(grammar_.get(), &alone);
@@ -80,6 +102,7 @@ void TokenRules::restrict(float* row) {
   llama_token_data_array array{all.data(), all.size(), -1, false};
   llama_sampler_apply(grammar_.get(), &array);
   for (const auto& [token, logit, p] : all) row[token] = logit;
+  for (const Token token : silent_) row[token] = -INFINITY;
 }
 
 void TokenRules::remember(Token token) {

@@ -41,18 +41,23 @@ bool detect() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
-void load_config(const TileConfig& config) {
-  asm volatile(""
-               :
-               : "r"(&config)
-               : "memory");  // GCC believes that 8 of its bytes are read, and drops writes to others
+// GCC 12 does not know what tile instructions read and write: writes to a local variable that nothing else reads are
+// dropped or moved. Whoever has its address may read and write all of it.
+void show(void* memory) { asm volatile("" : : "r"(memory) : "memory"); }
+
+void load_config(TileConfig& config) {
+  show(&config);
   _tile_loadconfig(&config);
 }
 
 // Tiles 0-3: sums. 4, 5: rows of columns. 6, 7: packed weights.
 class Tiles {
  public:
-  Tiles() { _tile_storeconfig(&before_); }
+  Tiles() {
+    show(&before_);
+    _tile_storeconfig(&before_);
+    show(&before_);
+  }
   ~Tiles() {
     if (before_.palette == 0) {
       _tile_release();
@@ -142,6 +147,7 @@ void one_panel(const char* packed, int registers, int64_t pairs, const char* b, 
     for (int i = 0; i < registers; i++) {
       pad_weights(packed + p * a_stride + i * kRowBytes, a_stride, pairs - p, tail.weights[i]);
     }
+    show(&tail);
     step(tail.columns, kRowBytes, tail.weights[0], tail.weights[1], kRowBytes);
   }
   _tile_stored(0, c, line);
@@ -183,6 +189,7 @@ void two_panels(const char* packed, int64_t pairs, const char* b, size_t b_strid
     for (int i = 0; i < 4; i++) {
       pad_weights((i < 2 ? packed : other) + p * kStride + i % 2 * kRowBytes, kStride, pairs - p, tail.weights[i]);
     }
+    show(&tail);
     step(tail.columns, kRowBytes, {tail.weights[0], tail.weights[1], tail.weights[2], tail.weights[3]}, kRowBytes);
   }
   _tile_stored(0, c, line);

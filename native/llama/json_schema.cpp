@@ -1,6 +1,9 @@
 #include "llama/json_schema.h"
 
+#include <algorithm>
 #include <exception>
+#include <string>
+#include <vector>
 
 #include "common.h"
 #include "decode/error.h"
@@ -33,7 +36,32 @@ std::string string_repeat(const std::string& text, size_t count) {
 
 namespace cllm {
 
+namespace {
+
+constexpr int kDeepest = 200;  // levels of a schema: the converter calls itself for each
+
+int deepest_level(const std::string& json) {
+  int depth = 0, deepest = 0;
+  bool in_text = false;
+  for (size_t i = 0; i < json.size(); i++) {
+    if (in_text && json[i] == '\\') {
+      i++;
+    } else if (json[i] == '"') {
+      in_text = !in_text;
+    } else if (!in_text) {
+      depth += (json[i] == '{' || json[i] == '[') - (json[i] == '}' || json[i] == ']');
+      deepest = std::max(deepest, depth);
+    }
+  }
+  return deepest;
+}
+
+}  // namespace
+
 std::string grammar_of_json_schema(const std::string& schema) {
+  if (deepest_level(schema) > kDeepest) {
+    throw Error("CLLM_INVALID_GRAMMAR", "Expected a JSON schema of at most " + std::to_string(kDeepest) + " levels");
+  }
   try {
     return json_schema_to_grammar(common_json::parse(schema), true);
   } catch (const std::exception& error) {

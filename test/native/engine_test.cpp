@@ -306,12 +306,18 @@ float from_bf16(uint16_t bits) {
   return value;
 }
 
+/// Leaves NaNs on the stack, where a padding that was not zeroed would take them from.
+__attribute__((noinline)) void soil_stack() {
+  volatile unsigned char bytes[1 << 15];
+  for (size_t i = 0; i < sizeof(bytes); i++) bytes[i] = i % 2 == 0 ? 0xff : 0x7f;
+}
+
 // Against a plain loop; and the same to the bit for every number of columns, panels together or one by one.
 void test_bf16_product() {
   if (!cllm::has_bf16_product()) return;
   std::mt19937 random(4);
   std::normal_distribution<float> normal;
-  for (const int64_t k : {2, 30, 64, 576, 1030}) {
+  for (const int64_t k : {2, 30, 34, 64, 576, 1030}) {
     const int64_t pairs = k / 2, most = 37;
     std::vector<uint16_t> rows(64 * k), columns(most * k);
     for (auto* all : {&rows, &columns}) {
@@ -328,6 +334,7 @@ void test_bf16_product() {
       }
       std::vector<float> all(most * outputs);
       const auto multiply = [&](int64_t first, int64_t count, int64_t columns_, float* c, bool add) {
+        soil_stack();
         cllm::panel_product(packed.data() + first * pairs * panel, registers, count, pairs, columns.data(), k * 2,
                             columns_, c, outputs, add);
       };
