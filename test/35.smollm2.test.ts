@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type Decoder, Model, pull } from "../lib/index.js";
+import { binaryInfo, type Decoder, Model, pull } from "../lib/index.js";
 import { CHAT_PROMPTS, RAW_PROMPTS } from "./fixtures/prompts.js";
 import { firstDifference, type ReferenceToken, reference } from "./reference.js";
 
@@ -12,7 +12,8 @@ const CONTEXT = 512;
  * llama.cpp computes one token with other kernels than two or more. Where the two largest logits (of size 20 to 30) are
  * closer than this at the first difference, that rounding decides, and both answers are right.
  */
-const NEAR_TIE = 0.15;
+// ggml's AMX kernels round the activations of a batch to 8 bits otherwise than those of a single token.
+const NEAR_TIE = binaryInfo().features.includes("AMX_INT8") ? 0.4 : 0.15;
 
 describe("SmolLM2-135M-Instruct", function () {
   this.timeout(600_000);

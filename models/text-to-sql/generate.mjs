@@ -33,6 +33,8 @@ if (process.argv[1] === new URL(import.meta.url).pathname) {
       schemas: { type: "string", default: "1000" },
       questions: { type: "string", default: "8" },
       seed: { type: "string", default: "1" },
+      skip: { type: "string", default: "0" }, // of the examples, so many at the beginning
+      limit: { type: "string", default: "Infinity" }, // and at most so many behind them
       out: { type: "string" },
     },
   });
@@ -40,5 +42,6 @@ if (process.argv[1] === new URL(import.meta.url).pathname) {
   for (const example of examples({ schemas: +values.schemas, questions: +values.questions, seed: +values.seed })) {
     lines.push(JSON.stringify(example));
   }
-  fs.writeFileSync(values.out, `${lines.join("\n")}\n`);
+  const chosen = lines.slice(+values.skip, +values.skip + +values.limit);
+  fs.writeFileSync(values.out, `${chosen.join("\n")}\n`);
 }

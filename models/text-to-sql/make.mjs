@@ -11,14 +11,15 @@ await main(import.meta.url, async (argv) => {
   const { values } = parseArgs({ args: argv, options: { out: { type: "string" } } });
   if (!values.out) throw new Failure("Expected --out FOLDER");
   const recipe = new Recipe(values.out);
-  const questions = (name, schemas, count, seed) =>
+  const questions = (name, schemas, count, seed, ...more) =>
     recipe.script(
       name,
       "text-to-sql/generate.mjs",
-      ...["--schemas", String(schemas), "--questions", String(count), "--seed", String(seed)],
+      ...["--schemas", String(schemas), "--questions", String(count), "--seed", String(seed), ...more],
     );
   await questions("train.jsonl", 58_000, 8, 1);
-  await questions("consistency.jsonl", 12_001, 2, 3);
+  await questions("consistency.jsonl", 30_000, 2, 3, "--limit", "24000");
+  await questions("settle.jsonl", 30_000, 2, 3, "--skip", "24000", "--limit", "5500");
   await questions("held-out.jsonl", 200, 5, 1000);
   await recipe.script("hand.jsonl", "text-to-sql/hand.mjs");
   await recipe.script("base.gguf", "text-to-sql/base.mjs");
@@ -28,16 +29,18 @@ await main(import.meta.url, async (argv) => {
     epochs: 0,
     arLearningRate: 0.0012,
   });
-  await recipe.distill("text-to-sql.gguf", "ar.gguf", "consistency.jsonl", {
-    ...COMMON,
-    blockSize: 16,
+  const consistency = { ...COMMON, blockSize: 16, rowSteps: 3, pool: 480, heldBack: 64 };
+  await recipe.distill("blocks.gguf", "ar.gguf", "consistency.jsonl", {
+    ...consistency,
     // A larger rate, and rows that stay for long in a small pool, cost right answers: 741 steps with 0.0008, six steps a row
     // and 48 rows left 25% of 91% by hand, and even without blocks 50% of the held-back ones.
     learningRate: 0.0003,
     arWeight: 2,
-    rowSteps: 3,
-    pool: 480,
-    heldBack: 64,
+  });
+  await recipe.distill("text-to-sql.gguf", "blocks.gguf", "settle.jsonl", {
+    ...consistency,
+    learningRate: 0.00015,
+    arWeight: 8,
   });
   const models = ["text-to-sql.gguf", "ar.gguf"];
   recipe.publish("text-to-sql", "The default model, and the same before consistency training (ar.gguf)", {

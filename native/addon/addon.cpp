@@ -1,5 +1,7 @@
+#include <cstdlib>
 #include <mutex>
 #include <sstream>
+#include <string_view>
 
 #include "addon/convert.h"
 #include "addon/decoder_object.h"
@@ -122,6 +124,12 @@ void initialise_libraries() {
   static std::once_flag once;
   std::call_once(once, [] {
     install_ggml_guard();
+#ifdef CLLM_CUDA
+    // ggml replays a captured CUDA graph that no longer fits where the shape of passes changes (H200, 8 lanes, blocks
+    // of 16 and then 32: an illegal instruction; never without graphs). CLLM_CUDA_GRAPHS=on lets it.
+    const char* graphs = std::getenv("CLLM_CUDA_GRAPHS");
+    if (graphs == nullptr || std::string_view(graphs) != "on") setenv("GGML_CUDA_DISABLE_GRAPHS", "1", 1);
+#endif
     llama_backend_init();
     register_bf16_buffer();
   });
