@@ -59,7 +59,12 @@ export interface RuleOptions {
 export const SAMPLING_NAMES = ["temperature", "topK", "topP", "minP", "seed"] as const;
 export const BIAS_NAMES = ["logitBias", "bannedTokens"] as const;
 export const RULE_NAMES = [
-  ...["grammar", "jsonSchema", "repeatPenalty", "frequencyPenalty", "presencePenalty", "penaltyTokens"],
+  "grammar",
+  "jsonSchema",
+  "repeatPenalty",
+  "frequencyPenalty",
+  "presencePenalty",
+  "penaltyTokens",
 ] as const;
 export const SEED_MAX = 0xffffffff;
 

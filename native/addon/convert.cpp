@@ -28,9 +28,13 @@ Napi::Value from_tokens(Napi::Env env, const std::vector<Token>& tokens) {
   return array;
 }
 
-int64_t to_integer(const Napi::Value& value, const char* name, int64_t lowest, int64_t highest) {
+double to_number(const Napi::Value& value, const char* name) {
   if (!value.IsNumber()) throw Napi::TypeError::New(value.Env(), std::string("Expected a number for ") + name);
-  const double number = value.As<Napi::Number>().DoubleValue();
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+int64_t to_integer(const Napi::Value& value, const char* name, int64_t lowest, int64_t highest) {
+  const double number = to_number(value, name);
   if (!(number >= static_cast<double>(lowest) && number <= static_cast<double>(highest)) ||
       std::trunc(number) != number) {
     throw Napi::RangeError::New(value.Env(), std::string("Expected an integer from ") + std::to_string(lowest) +
@@ -119,11 +123,7 @@ Napi::Value from_iteration(Napi::Env env, const Event& event) {
 
 Choosing to_choosing(const Napi::Value& value, int vocab) {
   const auto object = to_object(value, "choosing");
-  const auto number = [&](const char* name) {
-    const Napi::Value found = object.Get(name);
-    if (!found.IsNumber()) throw Napi::TypeError::New(value.Env(), std::string("Expected a number for ") + name);
-    return found.As<Napi::Number>().FloatValue();
-  };
+  const auto number = [&](const char* name) { return static_cast<float>(to_number(object.Get(name), name)); };
   Choosing choosing;
   Sampling& sampling = choosing.sampling;
   sampling.temperature = number("temperature");
@@ -151,11 +151,7 @@ Choosing to_choosing(const Napi::Value& value, int vocab) {
 
 RuleOptions to_rules(const Napi::Value& value) {
   const auto object = to_object(value, "rules");
-  const auto number = [&](const char* name) {
-    const Napi::Value found = object.Get(name);
-    if (!found.IsNumber()) throw Napi::TypeError::New(value.Env(), std::string("Expected a number for ") + name);
-    return found.As<Napi::Number>().FloatValue();
-  };
+  const auto number = [&](const char* name) { return static_cast<float>(to_number(object.Get(name), name)); };
   RuleOptions rules;
   rules.grammar = to_text(object.Get("grammar"), "grammar");
   rules.repeat = number("repeatPenalty");

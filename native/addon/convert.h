@@ -17,6 +17,7 @@ namespace cllm {
 std::vector<Token> to_tokens(const Napi::Value& value, int vocab_size);
 Napi::Value from_tokens(Napi::Env env, const std::vector<Token>& tokens);
 
+double to_number(const Napi::Value& value, const char* name);
 int64_t to_integer(const Napi::Value& value, const char* name, int64_t lowest, int64_t highest);
 bool to_bool(const Napi::Value& value, const char* name);
 std::string to_text(const Napi::Value& value, const char* name);

@@ -29,19 +29,13 @@ namespace {
 
 using StatePointer = std::shared_ptr<TrainerState>;
 
-double to_number(const Napi::Object& object, const char* name) {
-  const Napi::Value value = object.Get(name);
-  if (!value.IsNumber()) throw Napi::TypeError::New(object.Env(), std::string("Expected a number for ") + name);
-  return value.As<Napi::Number>().DoubleValue();
-}
-
 int to_int(const Napi::Object& object, const char* name, int lowest, int highest) {
   return static_cast<int>(to_integer(object.Get(name), name, lowest, highest));
 }
 
 TrainOptions to_options(const std::string& base, const Napi::Object& object) {
   TrainOptions options;
-  const auto real = [&](const char* name) { return static_cast<float>(to_number(object, name)); };
+  const auto real = [&](const char* name) { return static_cast<float>(to_number(object.Get(name), name)); };
   options.base = base;
   options.weights.product = to_bool(object.Get("bf16"), "bf16") ? GGML_TYPE_BF16 : GGML_TYPE_F32;
   options.weights.train_embeddings = to_bool(object.Get("trainEmbeddings"), "trainEmbeddings");
@@ -51,9 +45,9 @@ TrainOptions to_options(const std::string& base, const Napi::Object& object) {
   options.pass.labels = to_int(object, "labels", 1, 1 << 20);
   options.passes = to_int(object, "passesPerStep", 1, 4096);
   options.block = to_int(object, "blockSize", 2, 128);
-  options.ar_epochs = to_number(object, "arEpochs");
-  options.epochs = to_number(object, "epochs");
-  options.clean_share = to_number(object, "cleanShare");
+  options.ar_epochs = to_number(object.Get("arEpochs"), "arEpochs");
+  options.epochs = to_number(object.Get("epochs"), "epochs");
+  options.clean_share = to_number(object.Get("cleanShare"), "cleanShare");
   options.pool = to_int(object, "pool", 1, 1 << 20);
   options.row_steps = to_int(object, "rowSteps", 1, 1 << 20);
   options.loss.answers = real("arWeight");
