@@ -21,15 +21,19 @@ export interface ReferenceRequest {
 
 const binary = program("cllm-reference");
 
-/** Greedy decoding by llama.cpp alone (test/native/reference.cpp), in a process of its own. */
+/**
+ * Greedy decoding by llama.cpp (test/native/reference.cpp), in a process of its own: with our products for packed weights,
+ * or all by itself (`plain`).
+ */
 export function reference(
   model: string,
   requests: readonly ReferenceRequest[],
-  { threads = 1, contextSize = 1024 } = {},
+  { threads = 1, contextSize = 1024, plain = false } = {},
 ): ReferenceToken[][] {
   if (!fs.existsSync(binary)) throw new Error(`Expected ${binary}: build it with npm test`);
   const input = requests.map((r) => `${r.width} ${r.chunk} ${r.maxTokens} ${r.prompt.join(" ")}\n`).join("");
-  const child = spawnSync(binary, [model, String(threads), String(contextSize)], { input, maxBuffer: 1 << 28 });
+  const args = [model, String(threads), String(contextSize), plain ? "plain" : "packed"];
+  const child = spawnSync(binary, args, { input, maxBuffer: 1 << 28 });
   if (child.status !== 0) throw new Error(`cllm-reference ended with ${child.status ?? child.signal}`);
   return child.stdout
     .toString()

@@ -17,8 +17,8 @@
 #include "decode/quantize.h"
 #include "ggml-backend.h"
 #include "llama.h"
-#include "llama/bf16_buffer.h"
 #include "llama/json_schema.h"
+#include "llama/packed_buffer.h"
 
 namespace cllm {
 
@@ -131,7 +131,7 @@ void initialise_libraries() {
     if (graphs == nullptr || std::string_view(graphs) != "on") setenv("GGML_CUDA_DISABLE_GRAPHS", "1", 1);
 #endif
     llama_backend_init();
-    register_bf16_buffer();
+    register_packed_buffer();
   });
 }
 

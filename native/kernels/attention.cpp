@@ -1,5 +1,6 @@
 #include "kernels/attention.h"
 
+#include <cstdint>
 #include <limits>
 
 #include "kernels/sampling.h"
@@ -43,6 +44,34 @@ __m512 products(const AttentionArgs& args, int64_t row, int64_t cell) {
   __m512 total = _mm512_castsi512_ps(lines[0]);
   for (int i = 1; i < kLanes; i++) total = _mm512_add_ps(total, _mm512_castsi512_ps(lines[i]));
   return total;
+}
+
+/// 16 cells of 16 elements of k from `from` on, turned: to[d * 16 + i] is element d of cell i.
+void turn(const char* from, size_t stride, float* to) {
+  __m512i lines[kLanes];
+  for (int i = 0; i < kLanes; i++) lines[i] = _mm512_castps_si512(load_half(from + i * stride));
+  transpose_16x16(lines);
+  for (int d = 0; d < kLanes; d++) _mm512_storeu_si512(to + d * kLanes, lines[d]);
+}
+
+/// The scores of Rows rows and 16 cells that turn() has turned, [size, 16]: the sums of products(), in the same order.
+template <int Rows>
+void turned_products(const AttentionArgs& args, int64_t row, const float* turned, float* scores) {
+  __m512 totals[Rows];
+  for (auto& total : totals) total = _mm512_setzero_ps();
+  for (int lane = 0; lane < kLanes; lane++) {
+    __m512 sums[Rows];
+    for (auto& sum : sums) sum = _mm512_setzero_ps();
+    for (int64_t d = lane; d < args.size; d += kLanes) {
+      const __m512 k = _mm512_loadu_ps(turned + d * kLanes);
+      for (int r = 0; r < Rows; r++) {
+        const auto* q = reinterpret_cast<const float*>(args.q + (row + r) * args.q_stride);
+        sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(q[d]), k, sums[r]);
+      }
+    }
+    for (int r = 0; r < Rows; r++) totals[r] = lane == 0 ? sums[r] : _mm512_add_ps(totals[r], sums[r]);
+  }
+  for (int r = 0; r < Rows; r++) _mm512_storeu_ps(scores + r * args.cells, totals[r]);
 }
 
 /// The cells from which on none of the rows sees any, a multiple of 16.
@@ -91,8 +120,19 @@ float soften(const AttentionArgs& args, int64_t row, float* scores, int64_t end)
 }
 
 /// Weights times values: 64 elements of the head at a time.
+/// Which of 16 cells have a weight in any of the rows. Others may hold anything, NaN too.
 template <int Rows>
-void weigh(const AttentionArgs& args, int64_t row, const float* const* weights, const float* sums, int64_t end) {
+uint32_t weighed(const float* weights, int64_t stride, int64_t cell) {
+  uint32_t any = 0;
+  for (int r = 0; r < Rows; r++) {
+    any |= _mm512_cmp_ps_mask(_mm512_loadu_ps(weights + r * stride + cell), _mm512_setzero_ps(), _CMP_GT_OQ);
+  }
+  return any;
+}
+
+/// Weights [Rows, cells] times values: 64 elements of the head at a time.
+template <int Rows>
+void weigh(const AttentionArgs& args, int64_t row, const float* weights, const float* sums, int64_t end) {
   constexpr int kParts = 4;
   for (int64_t d = 0; d < args.size; d += kParts * kLanes) {
     const int parts = static_cast<int>((args.size - d) / kLanes < kParts ? (args.size - d) / kLanes : kParts);
@@ -100,16 +140,16 @@ void weigh(const AttentionArgs& args, int64_t row, const float* const* weights, 
     for (auto& of_row : total) {
       for (auto& part : of_row) part = _mm512_setzero_ps();
     }
-    for (int64_t i = 0; i < end; i++) {
-      float any = 0;
-      for (int r = 0; r < Rows; r++) any += weights[r][i];
-      if (!(any > 0)) continue;
-      const char* v = args.v + i * args.v_stride + d * 2;
-      for (int p = 0; p < kParts; p++) {
-        if (p >= parts) break;
-        const __m512 value = load_half(v + p * kLanes * 2);
-        for (int r = 0; r < Rows; r++) {
-          total[r][p] = _mm512_fmadd_ps(_mm512_set1_ps(weights[r][i]), value, total[r][p]);
+    for (int64_t cell = 0; cell < end; cell += kLanes) {
+      for (uint32_t any = weighed<Rows>(weights, args.cells, cell); any != 0; any &= any - 1) {
+        const int64_t i = cell + __builtin_ctz(any);
+        const char* v = args.v + i * args.v_stride + d * 2;
+        for (int p = 0; p < kParts; p++) {
+          if (p >= parts) break;
+          const __m512 value = load_half(v + p * kLanes * 2);
+          for (int r = 0; r < Rows; r++) {
+            total[r][p] = _mm512_fmadd_ps(_mm512_set1_ps(weights[r * args.cells + i]), value, total[r][p]);
+          }
         }
       }
     }
@@ -121,38 +161,64 @@ void weigh(const AttentionArgs& args, int64_t row, const float* const* weights, 
   }
 }
 
+/// Scores of Rows rows to their results.
+template <int Rows>
+void finish(const AttentionArgs& args, int64_t row, float* scores, int64_t end) {
+  float sums[Rows];
+  for (int r = 0; r < Rows; r++) sums[r] = soften(args, row + r, scores + r * args.cells, end);
+  weigh<Rows>(args, row, scores, sums, end);
+}
+
 template <int Rows>
 void attend_rows(const AttentionArgs& args, int64_t row, float* scores) {
   constexpr int kCells = kLanes / Rows;
   const int64_t end = visible_end(args, row, Rows);
-  float* of_row[Rows];
-  for (int r = 0; r < Rows; r++) of_row[r] = scores + r * args.cells;
   for (int64_t cell = 0; cell < end; cell += kCells) {
     float found[kLanes];
     _mm512_storeu_ps(found, products<Rows>(args, row, cell));
     for (int r = 0; r < Rows; r++) {
-      for (int i = 0; i < kCells; i++) of_row[r][cell + i] = found[r * kCells + i];
+      for (int i = 0; i < kCells; i++) scores[r * args.cells + cell + i] = found[r * kCells + i];
     }
   }
-  float sums[Rows];
-  for (int r = 0; r < Rows; r++) sums[r] = soften(args, row + r, of_row[r], end);
-  weigh<Rows>(args, row, of_row, sums, end);
+  finish<Rows>(args, row, scores, end);
+}
+
+/// Many rows: cells are turned once for all of them.
+void attend_turned(const AttentionArgs& args, float* scratch) {
+  float* turned = scratch + kAttentionRows * args.cells;
+  const int64_t end = visible_end(args, 0, static_cast<int>(args.rows));
+  for (int64_t cell = 0; cell < end; cell += kLanes) {
+    for (int64_t d = 0; d < args.size; d += kLanes) {
+      turn(args.k + cell * args.k_stride + d * 2, args.k_stride, turned + d * kLanes);
+    }
+    int64_t row = 0;
+    for (; row + 4 <= args.rows; row += 4) turned_products<4>(args, row, turned, scratch + row * args.cells + cell);
+    for (; row < args.rows; row++) turned_products<1>(args, row, turned, scratch + row * args.cells + cell);
+  }
+  int64_t row = 0;
+  for (; row + 4 <= args.rows; row += 4) finish<4>(args, row, scratch + row * args.cells, end);
+  for (; row < args.rows; row++) finish<1>(args, row, scratch + row * args.cells, end);
 }
 
 }  // namespace
 
 bool has_attention() { return true; }
 
-void attend(const AttentionArgs& args, float* scores) {
+int64_t attention_scratch(int64_t cells, int64_t size) { return kAttentionRows * cells + kLanes * size; }
+
+void attend(const AttentionArgs& args, float* scratch) {
+  constexpr int64_t kTurned = 6;  // from so many rows on turning pays
+  if (args.rows >= kTurned) return attend_turned(args, scratch);
   int64_t row = 0;
-  for (; row + 4 <= args.rows; row += 4) attend_rows<4>(args, row, scores);
-  for (; row + 2 <= args.rows; row += 2) attend_rows<2>(args, row, scores);
-  if (row < args.rows) attend_rows<1>(args, row, scores);
+  for (; row + 4 <= args.rows; row += 4) attend_rows<4>(args, row, scratch);
+  for (; row + 2 <= args.rows; row += 2) attend_rows<2>(args, row, scratch);
+  if (row < args.rows) attend_rows<1>(args, row, scratch);
 }
 
 #else
 
 bool has_attention() { return false; }
+int64_t attention_scratch(int64_t, int64_t) { return 0; }
 void attend(const AttentionArgs&, float*) {}
 
 #endif

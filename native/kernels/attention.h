@@ -28,8 +28,10 @@ struct AttentionArgs {
 };
 
 bool has_attention();
-/// `scores` [kAttentionRows, cells] is for its own use; rows <= kAttentionRows.
-constexpr int64_t kAttentionRows = 4;
-void attend(const AttentionArgs& args, float* scores);
+/// rows <= kAttentionRows. The more rows at a time, the less a row costs.
+constexpr int64_t kAttentionRows = 16;
+/// Floats of attend()'s scratch memory.
+int64_t attention_scratch(int64_t cells, int64_t size);
+void attend(const AttentionArgs& args, float* scratch);
 
 }  // namespace cllm

@@ -16,6 +16,7 @@
 #include "kernels/attention.h"
 #include "kernels/bf16_product.h"
 #include "kernels/choose.h"
+#include "kernels/quantized_product.h"
 #include "kernels/verify.h"
 
 using cllm::Token;
@@ -362,14 +363,158 @@ void test_bf16_product() {
   }
 }
 
-// --- attention
+// --- candidates
 // --------------------------------------------------------------------------------------------------------
+
+/// By the definition: every place with a key, best first, each other next token once.
+void test_candidates() {
+  std::mt19937 random(9);
+  for (int run = 0; run < 400; run++) {
+    const int64_t size = 1 + static_cast<int64_t>(random() % 60), prompt = 1 + static_cast<int64_t>(random() % size);
+    const int n = 2 + static_cast<int>(random() % 9), count = 1 + static_cast<int>(random() % cllm::kMostCandidates);
+    std::vector<cllm::Token> tokens(size);
+    for (auto& token : tokens) token = static_cast<cllm::Token>(random() % 4);
+    std::vector<cllm::Token> blocks(static_cast<size_t>(n) * count, -7);
+    blocks[0] = tokens.back();
+    cllm::draft_candidates(tokens.data(), size, prompt, 3, count, n, blocks.data());
+    std::vector<std::pair<int64_t, int64_t>> places;  // length of the key, place
+    for (int64_t place = 1; place < size; place++) {
+      int64_t length = 0;
+      while (length < 3 && length < place && tokens[place - 1 - length] == tokens[size - 1 - length]) length++;
+      if (length > 0) places.push_back({length, place});
+    }
+    std::sort(places.rbegin(), places.rend());
+    std::vector<cllm::Token> begun;
+    size_t next = 0;
+    bool right = true;
+    for (int c = 1; c < count; c++) {
+      while (next < places.size() && std::count(begun.begin(), begun.end(), tokens[places[next].second]) > 0) next++;
+      std::vector<cllm::Token> text = tokens;
+      for (int slot = 1; slot < n; slot++) {
+        text.push_back(next < places.size() ? text[places[next].second + slot - 1]
+                                            : cllm::random_prompt_token(tokens.data(), prompt,
+                                                                        cllm::candidate_seed(3, c), size - 1 + slot));
+      }
+      if (next < places.size()) begun.push_back(tokens[places[next].second]);
+      right = right && std::equal(text.begin() + size - 1, text.end(), blocks.begin() + c * n);
+    }
+    check(right, "candidates: run " + std::to_string(run));
+  }
+}
+
+// --- quantised products
+// ----------------------------------------------------------------------------------------------------
 
 float from_f16(uint16_t bits) {
   const int exponent = bits >> 10 & 31, fraction = bits & 1023;
   const float value = std::ldexp(static_cast<float>(fraction + (exponent != 0 ? 1024 : 0)), std::max(exponent, 1) - 25);
   return (bits & 0x8000) != 0 ? -value : value;
 }
+
+/// Rows of random blocks as they lie in a GGUF file, and what they stand for.
+struct QuantizedRows {
+  std::vector<uint8_t> bytes;
+  std::vector<float> values;  // [rows, k]
+};
+
+QuantizedRows random_rows(cllm::BlockFormat format, int64_t rows, int64_t blocks, std::mt19937& random) {
+  QuantizedRows made;
+  const auto half = [&] {
+    const auto bits = static_cast<uint16_t>((random() & 0x83ff) | (8 + random() % 4) << 10);
+    made.bytes.push_back(bits & 0xff);
+    made.bytes.push_back(bits >> 8);
+    return from_f16(bits);
+  };
+  for (int64_t block = 0; block < rows * blocks; block++) {
+    const float scale = half(), min = format == cllm::BlockFormat::kQ4_1 ? half() : 0;
+    const bool nibbles = format != cllm::BlockFormat::kQ8_0;
+    std::vector<uint8_t> quants(nibbles ? 16 : 32);
+    for (auto& q : quants) q = static_cast<uint8_t>(random());
+    made.bytes.insert(made.bytes.end(), quants.begin(), quants.end());
+    for (int i = 0; i < 32; i++) {
+      const int nibble = nibbles ? quants[i % 16] >> (i < 16 ? 0 : 4) & 15 : 0;
+      const int number = format == cllm::BlockFormat::kQ8_0   ? static_cast<int8_t>(quants[i % quants.size()])
+                         : format == cllm::BlockFormat::kQ4_0 ? nibble - 8
+                                                              : nibble;
+      made.values.push_back(scale * static_cast<float>(number) + min);
+    }
+  }
+  return made;
+}
+
+// Against a plain loop over the weights and rounded columns; and the same to the bit for every number of columns and
+// every share of the rows.
+void test_quantized_product() {
+  if (!cllm::has_quantized_product()) return;
+  using cllm::BlockFormat;
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  for (const auto format : {BlockFormat::kQ4_0, BlockFormat::kQ4_1, BlockFormat::kQ8_0}) {
+    for (const int64_t blocks : {1, 3, 18}) {
+      const int64_t rows = 48, k = blocks * 32, most = 37;
+      const QuantizedRows weights = random_rows(format, rows, blocks, random);
+      const std::string name =
+          "quantised product " + std::to_string(static_cast<int>(format)) + " of " + std::to_string(blocks) + " blocks";
+      check(weights.bytes.size() == rows * cllm::row_bytes(format, blocks), name + ": bytes");
+      std::vector<uint8_t> packed(weights.bytes.size());
+      cllm::pack_blocks(format, weights.bytes.data(), rows, blocks, packed.data());
+      std::vector<float> x(most * k);
+      for (auto& value : x) value = normal(random);
+      std::fill_n(x.begin() + k, 32, 0.0f);        // a block of zeros
+      std::fill_n(x.begin() + 2 * k, 32, 1e-38f);  // and one next to it
+      const size_t size = cllm::rounded_bytes(blocks);
+      std::vector<char> rounded(most * size);
+      for (int64_t j = 0; j < most; j++) {
+        cllm::round_to_blocks(format, x.data() + j * k, blocks, rounded.data() + j * size);
+      }
+      const auto multiply = [&](int64_t first, int64_t end, int64_t columns, float* c) {
+        cllm::quantized_product(format, packed.data(), rows, blocks, first, end, rounded.data(), columns, c, rows);
+      };
+      std::vector<float> all(most * rows);
+      multiply(0, rows, most, all.data());
+      double worst = 0;
+      for (int64_t j = 0; j < most; j++) {
+        std::vector<double> column(k);
+        for (int64_t i = 0; i < k; i++) {
+          const auto block = x.begin() + j * k + i / 32 * 32;
+          float largest = 0;
+          std::for_each(block, block + 32, [&](float value) { largest = std::max(largest, std::abs(value)); });
+          column[i] = largest > 1e-30f ? double(largest / 127) * std::nearbyint(x[j * k + i] * (127 / largest)) : 0;
+        }
+        for (int64_t r = 0; r < rows; r++) {
+          double sum = 0, sizes = 1e-30;
+          for (int64_t i = 0; i < k; i++) {
+            sum += column[i] * weights.values[r * k + i];
+            sizes += std::abs(column[i] * weights.values[r * k + i]);
+          }
+          worst = std::max(worst, std::abs(sum - all[j * rows + r]) / sizes);
+        }
+      }
+      check(worst < 1.0 / 2048, name + ": right to the precision of an F16 scale, worst " + std::to_string(worst));
+      bool same = true;
+      for (int64_t count = 1; count <= most; count++) {
+        std::vector<float> some(count * rows), shares(count * rows);
+        multiply(0, rows, count, some.data());
+        multiply(0, 16, count, shares.data());
+        multiply(16, 48, count, shares.data());
+        same = same && std::memcmp(some.data(), all.data(), some.size() * sizeof(float)) == 0 && some == shares;
+      }
+      check(same, name + ": every number of columns and shares of rows");
+      for (const float strange : {INFINITY, -INFINITY, NAN}) {
+        std::vector<float> column(x.begin(), x.begin() + k);
+        column[k - 1] = strange;
+        cllm::round_to_blocks(format, column.data(), blocks, rounded.data());
+        std::vector<float> c(2 * rows);
+        multiply(0, rows, 2, c.data());
+        const bool seen = std::all_of(c.begin(), c.begin() + rows, [](float value) { return std::isnan(value); });
+        check(seen && std::equal(c.begin() + rows, c.end(), all.begin() + rows), name + ": what is not finite");
+      }
+    }
+  }
+}
+
+// --- attention
+// --------------------------------------------------------------------------------------------------------
 
 /// Against the definition in double; and every row by itself, and with other hidden cells behind, gives the same bits.
 void test_attention() {
@@ -382,9 +527,9 @@ void test_attention() {
   };
   for (const size_t size : {16, 32, 64, 80, 128, 256}) {
     for (const size_t cells : {16, 48, 256, 512}) {
-      for (const size_t rows : {1, 2, 3, 4}) {
+      for (const size_t rows : {1, 2, 3, 4, 7, 16}) {
         std::vector<uint16_t> k(cells * size), v(cells * size), mask(rows * cells, kHidden);
-        std::vector<float> q(rows * size), out(rows * size), alone(size), scores(cllm::kAttentionRows * cells);
+        std::vector<float> q(rows * size), out(rows * size), alone(size), scratch(cllm::attention_scratch(cells, size));
         for (auto& x : k) x = half();
         for (auto& x : v) x = half();
         for (auto& x : q) x = normal(random);
@@ -413,7 +558,7 @@ void test_attention() {
                                  .cells = static_cast<int64_t>(cells),
                                  .size = static_cast<int64_t>(size),
                                  .scale = 0.3f};
-        cllm::attend(args, scores.data());
+        cllm::attend(args, scratch.data());
         bool right = true, same = true;
         for (size_t r = 0; r < rows; r++) {
           std::vector<double> weights(cells, 0);
@@ -440,7 +585,7 @@ void test_attention() {
           one.out = reinterpret_cast<char*>(alone.data());
           one.rows = 1;
           if (position + rows <= cells / 2 && cells % 32 == 0) one.cells /= 2;
-          cllm::attend(one, scores.data());
+          cllm::attend(one, scratch.data());
           same = same && std::memcmp(alone.data(), &out[r * size], size * 4) == 0;
         }
         const std::string where = "head of " + std::to_string(size) + ", " + std::to_string(cells) + " cells, " +
@@ -457,6 +602,8 @@ void test_attention() {
 int main() {
   test_attention();
   test_bf16_product();
+  test_quantized_product();
+  test_candidates();
   test_choose();
   test_stop_rule();
   test_lane();

@@ -1,7 +1,7 @@
 // Greedy decoding written with nothing but llama.h: what the suites compare node-cllm with. Shares no code with
-// native/.
+// native/, but for its products where they are asked for ("packed"): they round otherwise than llama.cpp's.
 //
-//   cllm-reference MODEL THREADS CONTEXT < requests
+//   cllm-reference MODEL THREADS CONTEXT packed|plain < requests
 //
 // One request a line: "WIDTH CHUNK MAX_TOKENS token token ...". WIDTH is the number of tokens in every decoding batch:
 // 1 is ordinary decoding; with 2 and more the rest are dummies whose rows are removed again, so that llama.cpp uses the
@@ -14,9 +14,11 @@
 #include <iostream>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "llama.h"
+#include "llama/packed_buffer.h"
 
 namespace {
 
@@ -54,12 +56,13 @@ Choice choose(const float* logits, int vocab) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: cllm-reference MODEL THREADS CONTEXT < requests\n");
+  if (argc != 5) {
+    std::fprintf(stderr, "usage: cllm-reference MODEL THREADS CONTEXT packed|plain < requests\n");
     return 2;
   }
   llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   llama_backend_init();
+  if (std::string_view(argv[4]) == "packed") cllm::register_packed_buffer();
   llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
   if (model == nullptr) return 1;
   llama_context_params params = llama_context_default_params();

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "ggml.h"
+
+namespace ggml::cpu {
+class tensor_traits;
+}
+
+namespace cllm {
+
+/// Our attention (native/kernels/attention.h) for an operation GGML_OP_FLASH_ATTN_EXT that it can compute, else null.
+/// ggml's own takes half of a block's time where the model is small. Asked for layers whose query weights are packed.
+ggml::cpu::tensor_traits* packed_attention(const ggml_tensor* op);
+
+}  // namespace cllm
