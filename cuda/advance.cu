@@ -33,7 +33,7 @@ __device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict&
 }
 
 /// find_continuation() by all threads: each looks at places in strides, the longest key and then the latest place wins.
-__device__ inline Continuation find_by_all(const DraftView& view, unsigned long long* best) {
+__device__ inline Continuation find_by_all(const DraftView& view, const Begun& begun, unsigned long long* best) {
   if (threadIdx.x == 0) *best = 0;
   __syncthreads();
   unsigned long long mine = 0;
@@ -50,6 +50,7 @@ __device__ inline Continuation find_by_all(const DraftView& view, unsigned long 
     for (int i = 0; i < kLoads; i++) {
       if (before[i] != last) continue;
       const int64_t place = base + i * kThreads + 1;
+      if (begun.has(view.tokens[place])) continue;
       const auto length = static_cast<unsigned long long>(key_before(view, place));
       const unsigned long long found = length << 32 | static_cast<unsigned long long>(place);
       if (found > mine) mine = found;
@@ -68,7 +69,7 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   const int64_t size = static_cast<int64_t>(lane.position) + 1;
   Continuation from;
   if (lane.draft_mode == kDraftLookup) {
-    from = find_by_all({lane.tokens, size, block, 0}, best);
+    from = find_by_all({lane.tokens, size, block, 0}, {nullptr, 0}, best);
     if (from.length >= kLeastKey) {
       kept = 0;
     } else {
@@ -78,7 +79,7 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   }
   if (kept + 1 >= n) return;
   const DraftView view{lane.tokens, size, block, kept};
-  if (lane.draft_mode != kDraftRandom && from.length == 0) from = find_by_all(view, best);
+  if (lane.draft_mode != kDraftRandom && from.length == 0) from = find_by_all(view, {nullptr, 0}, best);
   if (from.length > 0) {
     // One by one: a continuation that reaches the draft repeats what it has just written.
     if (threadIdx.x == 0) {
@@ -91,10 +92,40 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   }
 }
 
+/// draft_candidates() by all threads, into blocks [candidates, n] in global memory. `block`, `begun` and `best` are
+/// shared memory.
+__device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, int32_t n, Token* blocks, Token* block,
+                                    Token* begun, unsigned long long* best) {
+  const int64_t size = static_cast<int64_t>(lane.position) + 1;
+  const int32_t thread = static_cast<int32_t>(threadIdx.x);
+  int32_t count = 0;
+  for (int32_t c = 1; c < candidates; c++) {
+    __syncthreads();  // before `block` and `best` are used again
+    const DraftView view{lane.tokens, size, block, 0};
+    const Continuation from = find_by_all(view, {begun, count}, best);
+    if (from.length > 0) {
+      if (thread == 0) {
+        begun[count] = lane.tokens[from.place];
+        for (int32_t slot = 1; slot < n; slot++) block[slot] = continued(view, from, slot);
+      }
+      count++;
+    } else {
+      for (int32_t slot = 1 + thread; slot < n; slot += kThreads) {
+        block[slot] = random_prompt_token(lane.tokens, lane.prompt_size, candidate_seed(lane.seed, c), size - 1 + slot);
+      }
+    }
+    __syncthreads();
+    for (int32_t slot = thread; slot < n; slot += kThreads) {
+      blocks[static_cast<int64_t>(c) * n + slot] = slot == 0 ? lane.tokens[size - 1] : block[slot];
+    }
+  }
+}
+
 /// Block b owns lane b: first all threads record, then each takes tokens, rows and mask cells in turn.
-__global__ void __launch_bounds__(kThreads) advance_kernel(AdvanceArgs args) {
+__global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) {
   CLLM_SHARED(Token, block, kLongestBlock);
   CLLM_SHARED(Token, next_block, kLongestBlock);
+  CLLM_SHARED(Token, begun, kMostCandidates);
   CLLM_SHARED(unsigned long long, best, 1);
   const int32_t b = static_cast<int32_t>(blockIdx.x);
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
@@ -128,19 +159,15 @@ __global__ void __launch_bounds__(kThreads) advance_kernel(AdvanceArgs args) {
   complete_by_all(lane, kept, n, next_block, best);
   __syncthreads();
   const int32_t rows = candidates * n;
-  for (int32_t r = thread; r < rows; r += kThreads) {
-    const int32_t c = r / n;
-    const int32_t j = r % n;
-    const Token token = c == 0 || j == 0
-                            ? next_block[j]
-                            : random_prompt_token(lane.tokens, lane.prompt_size, candidate_seed(lane.seed, c),
-                                                  static_cast<int64_t>(next) + j);
-    inputs.tokens[first + r] = token;
-    if (inputs.positions != nullptr) inputs.positions[first + r] = next + j;
-    if (c != 0) continue;
+  for (int32_t j = thread; j < n; j += kThreads) {
+    inputs.tokens[first + j] = next_block[j];
     // Slot j is the guess for the absolute position that block[emitted + j] held until now.
     const int32_t slot = verdict.emitted + j;
-    args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && block[slot] == token ? 1 : 0;
+    args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && block[slot] == next_block[j] ? 1 : 0;
+  }
+  draft_by_all(lane, candidates, n, inputs.tokens + first, next_block, begun, best);
+  if (inputs.positions != nullptr) {
+    for (int32_t r = thread; r < rows; r += kThreads) inputs.positions[first + r] = next + r % n;
   }
 
   const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;

@@ -218,6 +218,7 @@ export interface DecoderOptions {
   contextSize: number; // tokens per lane
   lanes: number;
   blockSize: number; // largest block; a request may use a smaller one
+  candidates: number; // blocks verified per lane at once, 1..8, on the resident runner
   threads: number;
   prefillChunk: number; // tokens per prefill pass
   flashAttention: boolean | null; // null = llama.cpp decides
@@ -244,6 +245,7 @@ export interface DecoderInfo {
   contextSize: number;
   lanes: number;
   blockSize: number;
+  candidates: number;
   threads: number;
   prefillChunk: number;
   flashAttention: boolean | null; // as asked for

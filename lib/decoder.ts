@@ -37,6 +37,13 @@ export interface DecoderOptions {
    */
   blockSize?: number | "auto" | undefined;
   /**
+   * Blocks that are verified per lane at once, 1 to 8: beside the lane's own, what followed its last tokens in prompt and
+   * answer; the one with most accepted tokens wins. A pass has so many times `blockSize` tokens, at most 48 together. It
+   * pays where a pass costs little more for them, on a GPU; the tokens are the same. Needs the resident runner and flash
+   * attention; requests with a grammar or penalties have one. Default 1.
+   */
+  candidates?: number | undefined;
+  /**
    * `auto` is the block size that the model was trained for, or 2, instead of what pays most: so on a CPU, and with more
    * than one token a block, no near-tie falls otherwise because passes cost something else today (docs/exactness.md).
    * Default false.
@@ -96,6 +103,9 @@ const RUNNERS = ["auto", "resident", "host"] as const;
 const DEFAULT_CONTEXT_SIZE = 4096;
 /** The largest of `auto`, but for consistency LLMs: drafts that are looked up are seldom right for longer. */
 const DEFAULT_BLOCK_SIZE = 16;
+const MOST_CANDIDATES = 8;
+/** Tokens of one lane in a pass that llama.cpp computes with the same arithmetic as two (native/decode/context.h). */
+const LARGEST_PART = 48;
 /** The smallest that is equal to the bit to all larger ones. */
 const PINNED_BLOCK_SIZE = 2;
 // llama.cpp computes batches of 2 to 63 tokens with the same arithmetic, larger ones with another (tiled attention).
@@ -113,6 +123,7 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
     "contextSize",
     "lanes",
     "blockSize",
+    "candidates",
     "deterministic",
     "threads",
     "prefillChunk",
@@ -130,7 +141,12 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
   const most = model.canRollBack
     ? (model.trainBlockSize ?? (deterministic ? PINNED_BLOCK_SIZE : DEFAULT_BLOCK_SIZE))
     : 1;
-  const blockSize = left ? most : check.integer(given.blockSize, "blockSize", 1, 128, most);
+  const candidates = check.integer(given.candidates, "candidates", 1, MOST_CANDIDATES, 1);
+  const largest = candidates > 1 ? Math.floor(LARGEST_PART / candidates) : 128;
+  const blockSize = left ? Math.min(most, largest) : check.integer(given.blockSize, "blockSize", 1, 128, most);
+  if (blockSize > largest) {
+    throw check.rangeError(`at most ${largest}, for ${candidates} candidates`, "blockSize", blockSize);
+  }
   if (blockSize > 1 && !model.canRollBack) {
     throw new CllmError(
       "CLLM_UNSUPPORTED_MODEL",
@@ -149,6 +165,7 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
       ),
       lanes: check.integer(given.lanes, "lanes", 1, 256, 1),
       blockSize,
+      candidates,
       threads: check.integer(given.threads, "threads", 1, 512, defaultThreads()),
       prefillChunk: check.integer(given.prefillChunk, "prefillChunk", 1, 4096, DEFAULT_PREFILL_CHUNK),
       flashAttention: check.boolean(given.flashAttention, "flashAttention", null),

@@ -18,13 +18,13 @@ const GPU_RESERVE = 256 * 2 ** 20;
 
 /** `kvBytesPerToken` is that of F16 rows, as NativeModelInfo has it. */
 export function contextNeeds(
-  { contextSize, lanes, blockSize, kvType }: NativeOptions,
+  { contextSize, lanes, blockSize, candidates, kvType }: NativeOptions,
   model: { kvBytesPerToken: number; vocabSize: number },
 ): ContextNeeds {
   const perToken = (model.kvBytesPerToken / 2) * (KV_ELEMENT[kvType] ?? 20 / 32);
   return {
-    kv: contextSize * lanes * perToken,
-    logits: lanes * blockSize * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
+    kv: (contextSize + (candidates - 1) * blockSize) * lanes * perToken,
+    logits: lanes * blockSize * candidates * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
   };
 }
 

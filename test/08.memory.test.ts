@@ -18,6 +18,7 @@ const native = (change: object) => ({
   contextSize: 4096,
   lanes: 4,
   blockSize: 16,
+  candidates: 1,
   threads: 1,
   prefillChunk: 32,
   flashAttention: null,
@@ -35,6 +36,9 @@ describe("memory: what a context needs", () => {
     const needs = contextNeeds(native({}), model);
     assert.equal(needs.kv, 4 * 4096 * 131072);
     assert.equal(needs.logits, 4 * 16 * 128256 * 4);
+    const candidates = contextNeeds(native({ candidates: 3 }), model);
+    assert.equal(candidates.kv, 4 * (4096 + 2 * 16) * 131072);
+    assert.equal(candidates.logits, 3 * needs.logits);
   });
 
   it("counts the bits of quantised rows with their scales", () => {

@@ -70,3 +70,78 @@ describe("automatic block size", function () {
     await assert.rejects(model.createDecoder({ blockSize: 4 }), { code: "CLLM_UNSUPPORTED_MODEL" });
   });
 });
+
+describe("candidates", function () {
+  this.timeout(60_000);
+  const fixtures = writeFixtures();
+  const prompts = ["and so on and so on and so on", "one two three one two", "hello"];
+
+  it("give the same tokens as a single block, greedy and sampled, in any number of lanes, in fewer iterations", async () => {
+    await using model = await Model.load(fixtures.llama);
+    const run = async (candidates: number, lanes: number, blockSize: number | "auto") => {
+      await using decoder = await model.createDecoder({ contextSize: 256, threads: 1, lanes, candidates, blockSize });
+      assert.equal(decoder.info.candidates, candidates);
+      const requests = prompts.flatMap((prompt, i) =>
+        [0, 0.9].map((temperature) =>
+          decoder.generate(prompt, { maxTokens: 120, temperature, seed: 7 + i, draftSource: "random" }),
+        ),
+      );
+      const results = await Promise.all(requests);
+      const iterations = results.reduce((sum, { stats }) => sum + stats.iterations, 0);
+      return { tokens: results.map(({ tokens }) => tokens), iterations };
+    };
+    const plain = await run(1, 1, 4);
+    let iterations = plain.iterations;
+    for (const candidates of [2, 4, 8]) {
+      for (const lanes of [1, 4]) {
+        const found = await run(candidates, lanes, 4);
+        assert.deepEqual(found.tokens, plain.tokens, `${candidates} candidates, ${lanes} lanes`);
+        if (lanes === 1) {
+          assert.ok(found.iterations <= iterations, `${candidates}: ${found.iterations}, fewer: ${iterations}`);
+          iterations = found.iterations;
+        }
+      }
+    }
+    assert.ok(iterations < plain.iterations, `${iterations} of ${plain.iterations}`);
+  });
+
+  it("go with a block size of auto, rules, sequences, bursts and every draft source", async () => {
+    await using model = await Model.load(fixtures.llama);
+    const options = { contextSize: 256, threads: 1, lanes: 2 };
+    await using plain = await model.createDecoder({ ...options, blockSize: 4 });
+    await using decoder = await model.createDecoder({ ...options, candidates: 3, burst: 5 });
+    assert.equal(decoder.info.blockSize, 16);
+    const check = async (choice: object) => {
+      const expected = await plain.generate(prompts[0] as string, { maxTokens: 60, ...choice });
+      const found = await decoder.generate(prompts[0] as string, { maxTokens: 60, blockSize: 8, ...choice });
+      assert.deepEqual(found.tokens, expected.tokens, JSON.stringify(choice));
+    };
+    for (const draftSource of ["auto", "random", "own", "lookup"] as const) await check({ draftSource });
+    await check({ repeatPenalty: 1.3 });
+    await check({ grammar: 'root ::= ("a" | "b" | " ")+' });
+    await using sequence = await decoder.sequence();
+    await sequence.prefill(model.tokenize(prompts[0] as string, { addSpecial: true }));
+    const tokens: number[] = [];
+    while (tokens.length < 40) {
+      const { block, choices, accepted, tokens: emitted } = await sequence.iterate({ blockSize: 8 });
+      for (let j = 0; j < accepted; j++) assert.equal(block[j + 1], choices[j]);
+      tokens.push(...emitted);
+    }
+    const expected = await plain.generate(prompts[0] as string, { maxTokens: 40 });
+    assert.deepEqual(tokens.slice(0, 40), expected.tokens);
+  });
+
+  it("are refused where a pass would be too long, and not used where they cannot be", async () => {
+    await using model = await Model.load(fixtures.llama);
+    await assert.rejects(model.createDecoder({ candidates: 9 }), /candidates/);
+    await assert.rejects(model.createDecoder({ candidates: 4, blockSize: 13 }), {
+      name: "RangeError",
+      message: /Expected at most 12, for 4 candidates for blockSize/,
+    });
+    for (const choice of [{ runner: "host" }, { flashAttention: false }] as const) {
+      await using decoder = await model.createDecoder({ contextSize: 64, threads: 1, candidates: 4, ...choice });
+      assert.equal(decoder.info.candidates, 1);
+      assert.match(decoder.info.runnerReason, "runner" in choice ? /asked for/ : /candidates need flash attention/);
+    }
+  });
+});

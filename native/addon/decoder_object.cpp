@@ -85,6 +85,7 @@ Napi::Value DecoderObject::info(const Napi::CallbackInfo& call) {
     number("contextSize", options.context_size);
     number("lanes", options.lanes);
     number("blockSize", options.block_size);
+    number("candidates", engine().candidates());
     number("threads", options.threads);
     number("prefillChunk", options.prefill_chunk);
     object.Set("flashAttention",

@@ -6,6 +6,7 @@
 #include "addon/task.h"
 #include "decode/engine.h"
 #include "decode/error.h"
+#include "kernels/draft.h"
 
 namespace cllm {
 
@@ -25,6 +26,7 @@ ContextOptions to_context_options(const Napi::Object& object) {
   if (flash.IsBoolean()) options.flash_attention = flash.As<Napi::Boolean>().Value();
   options.kv_type = to_text(object.Get("kvType"), "kvType");
   options.runner = to_text(object.Get("runner"), "runner");
+  options.candidates = static_cast<int>(to_integer(object.Get("candidates"), "candidates", 1, kMostCandidates));
   options.burst = static_cast<int>(to_integer(object.Get("burst"), "burst", 1, 16));
   return options;
 }

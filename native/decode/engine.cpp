@@ -324,7 +324,7 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
          .stop_at_end = slot->generation.has_value(),
          .wants_logits = slot->operation ? slot->operation->iterate.logits : slot->generation->params.logprobs >= 0,
          .choosing = params.choosing,
-         .draft_mode = params.draft_source.value_or(slot->lane.better_mode(n)),
+         .draft_mode = params.draft_source.value_or(draft_mode(*slot, n)),
          .rules = slot->generation ? slot->generation->params.rules.get() : nullptr});
     sequences = sequences || slot->operation;
   }
@@ -349,6 +349,16 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
     }
   }
   runner.end();
+}
+
+DraftMode Engine::draft_mode(const Slot& slot, int block_size) const {
+  // Candidates are what is looked up: the lane's own block is its own choices.
+  return verifies_candidates(slot, block_size) ? kDraftFill : slot.lane.better_mode(block_size);
+}
+
+bool Engine::verifies_candidates(const Slot& slot, int block_size) const {
+  const bool ruled = slot.generation && slot.generation->params.rules != nullptr;
+  return resident_ && !ruled && context_.options().candidates > 1 && resident_->fits(1, block_size);
 }
 
 // Small blocks run resident where that is possible, others on the host.

@@ -46,6 +46,8 @@ class Engine {
 
   const Context& context() const { return context_; }
   /// The runner in use for ordinary blocks, and why it is that one.
+  /// Blocks that are verified per lane at once.
+  int candidates() const { return resident_ ? context_.options().candidates : 1; }
   const char* runner_name() const { return resident_ ? resident_->name() : host_.name(); }
   std::string runner_reason() const;
 
@@ -83,6 +85,8 @@ class Engine {
   void iterate_ready(double prefill_milliseconds);
   void choose_block(const std::vector<Slot*>& ready);
   void iterate_group(std::vector<Slot*>& group, double prefill_milliseconds);
+  DraftMode draft_mode(const Slot& slot, int block_size) const;
+  bool verifies_candidates(const Slot& slot, int block_size) const;
   IterationRunner& begin(const std::vector<LaneRun>& runs, int block_size);
   void finish_iteration(Slot& slot, const LaneOutcome& outcome, double milliseconds, double forward);
   void finish_generation(Slot& slot);

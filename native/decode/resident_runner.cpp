@@ -84,7 +84,7 @@ std::string ResidentRunner::reason() const {
 }
 
 bool ResidentRunner::fits(int lanes, int block_size) const {
-  const int tokens = block_size * candidates_;
+  const int tokens = block_size * candidates_of(block_size);
   return block_size <= max_block_ && tokens <= kLargestPart && tokens * lanes <= kLargestPass;
 }
 
@@ -99,7 +99,7 @@ bool ResidentRunner::begin(std::span<const LaneRun> lanes, int block_size) {
     }
     runs_.back().lanes.push_back(lane);
   }
-  for (Run& run : runs_) run.shape = {static_cast<int32_t>(run.lanes.size()), candidates_, block_size};
+  for (Run& run : runs_) run.shape = {static_cast<int32_t>(run.lanes.size()), candidates_of(block_size), block_size};
   // A later run's graph may push out an earlier one's: then once more, with all of them in place.
   for (int attempt = 0; attempt < 2; attempt++) {
     const uint64_t epoch = bridge_->epoch();
@@ -138,8 +138,9 @@ bool ResidentRunner::claimed(const Run& run) const {
     const int position = static_cast<int>(lane.lane->tokens().size()) - 1;
     const Held& held = known.held;
     if (known.graph == nullptr || held.first != run.first || held.shape.lanes != run.shape.lanes ||
-        held.shape.block != run.shape.block || held.epoch != bridge_->epoch() ||
-        known.touches != context_.touches(lane.index) || position + run.shape.block > known.state.row_end) {
+        held.shape.candidates != run.shape.candidates || held.shape.block != run.shape.block ||
+        held.epoch != bridge_->epoch() || known.touches != context_.touches(lane.index) ||
+        position + run.shape.block > known.state.row_end) {
       return false;
     }
   }
@@ -147,7 +148,7 @@ bool ResidentRunner::claimed(const Run& run) const {
 }
 
 bool ResidentRunner::claim(const Run& run) {
-  const int scratch = (candidates_ - 1) * run.shape.block;
+  const int scratch = (run.shape.candidates - 1) * run.shape.block;
   int furthest = 0;
   for (const LaneRun& lane : run.lanes) {
     const int position = static_cast<int>(lane.lane->tokens().size()) - 1;
@@ -207,18 +208,14 @@ void ResidentRunner::upload(const Run& run, size_t b) {
   device_->write(states_ + lane.index, &state, sizeof(state));
 
   const auto block = lane.lane->block(n, lane.seed, lane.draft_mode);
+  const int candidates = run.shape.candidates;
   std::vector<Token> tokens(block.begin(), block.end());
-  for (int c = 1; c < candidates_; c++) {
-    tokens.push_back(block[0]);
-    for (int j = 1; j < n; j++) {
-      tokens.push_back(
-          random_prompt_token(held.data(), lane.lane->prompt_size(), candidate_seed(lane.seed, c), state.position + j));
-    }
-  }
+  tokens.resize(static_cast<size_t>(candidates) * block.size());
+  draft_candidates(held.data(), state.position + 1, state.prompt_size, state.seed, candidates, n, tokens.data());
   device_->write(stood_ + static_cast<int64_t>(run.first) * max_block_ + static_cast<int64_t>(b) * n,
                  lane.lane->stood().data(), static_cast<size_t>(n));
 
-  const PassShape alone{1, candidates_, n};
+  const PassShape alone{1, candidates, n};
   const auto rows = static_cast<size_t>(alone.rows());
   const GraphInputs& inputs = known.graph->inputs;
   const size_t v_rows = rows * static_cast<size_t>(std::max<int64_t>(1, inputs.v_width));
@@ -261,8 +258,8 @@ void ResidentRunner::upload_choosing(const LaneRun& lane) {
 
 void ResidentRunner::set_candidate(int lane, int candidate, std::span<const Token> tokens) {
   const Resident& known = resident(lane);
-  const int64_t row =
-      (static_cast<int64_t>(lane - known.held.first) * candidates_ + candidate) * static_cast<int64_t>(tokens.size());
+  const int64_t row = (static_cast<int64_t>(lane - known.held.first) * known.held.shape.candidates + candidate) *
+                      static_cast<int64_t>(tokens.size());
   device_->write(known.graph->inputs.tokens + row + 1, tokens.data() + 1, (tokens.size() - 1) * sizeof(Token));
 }
 
@@ -322,7 +319,7 @@ void ResidentRunner::enqueue_kernels(const Run& run, int slot) {
   Token* choices = choices_ + first * candidates_ * max_block_;
   Verdict* verdicts = verdicts_ + first;
   uint8_t* stood = stood_ + first * max_block_;
-  const int64_t rows_per_lane = static_cast<int64_t>(candidates_) * run.shape.block;
+  const int64_t rows_per_lane = static_cast<int64_t>(run.shape.candidates) * run.shape.block;
   const auto any = [&run](auto&& has) {
     return std::any_of(run.lanes.begin(), run.lanes.end(), [&](const LaneRun& lane) { return has(lane.choosing); });
   };
@@ -351,7 +348,7 @@ void ResidentRunner::enqueue_kernels(const Run& run, int slot) {
                    .end_of_generation = end_of_generation_,
                    .lanes = states_ + first,
                    .verdicts = verdicts});
-  if (candidates_ > 1) {
+  if (run.shape.candidates > 1) {
     device_->roll_forward({.shape = run.shape,
                            .verdicts = verdicts,
                            .tensors = kv_tensors_,
@@ -383,7 +380,7 @@ const float* ResidentRunner::read_logits(const Run& run, size_t b, int winner) {
   const ResidentGraph& graph = *resident(run.first).graph;
   const auto vocab = static_cast<size_t>(context_.model().info().vocab_size);
   const auto n = static_cast<size_t>(run.shape.block);
-  const size_t row = (b * static_cast<size_t>(candidates_) + static_cast<size_t>(winner)) * n;
+  const size_t row = (b * static_cast<size_t>(run.shape.candidates) + static_cast<size_t>(winner)) * n;
   std::vector<float>& rows = logits_.emplace_back(n * vocab);
   for (size_t j = 0; j < n; j++) {
     device_->read(&rows[j * vocab], graph.logits + static_cast<int64_t>(row + j) * graph.logits_stride,

@@ -72,6 +72,8 @@ class ResidentRunner : public IterationRunner {
   ResidentRunner(Context& context, std::unique_ptr<GraphBridge> bridge, std::unique_ptr<KernelDevice> device);
   Resident& resident(int lane) { return resident_[static_cast<size_t>(lane)]; }
   const Resident& resident(int lane) const { return resident_[static_cast<size_t>(lane)]; }
+  /// A block of one token has no draft, and so no candidates.
+  int candidates_of(int block_size) const { return block_size > 1 ? candidates_ : 1; }
   int32_t* ring(const Run& run) const;
   bool begin_run(const Run& run);
   bool claimed(const Run& run) const;

@@ -85,14 +85,7 @@ void advance_lane(const AdvanceArgs& args, int32_t b) {
   complete_draft(lane.tokens, next + 1, lane.prompt_size, lane.seed, static_cast<DraftMode>(lane.draft_mode), kept, n,
                  own);
   mark_stood(block, n, verdict.emitted, own, n, args.stood + static_cast<int64_t>(b) * n);
-  for (int32_t c = 1; c < shape.candidates; c++) {
-    Token* tokens = own + static_cast<int64_t>(c) * n;
-    tokens[0] = own[0];
-    for (int j = 1; j < n; j++) {
-      tokens[j] = random_prompt_token(lane.tokens, lane.prompt_size, candidate_seed(lane.seed, c),
-                                      static_cast<int64_t>(next) + j);
-    }
-  }
+  draft_candidates(lane.tokens, next + 1, lane.prompt_size, lane.seed, shape.candidates, n, own);
   const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
   for (int32_t c = 0; c < shape.candidates; c++) {
     for (int j = 0; j < n; j++) {

@@ -40,7 +40,7 @@ CLLM_HOST_DEVICE inline int32_t ring_words(int32_t block) {
 /// With w = winner, e = emitted, p' = p + e, for a lane with e > 0:
 ///   tokens          tokens[p + 1 .. p'] = choices[w, 0 .. e - 1]
 ///   own block:      x'[j] = choices[w, e - 1 + j] for e - 1 + j < n, the rest by the lane's DraftMode (draft.h)
-///   candidate c>0:  x'[0] as the own block, x'[j] = random_prompt_token(candidate_seed(seed, c), p' + j)
+///   candidate c>0:  draft_candidates() (draft.h)
 ///   positions       p' + j for every candidate; k_rows and v_rows of the own block follow it, scratch rows stay
 ///   mask            own row j gains the cells p + j + 1 .. p' + j; candidate rows gain p .. p' - 1; nothing is lost
 ///   stood'[j]       1 where the winner's block held x'[j] at the same position (mark_stood)

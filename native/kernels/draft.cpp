@@ -2,11 +2,11 @@
 
 namespace cllm {
 
-Continuation find_continuation(const DraftView& view) {
+Continuation find_continuation(const DraftView& view, const Begun& begun) {
   Continuation best;
   const Token last = view.at(view.end() - 1);
   for (int64_t place = view.size - 1; place >= 1 && best.length < kLongestKey; place--) {
-    if (view.tokens[place - 1] != last) continue;
+    if (view.tokens[place - 1] != last || begun.has(view.tokens[place])) continue;
     const int32_t length = key_before(view, place);
     if (length > best.length) best = {place, length};
   }
@@ -30,6 +30,24 @@ void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint
   for (int32_t slot = kept + 1; slot < n; slot++) {
     block[slot] =
         from.length > 0 ? continued(view, from, slot) : random_prompt_token(tokens, prompt_size, seed, size - 1 + slot);
+  }
+}
+
+void draft_candidates(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, int32_t candidates,
+                      int32_t n, Token* blocks) {
+  Token begun[kMostCandidates];
+  int32_t count = 0;
+  for (int32_t c = 1; c < candidates; c++) {
+    Token* block = blocks + static_cast<int64_t>(c) * n;
+    block[0] = blocks[0];
+    const DraftView view{tokens, size, block, 0};
+    const Continuation from = find_continuation(view, {begun, count});
+    if (from.length > 0) begun[count++] = tokens[from.place];
+    for (int32_t slot = 1; slot < n; slot++) {
+      block[slot] = from.length > 0
+                        ? continued(view, from, slot)
+                        : random_prompt_token(tokens, prompt_size, candidate_seed(seed, c), size - 1 + slot);
+    }
   }
 }
 

@@ -34,7 +34,7 @@ CLLM_HOST_DEVICE inline Token random_prompt_token(const Token* prompt, int64_t p
   return prompt[z % static_cast<uint64_t>(prompt_size)];
 }
 
-/// The seed of candidate c's drafts, c >= 1, of a lane with `seed`.
+/// The seed of candidate c's random drafts, c >= 1, of a lane with `seed`.
 CLLM_HOST_DEVICE inline uint64_t candidate_seed(uint64_t seed, int32_t candidate) {
   return seed ^ (0xD6E8FEB86659FD93ull * static_cast<uint64_t>(candidate));
 }
@@ -61,6 +61,21 @@ CLLM_HOST_DEVICE inline int32_t key_before(const DraftView& view, int64_t place)
   return length;
 }
 
+constexpr int32_t kMostCandidates = 8;
+
+/// The tokens that a lane's candidates begin with already, [count].
+struct Begun {
+  const Token* tokens;
+  int32_t count;
+
+  CLLM_HOST_DEVICE bool has(Token token) const {
+    for (int32_t i = 0; i < count; i++) {
+      if (tokens[i] == token) return true;
+    }
+    return false;
+  }
+};
+
 /// A place where the lane's text may go on as it did before: the one with the longest key, and of those the latest.
 struct Continuation {
   int64_t place = 0;   // tokens[place] is what came then
@@ -72,13 +87,20 @@ CLLM_HOST_DEVICE inline Token continued(const DraftView& view, const Continuatio
   return view.at(from.place + slot - view.drafted - 1);
 }
 
-/// On the CPU.
-Continuation find_continuation(const DraftView& view);
+/// Of the places that go on with a token that is not in `begun`. On the CPU.
+Continuation find_continuation(const DraftView& view, const Begun& begun = {nullptr, 0});
 
 /// Of one lane: the draft block[1 .. n-1], of which block[1 .. kept] are own choices already. prompt_size, seed:
 /// LaneState's. On the CPU.
 void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, DraftMode mode, int32_t kept,
                     int32_t n, Token* block);
+
+/// Of one lane: the candidates 1 .. candidates - 1 of blocks [candidates, n], of which only blocks[0] need hold
+/// anything, the last confirmed token. Each goes on as the lane's text did at the best place, by the order of
+/// Continuation, that goes on with another token than the candidates before it; where there is none, random tokens of
+/// the prompt. So candidate 1 is what kDraftLookup would draft. On the CPU.
+void draft_candidates(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, int32_t candidates,
+                      int32_t n, Token* blocks);
 
 /// Which tokens of the next block stood at their position in this iteration's block already: `before` [n] is that
 /// block, `emitted` how many tokens the iteration emitted, `block` [n_next] the next one. stood [n_next], stood[0] = 0.
