@@ -163,6 +163,7 @@ export interface NativeDevice {
 export interface LoadOptions {
   gpuLayers: number; // -1 = all
   mmap: boolean;
+  packWeights: boolean;
 }
 
 export interface QuantizeOptions {
@@ -193,6 +194,7 @@ export interface NativeModelInfo {
   architecture: string; // "llama"
   parameterCount: number;
   fileSize: number; // bytes of all tensors
+  packedBytes: number; // of them, or copies of them, packed for the CPU's products
   vocabSize: number;
   vocabType: string; // "bpe" | "spm" | "wpm" | "ugm" | "rwkv" | "plamo2" | "none" ...
   trainContextSize: number;

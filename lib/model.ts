@@ -22,6 +22,12 @@ export interface ModelLoadOptions {
   gpuLayers?: number | undefined;
   /** Map the file instead of reading it: faster to load, and shared between processes. Default true. */
   mmap?: boolean | undefined;
+  /**
+   * Pack weights for the CPU's products while loading, where there are products for their format: a token costs less, a
+   * block much less. What is packed is memory of this process (`model.info.packedBytes`), and a tied output matrix is
+   * packed as a copy; `false` leaves everything mapped as it is in the file. Default true.
+   */
+  packWeights?: boolean | undefined;
   /** Called with 0..1 while loading, at most once per percent. What it throws rejects the load. */
   onProgress?: ((fraction: number) => void) | undefined;
   /** Stops loading; the promise then rejects with the signal's reason. */
@@ -37,6 +43,8 @@ export interface ModelInfo {
   parameterCount: number;
   /** Bytes of all tensors. */
   fileSize: number;
+  /** Bytes of weights that were packed while loading (`packWeights`), on the CPU. */
+  packedBytes: number;
   /** Token ids go from 0 to vocabSize - 1. */
   vocabSize: number;
   /** `bpe`, `spm`, `wpm`, `ugm`, `rwkv`, `plamo2`, or `none` for a model without tokenizer. */
@@ -158,11 +166,12 @@ export class Model implements AsyncDisposable {
   static async load(path: string = defaultModel, options: ModelLoadOptions = {}): Promise<Model> {
     check.nonEmptyString(path, "path");
     if (path.includes("\0")) throw check.rangeError("a path without NUL characters", "path", path);
-    const given = check.optionsObject(options, ["backend", "gpuLayers", "mmap", "onProgress", "signal"]);
+    const given = check.optionsObject(options, ["backend", "gpuLayers", "mmap", "packWeights", "onProgress", "signal"]);
     const backend =
       given.backend === undefined ? undefined : (check.oneOf(given.backend, "backend", BACKENDS, "auto") as Backend);
     const gpuLayers = check.integer(given.gpuLayers, "gpuLayers", -1, 1 << 20, -1);
     const mmap = check.boolean(given.mmap, "mmap", true);
+    const packWeights = check.boolean(given.packWeights, "packWeights", true);
     const onProgress = check.callback<(fraction: number) => void>(given.onProgress, "onProgress");
     const signal = check.abortSignal(given.signal);
     signal?.throwIfAborted();
@@ -172,7 +181,7 @@ export class Model implements AsyncDisposable {
     let failure: { cause: unknown } | null = null;
     const task = native.loadModel(
       path,
-      { gpuLayers, mmap },
+      { gpuLayers, mmap, packWeights },
       onProgress === null
         ? null
         : (fraction) => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { type Decoder, type GenerateResult, Model, quantize } from "../lib/index.js";
+import { binaryInfo, type Decoder, type GenerateResult, Model, quantize } from "../lib/index.js";
 import { CHAIN_PROMPT, CHAIN_TEXT, type Fixtures, GPT2_CONTEXT, writeFixtures } from "./fixtures/gguf.js";
 import { assertSameTokens, firstDifference, onGpu, reference } from "./reference.js";
 
@@ -102,28 +102,37 @@ describe("decoding equals greedy llama_decode", () => {
     });
   });
 
-  it("BF16 weights (packed for blocks where the CPU has AVX512-BF16): all n equal, n = 1 included", async () => {
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-bf16-"));
-    const file = path.join(folder, "bf16.gguf");
-    try {
-      await quantize(fixtures.llama, file, "BF16");
-      await withDecoder(file, { blockSize: 64, lanes: 3 }, async (decoder, loaded) => {
-        for (const prompt of PROMPTS) {
-          const sizes = [1, 2, 3, 8, 13, 16, 33, 64];
-          const answers = await Promise.all(
-            sizes.map((blockSize) => decoder.generate(prompt, { maxTokens: 40, blockSize })),
-          );
-          const ids = loaded.tokenize(prompt, { addSpecial: true });
-          const single = await decoder.generate(prompt, { maxTokens: 40, blockSize: 1 });
-          for (const answer of [...answers.slice(2), single]) {
-            await assertSameTokens(decoder, ids, answer.tokens, answers[1]?.tokens as number[]);
+  for (const type of ["BF16", "Q4_0", "Q4_1", "Q8_0"]) {
+    it(`${type} weights, packed where the CPU has what it takes: all n equal, n = 1 included`, async () => {
+      const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-packed-"));
+      const file = path.join(folder, "packed.gguf");
+      try {
+        await quantize(fixtures.llama, file, type);
+        await withDecoder(file, { blockSize: 64, lanes: 3 }, async (decoder, loaded) => {
+          const packs = binaryInfo().features.includes(type === "BF16" ? "AVX512_BF16" : "AVX512_VNNI");
+          if (packs && !onGpu) assert.ok(loaded.info.packedBytes > loaded.info.fileSize / 2);
+          for (const prompt of PROMPTS) {
+            const sizes = [2, 3, 8, 13, 16, 33, 64];
+            const answers = await Promise.all(
+              sizes.map((blockSize) => decoder.generate(prompt, { maxTokens: 40, blockSize })),
+            );
+            const ids = loaded.tokenize(prompt, { addSpecial: true });
+            // Alone, or the three lanes' tokens would be a batch.
+            if (packs) answers.push(await decoder.generate(prompt, { maxTokens: 40, blockSize: 1 }));
+            for (const answer of answers.slice(1)) {
+              await assertSameTokens(decoder, ids, answer.tokens, answers[0]?.tokens as number[]);
+            }
           }
-        }
-      });
-    } finally {
-      fs.rmSync(folder, { recursive: true, force: true });
-    }
-  });
+        });
+        await using plain = await Model.load(file, { packWeights: false });
+        assert.equal(plain.info.packedBytes, 0);
+        await using decoder = await plain.createDecoder({ contextSize: 128, threads: 1 });
+        assert.equal((await decoder.generate("hello", { maxTokens: 8 })).tokens.length, 8);
+      } finally {
+        fs.rmSync(folder, { recursive: true, force: true });
+      }
+    });
+  }
 
   it("without flash attention, and with other KV types, blocks equal one another", async () => {
     for (const options of [{ flashAttention: false }, { flashAttention: true, kvType: "f32" }, { kvType: "bf16" }]) {

@@ -45,20 +45,30 @@ export function fileTypeName(value: string | undefined): string {
   return FILE_TYPES[Number(value ?? Number.NaN)] ?? "unknown";
 }
 
+const REPACKED = "Blocks are cheap: the layers run on repacked kernels that work on several tokens at a time.";
+const EXPENSIVE = "Blocks are expensive: this format has no kernels for several tokens at a time. Faster:";
+
 /**
  * What the format means for the cost of a block on a CPU. Which formats have kernels that work on several tokens at a
- * time is read from llama.cpp (ggml-cpu/repack.cpp: rows repacked at load; llamafile/sgemm.cpp: tiles) for x86-64.
+ * time is read from llama.cpp (ggml-cpu/repack.cpp: rows repacked at load; llamafile/sgemm.cpp: tiles) for x86-64, and our
+ * own products come first (native/llama/packed_buffer.cpp).
  */
 export function blockCostAdvice(type: string, features: readonly string[]): string {
   const has = (name: string): boolean => features.some((feature) => feature.toUpperCase().includes(name));
   const convert = (to: string): string => `\`cllm quantize MODEL OUT ${to}\``;
   switch (type) {
     case "Q4_0":
+    case "Q4_1":
+    case "Q8_0":
+      if (has("AVX512_VNNI")) return "Blocks are cheap: packed weights, unpacked once for all tokens of a block.";
+      if (type === "Q4_0") return REPACKED;
+      if (type === "Q4_1") return `${EXPENSIVE} ${convert("Q4_0")}.`;
+      return `Blocks cost some: tiled kernels, not repacked ones. ${convert("Q4_0")} is faster where its loss is acceptable.`;
     case "IQ4_NL":
     case "Q4_K_S":
     case "Q4_K_M":
     case "MXFP4_MOE":
-      return "Blocks are cheap: the layers run on repacked kernels that work on several tokens at a time.";
+      return REPACKED;
     case "BF16":
       if (has("BF16"))
         return "Blocks are very cheap: with AVX-512 BF16 a block of 16 costs only a few times one token.";
@@ -68,11 +78,9 @@ export function blockCostAdvice(type: string, features: readonly string[]): stri
       return `Blocks are cheap; BF16 makes them cheaper still on this CPU: ${convert("BF16")}.`;
     case "F32":
       return `Blocks are cheap, but each token reads four bytes per weight: ${convert("BF16")} or ${convert("Q4_0")}.`;
-    case "Q8_0":
-      return `Blocks cost some: tiled kernels, not repacked ones. ${convert("Q4_0")} is faster where its loss is acceptable.`;
     case "unknown":
       return "The file does not say its format.";
     default:
-      return `Blocks are expensive: this format has no kernels for several tokens at a time. Faster: ${convert("Q4_0")}.`;
+      return `${EXPENSIVE} ${convert("Q4_0")}.`;
   }
 }

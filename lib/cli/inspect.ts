@@ -70,6 +70,7 @@ function render(report: Report, model: Model): string {
         ["architecture", info.architecture],
         ["parameters", count(info.parameterCount)],
         ["size of weights", formatBytes(info.fileSize)],
+        ["packed in memory", formatBytes(info.packedBytes)],
         [
           "layers",
           `${info.layerCount} of width ${info.embeddingSize}, ${info.headCount} heads (${info.headCountKv} for KV)`,

@@ -76,6 +76,7 @@ Napi::Value load_model(const Napi::CallbackInfo& call) {
   LoadOptions options;
   options.gpu_layers = static_cast<int>(to_integer(object.Get("gpuLayers"), "gpuLayers", -1, 1 << 20));
   options.mmap = to_bool(object.Get("mmap"), "mmap");
+  options.pack_weights = to_bool(object.Get("packWeights"), "packWeights");
   return Task::start(
       call.Env(), "cllm.loadModel",
       [path, options](Task& task) {

@@ -87,6 +87,7 @@ Napi::Value ModelObject::info(const Napi::CallbackInfo& call) {
     text("architecture", info.architecture);
     number("parameterCount", static_cast<double>(info.parameter_count));
     number("fileSize", static_cast<double>(info.file_size));
+    number("packedBytes", static_cast<double>(info.packed_bytes));
     number("vocabSize", info.vocab_size);
     text("vocabType", info.vocab_type);
     number("trainContextSize", info.train_context_size);

@@ -11,6 +11,7 @@
 #include "ggml-backend.h"
 #include "gguf.h"
 #include "llama.h"
+#include "llama/packed_buffer.h"
 
 namespace cllm {
 
@@ -152,6 +153,7 @@ Model::Model(const std::string& path, const LoadOptions& options, const std::fun
     overrides.push_back({nullptr, nullptr});
     params.tensor_buft_overrides = overrides.data();
   }
+  params.use_extra_bufts = options.pack_weights;
   params.load_mode = options.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
   params.progress_callback_user_data = &watch;
   params.progress_callback = [](float fraction, void* data) {
@@ -184,6 +186,7 @@ Model::Model(const std::string& path, const LoadOptions& options, const std::fun
   }
   vocab_ = llama_model_get_vocab(model_);
   info_ = read_info(model_, vocab_);
+  info_.packed_bytes = packed_bytes(model_);
   end_of_generation_.resize(static_cast<size_t>(info_.vocab_size));
   for (Token token = 0; token < info_.vocab_size; token++) {
     end_of_generation_[static_cast<size_t>(token)] = llama_vocab_is_eog(vocab_, token);

@@ -19,6 +19,7 @@ namespace cllm {
 struct LoadOptions {
   int gpu_layers = -1;
   bool mmap = true;
+  bool pack_weights = true;
 };
 
 struct ModelInfo {
@@ -26,6 +27,7 @@ struct ModelInfo {
   std::string architecture;
   uint64_t parameter_count = 0;
   uint64_t file_size = 0;
+  uint64_t packed_bytes = 0;
   int vocab_size = 0;
   std::string vocab_type;
   int train_context_size = 0;

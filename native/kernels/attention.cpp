@@ -89,9 +89,10 @@ int64_t visible_end(const AttentionArgs& args, int64_t row, int rows) {
   return 0;
 }
 
-/// Scores to weights, in place. Returns what they are to be divided by.
-float soften(const AttentionArgs& args, int64_t row, float* scores, int64_t end) {
-  float largest[kLanes], sums[kLanes] = {};
+/// Scores to weights, in place. Returns what they are to be divided by. Cells that are seen are added up by how many of
+/// them come before, not by where they lie: a candidate's lie elsewhere. `seen` [end + 16] is for its own use.
+float soften(const AttentionArgs& args, int64_t row, float* scores, int64_t end, float* seen) {
+  float largest[kLanes];
   for (float& value : largest) value = kHidden;
   for (int64_t i = 0; i < end; i += kLanes) {
     __m512 score = _mm512_mul_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(args.scale));
@@ -110,10 +111,18 @@ float soften(const AttentionArgs& args, int64_t row, float* scores, int64_t end)
     for (int64_t i = 0; i < end; i++) scores[i] = 0;
     return 0;
   }
+  int64_t count = 0;
   for (int64_t i = 0; i < end; i += kLanes) {
+    const __mmask16 visible = _mm512_cmp_ps_mask(_mm512_loadu_ps(scores + i), _mm512_set1_ps(kHidden), _CMP_NEQ_UQ);
     for (int l = 0; l < kLanes; l++) scores[i + l] = exp_of(scores[i + l] - most);
-    for (int l = 0; l < kLanes; l++) sums[l] += scores[i + l];
+    _mm512_storeu_ps(seen + count, _mm512_maskz_compress_ps(visible, _mm512_loadu_ps(scores + i)));
+    count += __builtin_popcount(visible);
   }
+  _mm512_storeu_ps(seen + count, _mm512_setzero_ps());
+  __m512 total = _mm512_setzero_ps();
+  for (int64_t i = 0; i < count; i += kLanes) total = _mm512_add_ps(total, _mm512_loadu_ps(seen + i));
+  float sums[kLanes];
+  _mm512_storeu_ps(sums, total);
   float sum = sums[0];
   for (int l = 1; l < kLanes; l++) sum += sums[l];
   return sum;
@@ -163,14 +172,14 @@ void weigh(const AttentionArgs& args, int64_t row, const float* weights, const f
 
 /// Scores of Rows rows to their results.
 template <int Rows>
-void finish(const AttentionArgs& args, int64_t row, float* scores, int64_t end) {
+void finish(const AttentionArgs& args, int64_t row, float* scores, int64_t end, float* seen) {
   float sums[Rows];
-  for (int r = 0; r < Rows; r++) sums[r] = soften(args, row + r, scores + r * args.cells, end);
+  for (int r = 0; r < Rows; r++) sums[r] = soften(args, row + r, scores + r * args.cells, end, seen);
   weigh<Rows>(args, row, scores, sums, end);
 }
 
 template <int Rows>
-void attend_rows(const AttentionArgs& args, int64_t row, float* scores) {
+void attend_rows(const AttentionArgs& args, int64_t row, float* scores, float* seen) {
   constexpr int kCells = kLanes / Rows;
   const int64_t end = visible_end(args, row, Rows);
   for (int64_t cell = 0; cell < end; cell += kCells) {
@@ -180,12 +189,12 @@ void attend_rows(const AttentionArgs& args, int64_t row, float* scores) {
       for (int i = 0; i < kCells; i++) scores[r * args.cells + cell + i] = found[r * kCells + i];
     }
   }
-  finish<Rows>(args, row, scores, end);
+  finish<Rows>(args, row, scores, end, seen);
 }
 
 /// Many rows: cells are turned once for all of them.
-void attend_turned(const AttentionArgs& args, float* scratch) {
-  float* turned = scratch + kAttentionRows * args.cells;
+void attend_turned(const AttentionArgs& args, float* scratch, float* seen) {
+  float* turned = seen + args.cells + kLanes;
   const int64_t end = visible_end(args, 0, static_cast<int>(args.rows));
   for (int64_t cell = 0; cell < end; cell += kLanes) {
     for (int64_t d = 0; d < args.size; d += kLanes) {
@@ -196,23 +205,26 @@ void attend_turned(const AttentionArgs& args, float* scratch) {
     for (; row < args.rows; row++) turned_products<1>(args, row, turned, scratch + row * args.cells + cell);
   }
   int64_t row = 0;
-  for (; row + 4 <= args.rows; row += 4) finish<4>(args, row, scratch + row * args.cells, end);
-  for (; row < args.rows; row++) finish<1>(args, row, scratch + row * args.cells, end);
+  for (; row + 4 <= args.rows; row += 4) finish<4>(args, row, scratch + row * args.cells, end, seen);
+  for (; row < args.rows; row++) finish<1>(args, row, scratch + row * args.cells, end, seen);
 }
 
 }  // namespace
 
 bool has_attention() { return true; }
 
-int64_t attention_scratch(int64_t cells, int64_t size) { return kAttentionRows * cells + kLanes * size; }
+int64_t attention_scratch(int64_t cells, int64_t size) {
+  return kAttentionRows * cells + cells + kLanes + kLanes * size;
+}
 
 void attend(const AttentionArgs& args, float* scratch) {
   constexpr int64_t kTurned = 6;  // from so many rows on turning pays
-  if (args.rows >= kTurned) return attend_turned(args, scratch);
+  float* seen = scratch + kAttentionRows * args.cells;
+  if (args.rows >= kTurned) return attend_turned(args, scratch, seen);
   int64_t row = 0;
-  for (; row + 4 <= args.rows; row += 4) attend_rows<4>(args, row, scratch);
-  for (; row + 2 <= args.rows; row += 2) attend_rows<2>(args, row, scratch);
-  if (row < args.rows) attend_rows<1>(args, row, scratch);
+  for (; row + 4 <= args.rows; row += 4) attend_rows<4>(args, row, scratch, seen);
+  for (; row + 2 <= args.rows; row += 2) attend_rows<2>(args, row, scratch, seen);
+  if (row < args.rows) attend_rows<1>(args, row, scratch, seen);
 }
 
 #else

@@ -8,8 +8,9 @@ namespace cllm {
 /// Attention of some queries of one head, on a CPU with AVX-512. Strides are in bytes from one row to the next.
 ///
 /// out[r] = sum over the cells i that row r sees of softmax(scale * q[r] . k[i] + mask[r][i]) v[i], in F32. A row's
-/// result is the same, to the bit, whatever other rows are computed with it, and whatever cells it does not see: a
-/// block of tokens gives what its tokens give one by one.
+/// result is the same, to the bit, whatever other rows are computed with it, whatever cells it does not see, and
+/// wherever the cells that it sees lie as long as their order is the same: a block of tokens gives what its tokens give
+/// one by one, in a lane's own rows or a candidate's.
 struct AttentionArgs {
   const char* q = nullptr;  // [rows, size] f32
   size_t q_stride = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <new>
 #include <set>
 #include <typeinfo>
 
@@ -332,12 +333,12 @@ void GraphBridge::Impl::write_constants(Cached& cached) {
     if (target == nullptr) return;
     // set_input_*_rot writes to host memory only.
     ggml_tensor host = *target;
-    std::vector<char> data(ggml_nbytes(target));
-    const Buffer buffer(ggml_backend_cpu_buffer_from_ptr(data.data(), data.size()));
+    const Buffer buffer(ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), ggml_nbytes(target)));
+    if (!buffer) throw std::bad_alloc();
     host.buffer = buffer.get();
-    host.data = data.data();
+    host.data = ggml_backend_buffer_get_base(buffer.get());
     set(&host);
-    ggml_backend_tensor_set(target, data.data(), 0, data.size());
+    ggml_backend_tensor_set(target, host.data, 0, ggml_nbytes(target));
   };
   rotate(in.k_rot, [&](ggml_tensor* host) { cache->set_input_k_rot(host); });
   rotate(in.v_rot, [&](ggml_tensor* host) { cache->set_input_v_rot(host); });

@@ -14,6 +14,7 @@
 #include "ggml-backend-impl.h"
 #include "ggml-cpu/ggml-cpu-impl.h"
 #include "ggml-cpu/traits.h"
+#include "llama-model.h"
 
 // An "extra buffer type" of ggml-cpu, as its own repacked 4-bit formats are: llama.cpp's loader offers a weight to each
 // of them and takes the first that supports its operation (ggml/src/ggml-cpu/repack.cpp is the model for this file).
@@ -219,6 +220,15 @@ void register_packed_buffer() {
   // Before ggml's own, which pack Q4_0 too.
   auto& types = ggml_backend_cpu_get_extra_buffer_types();
   types.insert(types.begin(), buffer_type());
+}
+
+uint64_t packed_bytes(const llama_model* model) {
+  const auto& types = ggml_backend_cpu_get_extra_buffer_types();
+  uint64_t sum = 0;
+  for (const auto& [type, bytes] : model->memory_breakdown()) {
+    if (std::find(types.begin(), types.end(), type) != types.end()) sum += bytes;
+  }
+  return sum;
 }
 
 }  // namespace cllm

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <cstdint>
+
+struct llama_model;
+
 namespace cllm {
 
 /// Once per process, before a model is loaded: matrices of models go into a buffer of their own, packed for our
@@ -8,5 +12,8 @@ namespace cllm {
 /// read once for all of them and no output needs a sum across a register. An output matrix that is tied to the token
 /// embeddings gets a packed copy of its own. The memory is that of the weights, but the file is no longer mapped.
 void register_packed_buffer();
+
+/// Bytes of the model's weights that are packed, by us or by ggml: in memory, beside what of the file is mapped.
+uint64_t packed_bytes(const llama_model* model);
 
 }  // namespace cllm

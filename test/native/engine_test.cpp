@@ -588,10 +588,31 @@ void test_attention() {
           cllm::attend(one, scratch.data());
           same = same && std::memcmp(alone.data(), &out[r * size], size * 4) == 0;
         }
+        // The last cells elsewhere, behind a gap: as a candidate's.
+        const size_t gap = 16 * (1 + random() % 2) + random() % 16, wide = (cells + gap + 15) / 16 * 16;
+        const size_t prefix = position;  // cells from here on move
+        std::vector<uint16_t> far_k(wide * size, kNan), far_v(wide * size, kNan), far_mask(rows * wide, kHidden);
+        for (size_t i = 0; i < cells; i++) {
+          const size_t to = i < prefix ? i : i + gap;
+          std::copy_n(k.begin() + i * size, size, far_k.begin() + to * size);
+          std::copy_n(v.begin() + i * size, size, far_v.begin() + to * size);
+          for (size_t r = 0; r < rows; r++) far_mask[r * wide + to] = mask[r * cells + i];
+        }
+        std::vector<float> far_out(rows * size), far_scratch(cllm::attention_scratch(wide, size));
+        cllm::AttentionArgs moved = args;
+        moved.k = bytes(far_k);
+        moved.v = bytes(far_v);
+        moved.mask = bytes(far_mask);
+        moved.mask_stride = wide * 2;
+        moved.out = reinterpret_cast<char*>(far_out.data());
+        moved.cells = static_cast<int64_t>(wide);
+        cllm::attend(moved, far_scratch.data());
+        const bool anywhere = std::memcmp(far_out.data(), out.data(), out.size() * sizeof(float)) == 0;
         const std::string where = "head of " + std::to_string(size) + ", " + std::to_string(cells) + " cells, " +
                                   std::to_string(rows) + " rows";
         check(right, "attention: " + where);
         check(same, "attention: rows alone, " + where);
+        check(anywhere, "attention: cells elsewhere, " + where);
       }
     }
   }

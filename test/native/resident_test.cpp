@@ -15,6 +15,7 @@
 #include "ggml-backend.h"
 #include "llama-kv-cache.h"
 #include "llama.h"
+#include "llama/packed_buffer.h"
 
 using namespace cllm;
 
@@ -500,6 +501,7 @@ int main(int argc, char** argv) {
   if (argc < 3) return 2;
   install_ggml_guard();
   llama_backend_init();
+  register_packed_buffer();
   try {
     const auto model = std::make_shared<const Model>(argv[1], LoadOptions{}, [](float) { return true; });
     return std::string(argv[2]) == "all" ? run_all(model) : refuse(model, argc > 3 ? argv[3] : nullptr);
