@@ -68,9 +68,10 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
                                        unsigned long long* best) {
   const int64_t size = static_cast<int64_t>(lane.position) + 1;
   Continuation from;
-  if (lane.draft_mode == kDraftLookup) {
+  const auto mode = static_cast<DraftMode>(lane.draft_mode);
+  if (mode >= kDraftLookup) {
     from = find_by_all({lane.tokens, size, block, 0}, {nullptr, 0}, best);
-    if (from.length >= kLeastKey) {
+    if (from.length >= least_key(mode)) {
       kept = 0;
     } else {
       from = {};
@@ -79,7 +80,7 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   }
   if (kept + 1 >= n) return;
   const DraftView view{lane.tokens, size, block, kept};
-  if (lane.draft_mode != kDraftRandom && from.length == 0) from = find_by_all(view, {nullptr, 0}, best);
+  if (mode != kDraftRandom && from.length == 0) from = find_by_all(view, {nullptr, 0}, best);
   if (from.length > 0) {
     // One by one: a continuation that reaches the draft repeats what it has just written.
     if (threadIdx.x == 0) {

@@ -234,7 +234,8 @@ export interface DecoderOptions {
  * Where the tokens of a draft come from, beside the choices that the last iteration made for later positions:
  * - `random`: from random tokens of the prompt, behind those choices (CLLM, arXiv 2403.00835);
  * - `own`: from what followed the same tokens earlier in prompt or answer (prompt lookup), behind those choices;
- * - `lookup`: where the last two tokens stood before, from what followed them there, instead of those choices;
+ * - `lookup`: where the last token stood before, from what followed there, instead of those choices; the place
+ *   where most of the last three stood
  * - `auto`: `own` or `lookup`, whichever would have had more tokens accepted lately.
  * The modes of native/kernels/draft.h.
  */

@@ -169,7 +169,11 @@ const mutations: Mutation[] = [
     bug: "what was emitted is not remembered",
     edits: [["i < verdict.emitted; i += kThreads) lane.tokens", "i < 0; i += kThreads) lane.tokens"]],
   },
-  { file: "advance", bug: "a key of one token is enough", edits: [["from.length >= kLeastKey", "from.length > 0"]] },
+  {
+    file: "advance",
+    bug: "a key of one token is enough",
+    edits: [["from.length >= least_key(mode)", "from.length > 0"]],
+  },
   {
     file: "advance",
     bug: "the earliest place wins",

@@ -57,7 +57,7 @@ describe("sequence", () => {
         await assertSameTokens(decoder, prompt, emitted.slice(0, 60), expected);
       });
 
-      it("looks drafts up: what followed the last two tokens where they stood before", async () => {
+      it("looks drafts up: what followed the last tokens where they stood before", async () => {
         await using sequence = await decoder.sequence();
         const before = [7, 8, 9, 10, 11, 12, 13];
         const text = [...before, 50, ...before.slice(0, 3)];

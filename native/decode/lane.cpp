@@ -19,7 +19,9 @@ int Lane::assign(std::vector<Token> tokens) {
   written_ = common;
   prompt_size_ = static_cast<int>(tokens_.size());
   forget_draft();
-  looked_up_odds_ = DraftOdds(kLookedUp);  // of the text; own choices are the model's
+  // Those are of the text; own choices are the model's.
+  for (int i = 0; i < kLongestKey; i++) looked_up_odds_[i] = DraftOdds(kLookedUp[i]);
+  if (!tokens_.empty()) look_up();
   revision_++;
   return common;
 }
@@ -42,7 +44,7 @@ void Lane::forget_draft() {
   carried_ = 0;
   given_ = false;
   own_.clear();
-  looked_up_.clear();
+  key_ = 0;
   watched_.clear();
 }
 
@@ -52,8 +54,8 @@ std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
   block_[0] = tokens_.back();
   const auto kept = std::min(own_.size(), static_cast<size_t>(n) - 1);
   std::copy_n(own_.begin(), kept, block_.begin() + 1);
-  if (given_ && mode == kDraftLookup) mode = kDraftFill;
-  own_used_ = given_ || (mode == kDraftLookup && !looked_up_.empty()) ? 0 : static_cast<int>(kept);
+  if (given_ && mode >= kDraftLookup) mode = kDraftFill;
+  own_used_ = given_ || key_ >= least_key(mode) ? 0 : static_cast<int>(kept);
   const auto size = static_cast<int64_t>(tokens_.size());
   complete_draft(tokens_.data(), size, prompt_size_, seed, mode, static_cast<int32_t>(kept), n, block_.data());
   const auto before = carried_ > 0 ? static_cast<int32_t>(last_.block.size()) : 0;
@@ -102,23 +104,33 @@ void Lane::observe(std::span<const Token> emitted) {
     const bool right = watched_[came_] == token;
     came_ += right ? 1 : 0;
     if (right && came_ < watched_.size()) continue;
-    looked_up_odds_.observe(static_cast<int>(came_), !right);
+    looked_up_odds_[watched_key_ - 1].observe(static_cast<int>(came_), !right);
     watched_.clear();
   }
 }
 
+DraftMode Lane::better_mode(int n) const {
+  const double own = own_odds_.emitted(n);
+  for (int length = 1; length <= kLongestKey; length++) {
+    if (looked_up_odds_[length - 1].emitted(n) > own) return static_cast<DraftMode>(kDraftLookup + length - 1);
+  }
+  return kDraftFill;
+}
+
+double Lane::expected(int n) const {
+  return std::max(own_odds_.emitted(n), key_ == 0 ? 1 : looked_up_odds_[key_ - 1].emitted(n));
+}
+
 void Lane::look_up() {
-  looked_up_.clear();
   const Token last = tokens_.back();
   const DraftView view{tokens_.data(), static_cast<int64_t>(tokens_.size()), &last, 0};
   const Continuation from = find_continuation(view);
-  if (from.length < kLeastKey) return;
-  for (int64_t i = from.place; looked_up_.size() < DraftOdds::kSlots; i++) {
-    looked_up_.push_back(i < view.size ? tokens_[static_cast<size_t>(i)]
-                                       : looked_up_[static_cast<size_t>(i - view.size)]);
+  key_ = from.length;
+  if (key_ == 0 || !watched_.empty()) return;
+  for (int64_t i = from.place; watched_.size() < DraftOdds::kSlots; i++) {
+    watched_.push_back(i < view.size ? tokens_[static_cast<size_t>(i)] : watched_[static_cast<size_t>(i - view.size)]);
   }
-  if (!watched_.empty()) return;
-  watched_ = looked_up_;
+  watched_key_ = key_;
   came_ = 0;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -52,14 +52,11 @@ class Lane {
   std::span<const Token> block(int n, uint64_t seed, DraftMode mode);
   /// A draft that no mode replaces.
   void set_draft(std::span<const Token> draft);
-  /// kDraftLookup or kDraftFill for a block of n: whichever is likely to have more tokens accepted.
-  DraftMode better_mode(int n) const {
-    return !looked_up_.empty() && looked_up_odds_.emitted(n) > own_odds_.emitted(n) ? kDraftLookup : kDraftFill;
-  }
+  /// What drafts best in blocks of n: kDraftLookup where a key of one token has had more tokens accepted than own
+  /// choices, else kDraftLookup2 or 3 where longer keys have, else kDraftFill.
+  DraftMode better_mode(int n) const;
   /// What the next iteration emits on average with a block of n, by the better mode.
-  double expected(int n) const {
-    return std::max(own_odds_.emitted(n), looked_up_.empty() ? 1 : looked_up_odds_.emitted(n));
-  }
+  double expected(int n) const;
   /// A consistency LLM's own choices are good drafts, those of other models hardly ever.
   void expect_own_choices(bool consistency_model) {
     own_odds_ = DraftOdds(consistency_model ? kOwnOfConsistencyModel : kOwn);
@@ -88,12 +85,15 @@ class Lane {
   uint64_t revision_ = 0;
   Iteration last_;
 
-  static constexpr float kOwn = 0.2f, kOwnOfConsistencyModel = 0.85f, kLookedUp = 0.6f;  // until drafts have been seen
-  DraftOdds own_odds_{kOwn}, looked_up_odds_{kLookedUp};
-  int own_used_ = 0;              // own choices in the last block()
-  std::vector<Token> looked_up_;  // what kDraftLookup drafts next
-  std::vector<Token> watched_;    // what was looked up some time ago, whether it was drafted or not
-  size_t came_ = 0;               // how much of it has come since
+  // Until drafts have been seen. What is looked up by the tokens of its key, 1 to kLongestKey.
+  static constexpr float kOwn = 0.2f, kOwnOfConsistencyModel = 0.85f, kLookedUp[kLongestKey] = {0.3f, 0.5f, 0.7f};
+  DraftOdds own_odds_{kOwn};
+  std::array<DraftOdds, kLongestKey> looked_up_odds_;  // set by assign()
+  int own_used_ = 0;                                   // own choices in the last block()
+  int key_ = 0;                 // tokens of the longest key that stood before; 0: nothing to look up
+  std::vector<Token> watched_;  // what was looked up some time ago, whether it was drafted or not
+  int watched_key_ = 0;
+  size_t came_ = 0;  // how much of it has come since
 };
 
 }  // namespace cllm

@@ -16,9 +16,9 @@ Continuation find_continuation(const DraftView& view, const Begun& begun) {
 void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, DraftMode mode, int32_t kept,
                     int32_t n, Token* block) {
   Continuation from;
-  if (mode == kDraftLookup) {
+  if (mode >= kDraftLookup) {
     from = find_continuation({tokens, size, block, 0});
-    if (from.length >= kLeastKey) {
+    if (from.length >= least_key(mode)) {
       kept = 0;
     } else {
       from = {};

@@ -14,14 +14,20 @@ enum DraftMode : int32_t {
   kDraftRandom = 0,
   /// Own choices, then what followed the last tokens where they stood before, else random tokens of the prompt.
   kDraftFill = 1,
-  /// What followed the last confirmed tokens where at least kLeastKey of them stood before (prompt lookup, over prompt
-  /// and
+  /// What followed the last confirmed tokens where at least one of them stood before (prompt lookup, over prompt and
   /// answer alike), instead of own choices; elsewhere as kDraftFill.
   kDraftLookup = 2,
+  /// The same where at least two, or three, of them stood before.
+  kDraftLookup2 = 3,
+  kDraftLookup3 = 4,
 };
 
 constexpr int32_t kLongestKey = 3;  // tokens that are looked up
-constexpr int32_t kLeastKey = 2;
+
+/// Tokens that must have stood before for what followed them to be drafted instead of own choices.
+CLLM_HOST_DEVICE inline int32_t least_key(DraftMode mode) {
+  return mode < kDraftLookup ? kLongestKey + 1 : mode - kDraftLookup + 1;
+}
 
 /// A random token of the prompt for a position that nobody has guessed yet.
 CLLM_HOST_DEVICE inline Token random_prompt_token(const Token* prompt, int64_t prompt_size, uint64_t seed,

@@ -136,7 +136,7 @@ void World::write_inputs() {
     lane.budget = below(8) == 0 ? 0 : 1 + below(options.largest_budget);
     lane.stop_at_end = below(4) != 0;
     lane.prompt_size = 1 + below(std::min(kPromptSize, lane.position + 1));
-    lane.draft_mode = below(3);
+    lane.draft_mode = below(5);
     lane.tokens = history.data + static_cast<size_t>(b) * history_size(options);
     lane.seed = random();
     Token* first = tokens.host.data() + static_cast<size_t>(b) * candidates * block;

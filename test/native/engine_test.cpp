@@ -144,7 +144,7 @@ void test_lane() {
     int64_t iterations = 0, emitted = 0, stationary = 0;
     while (left > 0) {
       const int n = 1 + static_cast<int>(random() % 9);  // the block size may change at any time
-      const auto block = lane.block(n, seed, static_cast<cllm::DraftMode>(random() % 3));
+      const auto block = lane.block(n, seed, static_cast<cllm::DraftMode>(random() % 5));
       std::vector<Token> all = lane.tokens();
       all.pop_back();
       std::vector<Token> choices;

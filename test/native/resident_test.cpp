@@ -204,7 +204,7 @@ void lockstep(const ModelPointer& model, ContextOptions options, int n, int iter
     for (int lane = 0; lane < options.lanes; lane++) {
       const int64_t room =
           options.context_size - static_cast<int64_t>(host.lanes[static_cast<size_t>(lane)].tokens().size());
-      const auto mode = static_cast<DraftMode>((n + lane) % 3);
+      const auto mode = static_cast<DraftMode>((n + lane) % 5);
       host_runs.push_back(host.run(lane, 7, room, false, true, {}, mode));
       resident_runs.push_back(resident.run(lane, 7, room, false, true, {}, mode));
     }
@@ -312,7 +312,7 @@ void fuzz(const ModelPointer& model, ContextOptions options, unsigned seed, int 
       const int64_t budget = std::min<int64_t>(room, pick(1, 40));
       const auto at = static_cast<size_t>(lane);
       // Modes change from burst to burst, as a decoder's do.
-      const auto mode = pick(0, 3) == 0 ? static_cast<DraftMode>(pick(0, 2)) : host.lanes[at].better_mode(n);
+      const auto mode = pick(0, 3) == 0 ? static_cast<DraftMode>(pick(0, 4)) : host.lanes[at].better_mode(n);
       check(mode == kDraftRandom || host.lanes[at].better_mode(n) == resident.lanes[at].better_mode(n),
             name + ": both sides prefer the same drafts");
       host_runs.push_back(host.run(lane, seeds[at], budget, stop, false, choosings[at], mode));
