@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { binaryInfo, type Decoder, type GenerateResult, Model, quantize } from "../lib/index.js";
+import { binaryInfo, type Decoder, defaultModel, type GenerateResult, Model, quantize } from "../lib/index.js";
 import { CHAIN_PROMPT, CHAIN_TEXT, type Fixtures, GPT2_CONTEXT, writeFixtures } from "./fixtures/gguf.js";
 import { assertSameTokens, firstDifference, onGpu, reference } from "./reference.js";
 
@@ -102,12 +102,13 @@ describe("decoding equals greedy llama_decode", () => {
     });
   });
 
-  for (const type of ["BF16", "Q4_0", "Q4_1", "Q8_0"]) {
+  // The K formats need rows of 256 weights.
+  for (const type of ["BF16", "Q4_0", "Q4_1", "Q8_0", "Q4_K_M", "Q6_K"]) {
     it(`${type} weights, packed where the CPU has what it takes: all n equal, n = 1 included`, async () => {
       const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-packed-"));
       const file = path.join(folder, "packed.gguf");
       try {
-        await quantize(fixtures.llama, file, type);
+        await quantize(type.includes("K") ? defaultModel : fixtures.llama, file, type);
         await withDecoder(file, { blockSize: 64, lanes: 3 }, async (decoder, loaded) => {
           const packs = binaryInfo().features.includes(type === "BF16" ? "AVX512_BF16" : "AVX512_VNNI");
           if (packs && !onGpu) assert.ok(loaded.info.packedBytes > loaded.info.fileSize / 2);

@@ -60,13 +60,14 @@ export function blockCostAdvice(type: string, features: readonly string[]): stri
     case "Q4_0":
     case "Q4_1":
     case "Q8_0":
-      if (has("AVX512_VNNI")) return "Blocks are cheap: packed weights, unpacked once for all tokens of a block.";
-      if (type === "Q4_0") return REPACKED;
-      if (type === "Q4_1") return `${EXPENSIVE} ${convert("Q4_0")}.`;
-      return `Blocks cost some: tiled kernels, not repacked ones. ${convert("Q4_0")} is faster where its loss is acceptable.`;
-    case "IQ4_NL":
     case "Q4_K_S":
     case "Q4_K_M":
+    case "Q6_K":
+      if (has("AVX512_VNNI")) return "Blocks are cheap: packed weights, unpacked once for all tokens of a block.";
+      if (type === "Q4_0" || type.startsWith("Q4_K")) return REPACKED;
+      if (type !== "Q8_0") return `${EXPENSIVE} ${convert("Q4_0")}.`;
+      return `Blocks cost some: tiled kernels, not repacked ones. ${convert("Q4_0")} is faster where its loss is acceptable.`;
+    case "IQ4_NL":
     case "MXFP4_MOE":
       return REPACKED;
     case "BF16":

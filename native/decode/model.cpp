@@ -186,7 +186,7 @@ Model::Model(const std::string& path, const LoadOptions& options, const std::fun
   }
   vocab_ = llama_model_get_vocab(model_);
   info_ = read_info(model_, vocab_);
-  info_.packed_bytes = packed_bytes(model_);
+  info_.packed_bytes = packed_weights(model_);
   end_of_generation_.resize(static_cast<size_t>(info_.vocab_size));
   for (Token token = 0; token < info_.vocab_size; token++) {
     end_of_generation_[static_cast<size_t>(token)] = llama_vocab_is_eog(vocab_, token);

@@ -5,35 +5,40 @@
 
 namespace cllm {
 
-/// Products with weights in GGUF's block formats, for CPUs with AVX512-VNNI. Weights are repacked (same size), columns
-/// rounded to 8 bits in blocks of 32 with a scale of their own, as ggml does too. Within a block sums are of integers,
-/// and exact; blocks are added up in one order whatever the number of columns: a product does not depend on how many
-/// tokens go through at once, to the bit. Unpacking costs the same for one column as for sixteen.
+/// Products with weights in GGUF's block formats, for CPUs with AVX512-VNNI. Weights are repacked, columns rounded to 8
+/// bits in blocks of 32 with a scale of their own, as ggml does too. Within a block sums are of integers, and exact;
+/// blocks are added up in one order whatever the number of columns: a product does not depend on how many tokens go
+/// through at once, to the bit. Unpacking costs the same for one column as for sixteen.
 
 enum class BlockFormat {
   kQ4_0,  // d * (q - 8)
   kQ4_1,  // d * q + m
   kQ8_0,  // d * q, q signed
+  kQ4_K,  // d * scale * q - dmin * min; eight blocks share d and dmin
+  kQ6_K,  // d * scale * (q - 32), a scale for each half of a block; eight blocks share d
 };
 
-inline constexpr int64_t kBlockWeights = 32;  // of one scale
-inline constexpr int64_t kBlockRows = 16;     // that are packed together
+inline constexpr int64_t kBlockWeights = 32;
+inline constexpr int64_t kBlockRows = 16;  // that are packed together
 
-/// Whether this binary has the kernel. Everything below may only be called then.
+/// Whether this binary has the kernel. quantized_product() and round_to_blocks() may only be called then.
 bool has_quantized_product();
 
-/// Bytes of a row of `blocks` blocks, in a file and packed alike.
-size_t row_bytes(BlockFormat format, int64_t blocks);
+/// Blocks that a row must be a multiple of.
+int64_t block_multiple(BlockFormat format);
 
-/// Packs `rows` (a multiple of 16) rows of `blocks` blocks that lie one behind the other. For 16 rows each: quants
-/// [blocks][4 or 8][16 rows][4 bytes], of which a nibble's upper half holds the block's weights 16 to 31; behind those
-/// of all rows the scales [rows / 16][blocks][16] F16, and behind them the mins, where the format has some.
+/// Bytes of `rows` packed rows of `blocks` blocks: those of the file, 3% more for kQ4_K.
+size_t packed_bytes(BlockFormat format, int64_t rows, int64_t blocks);
+
+/// Packs `rows` (a multiple of 16) rows of `blocks` blocks that lie one behind the other as in a GGUF file
+/// (quantized_layout.h).
 void pack_blocks(BlockFormat format, const void* from, int64_t rows, int64_t blocks, void* packed);
 
 /// Bytes of a rounded column of `blocks` blocks.
-size_t rounded_bytes(int64_t blocks);
+size_t rounded_bytes(BlockFormat format, int64_t blocks);
 
-/// Rounds x [32 * blocks] for products with weights of `format`.
+/// Rounds x [32 * blocks] for products with weights of `format`. For Q4_0, Q4_1 and Q8_0 scales and sums are rounded to
+/// F16 as in ggml's Q8_0 and Q8_1, so that the product differs from ggml's in the order of its sums alone.
 void round_to_blocks(BlockFormat format, const float* x, int64_t blocks, void* rounded);
 
 /// c[j * c_stride + r] = row r times column j, for the rows [first, end), multiples of 16, of the packed `rows` rows;

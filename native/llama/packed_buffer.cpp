@@ -43,6 +43,7 @@ class Product : public ggml::cpu::tensor_traits {
 
   virtual bool takes(const ggml_tensor* weight) const = 0;
   virtual void pack(const ggml_tensor* weight, const void* from) const = 0;
+  virtual size_t packed_size(const ggml_tensor* weight) const { return ggml_nbytes(weight); }
 
  protected:
   /// Bytes of a row of k activations.
@@ -108,14 +109,18 @@ class QuantizedProduct : public Product {
   explicit QuantizedProduct(BlockFormat format) : format_(format) {}
 
   bool takes(const ggml_tensor* weight) const override {
-    return has_quantized_product() && format_of(weight->type) == format_ && weight->ne[1] % kBlockRows == 0;
+    return has_quantized_product() && format_of(weight->type) == format_ && weight->ne[1] % kBlockRows == 0 &&
+           weight->ne[0] / kBlockWeights % block_multiple(format_) == 0;
   }
   void pack(const ggml_tensor* weight, const void* from) const override {
     pack_blocks(format_, from, weight->ne[1], weight->ne[0] / kBlockWeights, weight->data);
   }
+  size_t packed_size(const ggml_tensor* weight) const override {
+    return cllm::packed_bytes(format_, weight->ne[1], weight->ne[0] / kBlockWeights);
+  }
 
  protected:
-  size_t rounded_size(int64_t k) const override { return rounded_bytes(k / kBlockWeights); }
+  size_t rounded_size(int64_t k) const override { return rounded_bytes(format_, k / kBlockWeights); }
   void round(const float* x, int64_t k, char* to) const override { round_to_blocks(format_, x, k / kBlockWeights, to); }
   void multiply(const ggml_tensor* weight, const char* x, int64_t columns, float* out, int ith,
                 int nth) const override {
@@ -129,6 +134,8 @@ class QuantizedProduct : public Product {
     if (type == GGML_TYPE_Q4_0) return BlockFormat::kQ4_0;
     if (type == GGML_TYPE_Q4_1) return BlockFormat::kQ4_1;
     if (type == GGML_TYPE_Q8_0) return BlockFormat::kQ8_0;
+    if (type == GGML_TYPE_Q4_K) return BlockFormat::kQ4_K;
+    if (type == GGML_TYPE_Q6_K) return BlockFormat::kQ6_K;
     return {};
   }
   BlockFormat format_;
@@ -137,13 +144,14 @@ class QuantizedProduct : public Product {
 /// The product that takes this weight, or null.
 Product* product_of(const ggml_tensor* weight) {
   static Bf16Product bf16;
-  static QuantizedProduct q4_0(BlockFormat::kQ4_0), q4_1(BlockFormat::kQ4_1), q8_0(BlockFormat::kQ8_0);
+  static QuantizedProduct quantized[] = {QuantizedProduct(BlockFormat::kQ4_0), QuantizedProduct(BlockFormat::kQ4_1),
+                                         QuantizedProduct(BlockFormat::kQ8_0), QuantizedProduct(BlockFormat::kQ4_K),
+                                         QuantizedProduct(BlockFormat::kQ6_K)};
   if (weight->ne[2] != 1 || weight->ne[3] != 1 || weight->ne[1] == 0) return nullptr;
-  for (Product* product : {static_cast<Product*>(&bf16), static_cast<Product*>(&q4_0), static_cast<Product*>(&q4_1),
-                           static_cast<Product*>(&q8_0)}) {
-    if (product->takes(weight)) return product;
-  }
-  return nullptr;
+  if (bf16.takes(weight)) return &bf16;
+  const auto found = std::find_if(std::begin(quantized), std::end(quantized),
+                                  [&](const QuantizedProduct& product) { return product.takes(weight); });
+  return found != std::end(quantized) ? found : nullptr;
 }
 
 ggml_backend_buffer_type_t buffer_type();
@@ -204,7 +212,11 @@ ggml_backend_buffer_type_t buffer_type() {
           /* .alloc_buffer   = */ alloc_buffer,
           /* .get_alignment  = */ [](ggml_backend_buffer_type_t) -> size_t { return 64; },
           /* .get_max_size   = */ nullptr,
-          /* .get_alloc_size = */ nullptr,
+          /* .get_alloc_size = */
+          [](ggml_backend_buffer_type_t, const ggml_tensor* tensor) {
+            const Product* product = product_of(tensor);
+            return product != nullptr ? product->packed_size(tensor) : ggml_nbytes(tensor);
+          },
           /* .is_host        = */ nullptr,
       },
       /* .device  = */ ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0),
@@ -222,7 +234,7 @@ void register_packed_buffer() {
   types.insert(types.begin(), buffer_type());
 }
 
-uint64_t packed_bytes(const llama_model* model) {
+uint64_t packed_weights(const llama_model* model) {
   const auto& types = ggml_backend_cpu_get_extra_buffer_types();
   uint64_t sum = 0;
   for (const auto& [type, bytes] : model->memory_breakdown()) {
