@@ -7,10 +7,20 @@ namespace cllm {
 
 namespace {
 
-/// A block of one row, taken apart.
+// Four weights at a time: the bytes of a word.
+constexpr uint32_t kNibbles = 0x0f0f0f0f, kTwoBits = 0x03030303, kSigns = 0x80808080;
+
+uint32_t word_at(const uint8_t* from, int64_t word) {
+  uint32_t value;
+  std::memcpy(&value, from + word * 4, 4);
+  return value;
+}
+
+/// A block of one row as it is packed.
 struct Block {
-  uint8_t quants[kBlockWeights];  // without a sign
-  uint8_t fine[2] = {};
+  uint32_t words[8];  // four of them, but for kQ8_0
+  uint32_t high[2];
+  uint8_t fine[2];
 };
 
 /// What several blocks of one row share.
@@ -50,23 +60,35 @@ Scales read_scales(BlockFormat format, const uint8_t* from) {
 
 Block read_block(BlockFormat format, const uint8_t* from, int64_t block) {
   Block read;
-  for (int64_t i = 0; i < kBlockWeights; i++) {
-    const int64_t half = i / 16, place = i % 16;
-    switch (format) {
-      case BlockFormat::kQ4_0: read.quants[i] = from[2 + place] >> 4 * half & 15; break;
-      case BlockFormat::kQ4_1: read.quants[i] = from[4 + place] >> 4 * half & 15; break;
-      case BlockFormat::kQ8_0: read.quants[i] = from[2 + i] ^ 0x80; break;  // + 128
-      case BlockFormat::kQ4_K: read.quants[i] = from[16 + block / 2 * 32 + i] >> block % 2 * 4 & 15; break;
-      case BlockFormat::kQ6_K: {  // low four bits, then upper two, of 128 weights at a time
-        const int64_t part = block / 4, quarter = block % 4;
-        const int low = from[part * 64 + quarter % 2 * 32 + i] >> quarter / 2 * 4 & 15;
-        read.quants[i] = static_cast<uint8_t>(low | (from[128 + part * 32 + i] >> 2 * quarter & 3) << 4);
-        break;
+  switch (format) {
+    case BlockFormat::kQ4_0:
+    case BlockFormat::kQ4_1:  // a byte holds weights i and 16 + i already
+      std::memcpy(read.words, from + (format == BlockFormat::kQ4_0 ? 2 : 4), 16);
+      break;
+    case BlockFormat::kQ8_0:
+      for (int i = 0; i < 8; i++) read.words[i] = word_at(from + 2, i) ^ kSigns;  // + 128
+      break;
+    case BlockFormat::kQ4_K: {  // a byte holds weight i of two blocks
+      const uint8_t* quants = from + 16 + block / 2 * 32;
+      const auto shift = static_cast<int>(block % 2 * 4);
+      const auto four = [&](int i) { return word_at(quants, i) >> shift & kNibbles; };
+      for (int i = 0; i < 4; i++) read.words[i] = four(i) | four(i + 4) << 4;
+      six_bits(from + 4, block, read.fine);
+      break;
+    }
+    case BlockFormat::kQ6_K: {  // low four bits, then upper two, of 128 weights at a time
+      const int64_t part = block / 4, quarter = block % 4;
+      const uint8_t *low = from + part * 64 + quarter % 2 * 32, *high = from + 128 + part * 32;
+      const auto four = [&](int i) { return word_at(low, i) >> quarter / 2 * 4 & kNibbles; };
+      const auto two = [&](int i) { return word_at(high, i) >> 2 * quarter & kTwoBits; };
+      for (int i = 0; i < 4; i++) read.words[i] = four(i) | four(i + 4) << 4;
+      for (int h = 0; h < 2; h++) {
+        read.high[h] = two(4 * h) | two(4 * h + 1) << 2 | two(4 * h + 2) << 4 | two(4 * h + 3) << 6;
       }
+      std::memcpy(read.fine, from + 192 + 2 * block, 2);
+      break;
     }
   }
-  if (format == BlockFormat::kQ4_K) six_bits(from + 4, block, read.fine);
-  if (format == BlockFormat::kQ6_K) std::memcpy(read.fine, from + 192 + 2 * block, 2);
   return read;
 }
 
@@ -95,20 +117,13 @@ void pack_blocks(BlockFormat format, const void* from, int64_t rows, int64_t blo
       }
       const Block read = read_block(format, source, inner);
       const int64_t at = panel * blocks + block;
-      for (int64_t i = 0; i < kBlockWeights; i++) {
-        const int64_t word = i / 4, byte = i % 4;
-        const auto place = [&](int64_t of) { return ((at * layout.words + of) * kBlockRows + lane) * 4 + byte; };
-        if (layout.words == 8) {
-          target[place(word)] = read.quants[i];
-          continue;
+      const auto put = [&](int64_t part, int64_t words, const uint32_t* values) {
+        for (int64_t i = 0; i < words; i++) {
+          std::memcpy(target + part + ((at * words + i) * kBlockRows + lane) * 4, values + i, 4);
         }
-        uint8_t& nibbles = target[place(word % 4)];
-        nibbles = static_cast<uint8_t>(word < 4 ? read.quants[i] & 15 : nibbles | read.quants[i] << 4);
-        if (format != BlockFormat::kQ6_K) continue;
-        uint8_t& high = target[layout.high + ((at * 2 + word / 4) * kBlockRows + lane) * 4 + byte];
-        const int bits = read.quants[i] >> 4 << word % 4 * 2;
-        high = static_cast<uint8_t>(word % 4 == 0 ? bits : high | bits);
-      }
+      };
+      put(0, layout.words, read.words);
+      if (format == BlockFormat::kQ6_K) put(layout.high, 2, read.high);
       if (layout.k_format) {
         for (int64_t f = 0; f < 2; f++) target[layout.fine + (at * 2 + f) * kBlockRows + lane] = read.fine[f];
       }
