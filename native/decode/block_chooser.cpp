@@ -19,8 +19,10 @@ constexpr double kLatest = 0.1;
 // A pass that took far longer was interrupted by something else, most likely: it counts as one that took a little
 // longer.
 constexpr double kOutlier = 1.25;
-// The present size, and ordinary decoding, stay unless another is better by more than noise.
-constexpr double kNoise = 1.03;
+// The present size stays unless another is better by more than noise. Ordinary decoding stays unless a block promises
+// clearly more: what drafts will be worth is a guess, and a block that does not pay costs more than one that is not
+// tried.
+constexpr double kNoise = 1.03, kClearly = 1.1;
 // What has not been measured is taken to be a little cheaper than it seems, so that what might pay is tried.
 constexpr double kHope = 0.8;
 
@@ -61,7 +63,7 @@ int BlockChooser::choose(int lanes, int largest, const std::function<double(int)
   double most = 0;
   for (const int n : kSizes) {
     if (n > largest) break;
-    const double rate = emitted(n) / cost(lanes, n) * (n == present_ || n == 1 ? kNoise : 1);
+    const double rate = emitted(n) / cost(lanes, n) * (n == 1 ? kClearly : n == present_ ? kNoise : 1);
     if (rate <= most) continue;
     most = rate;
     best = n;

@@ -86,7 +86,7 @@ class Lane {
   Iteration last_;
 
   // Until drafts have been seen. What is looked up by the tokens of its key, 1 to kLongestKey.
-  static constexpr float kOwn = 0.2f, kOwnOfConsistencyModel = 0.85f, kLookedUp[kLongestKey] = {0.3f, 0.5f, 0.7f};
+  static constexpr float kOwn = 0.2f, kOwnOfConsistencyModel = 0.85f, kLookedUp[kLongestKey] = {0.15f, 0.45f, 0.7f};
   DraftOdds own_odds_{kOwn};
   std::array<DraftOdds, kLongestKey> looked_up_odds_;  // set by assign()
   int own_used_ = 0;                                   // own choices in the last block()
