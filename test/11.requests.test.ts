@@ -117,6 +117,7 @@ describe("options: what test/10 leaves", () => {
       contextSize: 2048,
       lanes: 1,
       blockSize: 16,
+      candidates: 1,
       prefillChunk: 32,
       runner: "auto",
       burst: 1,
