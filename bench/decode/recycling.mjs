@@ -18,14 +18,18 @@ await bench({ name: "recycling", about, options }, async ({ block, tokens, ...se
     const decoder = await model.createDecoder({ contextSize: 1024, blockSize: block, threads: settings.threads });
     for (const { kind, prompts } of requests) {
       const row = { format, kind };
+      const texts = [];
+      for (const content of prompts) {
+        const prompt = model.tokenize(model.applyChatTemplate([{ role: "user", content }]), { parseSpecial: true });
+        const { tokens: answer } = await decoder.generate(prompt, { maxTokens: tokens, blockSize: block });
+        texts.push({ prompt, answer });
+      }
       for (const recycles of [false, true]) {
         for (const candidates of [1, 2, 4]) {
           const name = `${recycles ? "with tails" : "text"}, C = ${candidates}`;
           step(`${format}, ${kind}: ${name}`);
           const total = { tokens: 0, iterations: 0 };
-          for (const content of prompts) {
-            const prompt = model.tokenize(model.applyChatTemplate([{ role: "user", content }]), { parseSpecial: true });
-            const { tokens: answer } = await decoder.generate(prompt, { maxTokens: tokens, blockSize: block });
+          for (const { prompt, answer } of texts) {
             total.tokens += answer.length;
             total.iterations += await iterations(decoder, prompt, answer, { block, candidates, recycles });
           }

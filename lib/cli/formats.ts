@@ -45,8 +45,8 @@ export function fileTypeName(value: string | undefined): string {
   return FILE_TYPES[Number(value ?? Number.NaN)] ?? "unknown";
 }
 
-const REPACKED = "Blocks are cheap: the layers run on repacked kernels that work on several tokens at a time.";
-const EXPENSIVE = "Blocks are expensive: this format has no kernels for several tokens at a time. Faster:";
+/** Formats of weights that native/llama/packed_buffer.cpp packs for AVX512-VNNI. */
+const PACKED = ["Q4_0", "Q4_1", "Q8_0", "Q4_K_S", "Q4_K_M", "Q6_K"];
 
 /**
  * What the format means for the cost of a block on a CPU. Which formats have kernels that work on several tokens at a
@@ -56,20 +56,16 @@ const EXPENSIVE = "Blocks are expensive: this format has no kernels for several 
 export function blockCostAdvice(type: string, features: readonly string[]): string {
   const has = (name: string): boolean => features.some((feature) => feature.toUpperCase().includes(name));
   const convert = (to: string): string => `\`cllm quantize MODEL OUT ${to}\``;
+  if (PACKED.includes(type) && has("AVX512_VNNI")) {
+    return "Blocks are cheap: packed weights, unpacked once for all tokens of a block.";
+  }
   switch (type) {
     case "Q4_0":
-    case "Q4_1":
-    case "Q8_0":
+    case "IQ4_NL":
     case "Q4_K_S":
     case "Q4_K_M":
-    case "Q6_K":
-      if (has("AVX512_VNNI")) return "Blocks are cheap: packed weights, unpacked once for all tokens of a block.";
-      if (type === "Q4_0" || type.startsWith("Q4_K")) return REPACKED;
-      if (type !== "Q8_0") return `${EXPENSIVE} ${convert("Q4_0")}.`;
-      return `Blocks cost some: tiled kernels, not repacked ones. ${convert("Q4_0")} is faster where its loss is acceptable.`;
-    case "IQ4_NL":
     case "MXFP4_MOE":
-      return REPACKED;
+      return "Blocks are cheap: the layers run on repacked kernels that work on several tokens at a time.";
     case "BF16":
       if (has("BF16"))
         return "Blocks are very cheap: with AVX-512 BF16 a block of 16 costs only a few times one token.";
@@ -79,9 +75,11 @@ export function blockCostAdvice(type: string, features: readonly string[]): stri
       return `Blocks are cheap; BF16 makes them cheaper still on this CPU: ${convert("BF16")}.`;
     case "F32":
       return `Blocks are cheap, but each token reads four bytes per weight: ${convert("BF16")} or ${convert("Q4_0")}.`;
+    case "Q8_0":
+      return `Blocks cost some: tiled kernels, not repacked ones. ${convert("Q4_0")} is faster where its loss is acceptable.`;
     case "unknown":
       return "The file does not say its format.";
     default:
-      return `${EXPENSIVE} ${convert("Q4_0")}.`;
+      return `Blocks are expensive: this format has no kernels for several tokens at a time. Faster: ${convert("Q4_0")}.`;
   }
 }

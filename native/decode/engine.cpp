@@ -352,13 +352,10 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
 }
 
 DraftMode Engine::draft_mode(const Slot& slot, int block_size) const {
-  // Candidates are what is looked up: the lane's own block is its own choices.
-  return verifies_candidates(slot, block_size) ? kDraftFill : slot.lane.better_mode(block_size);
-}
-
-bool Engine::verifies_candidates(const Slot& slot, int block_size) const {
   const bool ruled = slot.generation && slot.generation->params.rules != nullptr;
-  return resident_ && !ruled && context_.options().candidates > 1 && resident_->fits(1, block_size);
+  // Candidates are what is looked up: the lane's own block is its own choices.
+  if (candidates() > 1 && !ruled && resident_->fits(1, block_size)) return kDraftFill;
+  return slot.lane.better_mode(block_size);
 }
 
 // Small blocks run resident where that is possible, others on the host.

@@ -86,7 +86,6 @@ class Engine {
   void choose_block(const std::vector<Slot*>& ready);
   void iterate_group(std::vector<Slot*>& group, double prefill_milliseconds);
   DraftMode draft_mode(const Slot& slot, int block_size) const;
-  bool verifies_candidates(const Slot& slot, int block_size) const;
   IterationRunner& begin(const std::vector<LaneRun>& runs, int block_size);
   void finish_iteration(Slot& slot, const LaneOutcome& outcome, double milliseconds, double forward);
   void finish_generation(Slot& slot);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/amx_product.h"
+#include "kernels/column_tiles.h"
 #include "kernels/transpose_16x16.h"
 
 #if defined(__AVX512BF16__) && defined(CLLM_TRANSPOSE_16X16)
@@ -55,24 +56,12 @@ void tile(const Pair* a, const char* b, size_t b_stride, int64_t pairs, float* c
   }
 }
 
-template <int Registers, int Columns>
-void rest(int64_t columns, const Pair* a, const char* b, size_t b_stride, int64_t pairs, float* c, size_t c_stride,
-          bool add) {
-  if constexpr (Columns > 0) {
-    if (columns == Columns) return tile<Registers, Columns>(a, b, b_stride, pairs, c, c_stride, add);
-    rest<Registers, Columns - 1>(columns, a, b, b_stride, pairs, c, c_stride, add);
-  }
-}
-
 template <int Registers>
 void all_columns(const Pair* packed, int64_t pairs, const char* b, size_t b_stride, int64_t columns, float* c,
                  size_t c_stride, bool add) {
-  // In tiles of equal width: 16 columns are 8 and 8, not 12 and 4.
-  const int64_t tiles = (columns + kColumns - 1) / kColumns;
-  for (int64_t t = 0; t < tiles; t++) {
-    const int64_t j = columns * t / tiles, end = columns * (t + 1) / tiles;
-    rest<Registers, kColumns>(end - j, packed, b + j * b_stride, b_stride, pairs, c + j * c_stride, c_stride, add);
-  }
+  in_column_tiles<kColumns>(columns, [&]<int Columns>(int64_t j) {
+    tile<Registers, Columns>(packed, b + j * b_stride, b_stride, pairs, c + j * c_stride, c_stride, add);
+  });
 }
 
 // One column with two panels of 2 registers: the two sums of one panel would wait for each other's latency.

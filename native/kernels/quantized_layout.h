@@ -16,22 +16,25 @@ inline constexpr int64_t kBlocksOfSuperblock = 8;  // of the K formats
 struct BlockLayout {
   static constexpr int64_t kHalf = 2;  // bytes of an F16
 
-  BlockLayout(BlockFormat format, int64_t rows, int64_t blocks) : k_format(is_k(format)) {
+  BlockLayout(BlockFormat format, int64_t rows, int64_t blocks) : k_format(is_k(format)), with_mins(has_mins(format)) {
     words = format == BlockFormat::kQ8_0 ? 8 : 4;
     per_scale = k_format ? kBlocksOfSuperblock : 1;
-    has_mins = format == BlockFormat::kQ4_1 || format == BlockFormat::kQ4_K;
     high = rows * blocks * words * 4;
     fine = high + (format == BlockFormat::kQ6_K ? rows * blocks * 8 : 0);
     scales = fine + (k_format ? rows * blocks * 2 : 0);
     mins = scales + rows * (blocks / per_scale) * kHalf;
-    bytes = mins + (has_mins ? rows * (blocks / per_scale) * kHalf : 0);
+    bytes = mins + (with_mins ? rows * (blocks / per_scale) * kHalf : 0);
   }
 
   static constexpr bool is_k(BlockFormat format) {
     return format == BlockFormat::kQ4_K || format == BlockFormat::kQ6_K;
   }
 
-  bool k_format, has_mins;
+  static constexpr bool has_mins(BlockFormat format) {
+    return format == BlockFormat::kQ4_1 || format == BlockFormat::kQ4_K;
+  }
+
+  bool k_format, with_mins;
   int64_t words, per_scale;                 // of a block of one row; blocks of an F16 scale
   int64_t high, fine, scales, mins, bytes;  // where they begin, and the whole
 };

@@ -54,7 +54,7 @@ int64_t file_bytes(BlockFormat format) {
 Scales read_scales(BlockFormat format, const uint8_t* from) {
   Scales scales;
   std::memcpy(scales.scale, from + (format == BlockFormat::kQ6_K ? 208 : 0), 2);
-  if (format == BlockFormat::kQ4_1 || format == BlockFormat::kQ4_K) std::memcpy(scales.min, from + 2, 2);
+  if (BlockLayout::has_mins(format)) std::memcpy(scales.min, from + 2, 2);
   return scales;
 }
 
@@ -113,7 +113,7 @@ void pack_blocks(BlockFormat format, const void* from, int64_t rows, int64_t blo
         const Scales scales = read_scales(format, source);
         const int64_t place = (group * kBlockRows + lane) * BlockLayout::kHalf;
         std::memcpy(target + layout.scales + place, scales.scale, 2);
-        if (layout.has_mins) std::memcpy(target + layout.mins + place, scales.min, 2);
+        if (layout.with_mins) std::memcpy(target + layout.mins + place, scales.min, 2);
       }
       const Block read = read_block(format, source, inner);
       const int64_t at = panel * blocks + block;

@@ -1,9 +1,9 @@
 #include "kernels/quantized_product.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 
+#include "kernels/column_tiles.h"
 #include "kernels/quantized_layout.h"
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
@@ -44,8 +44,6 @@ constexpr int offset(BlockFormat format) {
     default: return 0;
   }
 }
-
-constexpr bool has_mins(BlockFormat format) { return format == BlockFormat::kQ4_1 || format == BlockFormat::kQ4_K; }
 
 bool is_finite(__m512 x) { return _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(INFINITY), _CMP_NLT_UQ) == 0; }
 
@@ -103,7 +101,7 @@ struct Unpacked {
     }
     if constexpr (!BlockLayout::is_k(Format)) {
       scale = halves(panel.scales, block);
-      if constexpr (has_mins(Format)) min = halves(panel.mins, block);
+      if constexpr (BlockLayout::has_mins(Format)) min = halves(panel.mins, block);
     } else {
       const int64_t group = block / kBlocksOfSuperblock;
       const __m512 d = halves(panel.scales, group);
@@ -149,7 +147,7 @@ void tile(const Panel& panel, int64_t blocks, const char* rounded, float* c, int
       } else {
         const __m512i begin = offset(Format) != 0 ? _mm512_set1_epi32(correction(block)) : _mm512_setzero_si512();
         sum[j] = _mm512_fmadd_ps(dot(begin, 0, 8), _mm512_mul_ps(unpacked.scale, factor), sum[j]);
-        if constexpr (has_mins(Format)) {
+        if constexpr (BlockLayout::has_mins(Format)) {
           const float total = reinterpret_cast<const float*>(corrections)[block];
           sum[j] = _mm512_fmadd_ps(unpacked.min, _mm512_set1_ps(total), sum[j]);
         }
@@ -159,14 +157,6 @@ void tile(const Panel& panel, int64_t blocks, const char* rounded, float* c, int
   for (int j = 0; j < Columns; j++) _mm512_storeu_ps(c + j * c_stride, sum[j]);
 }
 
-template <BlockFormat Format, int Columns>
-void some(int64_t columns, const Panel& panel, int64_t blocks, const char* rounded, float* c, int64_t c_stride) {
-  if constexpr (Columns > 0) {
-    if (columns == Columns) return tile<Format, Columns>(panel, blocks, rounded, c, c_stride);
-    some<Format, Columns - 1>(columns, panel, blocks, rounded, c, c_stride);
-  }
-}
-
 template <BlockFormat Format>
 void all(const void* packed, int64_t rows, int64_t blocks, int64_t first, int64_t end, const char* rounded,
          int64_t columns, float* c, int64_t c_stride) {
@@ -174,12 +164,9 @@ void all(const void* packed, int64_t rows, int64_t blocks, int64_t first, int64_
   const int64_t bytes = Rounded(Format, blocks).bytes;
   for (int64_t row = first; row < end; row += kBlockRows) {
     const Panel panel(packed, layout, row, blocks);
-    // In tiles of equal width: 20 columns are 10 and 10, not 16 and 4.
-    const int64_t tiles = (columns + kColumns - 1) / kColumns;
-    for (int64_t t = 0; t < tiles; t++) {
-      const int64_t j = columns * t / tiles, next = columns * (t + 1) / tiles;
-      some<Format, kColumns>(next - j, panel, blocks, rounded + j * bytes, c + j * c_stride + row, c_stride);
-    }
+    in_column_tiles<kColumns>(columns, [&]<int Columns>(int64_t j) {
+      tile<Format, Columns>(panel, blocks, rounded + j * bytes, c + j * c_stride + row, c_stride);
+    });
   }
 }
 
@@ -212,7 +199,7 @@ void round_to_blocks(BlockFormat format, const float* x, int64_t blocks, void* r
     const int32_t sums[2] = {_mm512_reduce_add_epi32(first), _mm512_reduce_add_epi32(second)};
     factors[block] = k_format ? factor : to_half(factor);
     const auto set = [&](int64_t i, auto value) { std::memcpy(corrections + i * 4, &value, 4); };
-    if (has_mins(format)) {
+    if (BlockLayout::has_mins(format)) {
       const float sum = factor * static_cast<float>(sums[0] + sums[1]);
       set(block, k_format ? sum : to_half(sum));
     } else if (format == BlockFormat::kQ6_K) {
