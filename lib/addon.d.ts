@@ -340,6 +340,7 @@ export interface NativeStats {
   fastForwardedTokens: number;
   stationaryTokens: number;
   blockSizes: Record<number, number>; // iterations of each block size
+  candidates: Record<number, number>; // iterations with so many candidates
   prefillMilliseconds: number; // passes over the prompt
   decodeMilliseconds: number; // Jacobi iterations of this lane, whole passes
   forwardMilliseconds: number; // of decodeMilliseconds, the part inside llama.cpp

@@ -12,6 +12,7 @@ import {
   streamOn,
   type Target,
 } from "./generate.js";
+import { LARGEST_PART } from "./memory.js";
 import type { Model, ModelInfo } from "./model.js";
 import * as check from "./options.js";
 import { SEED_MAX } from "./sampling.js";
@@ -38,9 +39,10 @@ export interface DecoderOptions {
   blockSize?: number | "auto" | undefined;
   /**
    * Blocks that are verified per lane at once, 1 to 8: beside the lane's own, what followed its last tokens in prompt and
-   * answer; the one with most accepted tokens wins. A pass has so many times `blockSize` tokens, at most 48 together. It
-   * pays where a pass costs little more for them, on a GPU; the tokens are the same. Needs the resident runner and flash
-   * attention; requests with a grammar or penalties have one. Default 1.
+   * answer; the one with most accepted tokens wins. A pass has so many times `blockSize` tokens, at most 48 together. With
+   * a block size of `auto` it is the most: 1, 2, 4 or 8 up to it, as pays. It pays where a pass costs little more for
+   * them, on a GPU; the tokens are the same. Needs the resident runner and flash attention; requests with a grammar or
+   * penalties have one. Default 1.
    */
   candidates?: number | undefined;
   /**
@@ -104,8 +106,6 @@ const DEFAULT_CONTEXT_SIZE = 4096;
 /** The largest of `auto`, but for consistency LLMs: drafts that are looked up are seldom right for longer. */
 const DEFAULT_BLOCK_SIZE = 16;
 const MOST_CANDIDATES = 8;
-/** Tokens of one lane in a pass that llama.cpp computes with the same arithmetic as two (native/decode/context.h). */
-const LARGEST_PART = 48;
 /** The smallest that is equal to the bit to all larger ones. */
 const PINNED_BLOCK_SIZE = 2;
 // llama.cpp computes batches of 2 to 63 tokens with the same arithmetic, larger ones with another (tiled attention).
@@ -142,7 +142,7 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
     ? (model.trainBlockSize ?? (deterministic ? PINNED_BLOCK_SIZE : DEFAULT_BLOCK_SIZE))
     : 1;
   const candidates = check.integer(given.candidates, "candidates", 1, MOST_CANDIDATES, 1);
-  const largest = candidates > 1 ? Math.floor(LARGEST_PART / candidates) : 128;
+  const largest = candidates > 1 && !autoBlockSize ? Math.floor(LARGEST_PART / candidates) : 128;
   const blockSize = left ? Math.min(most, largest) : check.integer(given.blockSize, "blockSize", 1, 128, most);
   if (blockSize > largest) {
     throw check.rangeError(`at most ${largest}, for ${candidates} candidates`, "blockSize", blockSize);

@@ -62,6 +62,8 @@ export interface GenerateStats {
   stationaryTokens: number;
   /** How many iterations had which block size: with `auto`, what was found to pay. */
   blockSizes: Record<number, number>;
+  /** How many iterations verified how many blocks at once. */
+  candidates: Record<number, number>;
   /** Time of the forward passes over the prompt. */
   prefillMilliseconds: number;
   /** Time of the iterations, all engine work included; other lanes' prefill is not. */

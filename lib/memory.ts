@@ -13,6 +13,9 @@ export interface ContextNeeds {
 /** Bytes per element of a KV row; the rest are 4-bit and 5-bit formats in blocks of 32 with a scale. */
 const KV_ELEMENT: Record<string, number> = { f32: 4, f16: 2, bf16: 2, q8_0: 34 / 32, q5_1: 24 / 32, q5_0: 22 / 32 };
 
+/** Tokens of one lane in a pass that llama.cpp computes with the same arithmetic as two (native/decode/context.h). */
+export const LARGEST_PART = 48;
+
 /** Of a GPU's memory: left for cuBLAS's workspace, the activations of a pass, ggml's pools. */
 const GPU_RESERVE = 256 * 2 ** 20;
 
@@ -21,10 +24,11 @@ export function contextNeeds(
   { contextSize, lanes, blockSize, candidates, kvType }: NativeOptions,
   model: { kvBytesPerToken: number; vocabSize: number },
 ): ContextNeeds {
+  const rows = candidates > 1 ? Math.min(blockSize * candidates, LARGEST_PART) : blockSize;
   const perToken = (model.kvBytesPerToken / 2) * (KV_ELEMENT[kvType] ?? 20 / 32);
   return {
-    kv: (contextSize + (candidates - 1) * blockSize) * lanes * perToken,
-    logits: lanes * blockSize * candidates * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
+    kv: (contextSize + Math.min((candidates - 1) * blockSize, LARGEST_PART)) * lanes * perToken,
+    logits: lanes * rows * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
   };
 }
 

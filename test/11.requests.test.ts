@@ -50,6 +50,7 @@ function done(id: number, finishReason: FinishReason, tokens: number[] = [], ite
     fastForwardedTokens: tokens.length - iterations,
     stationaryTokens: 0,
     blockSizes: {},
+    candidates: {},
     prefillMilliseconds: 1,
     decodeMilliseconds: iterations * 10,
     forwardMilliseconds: iterations * 9,

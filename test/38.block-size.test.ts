@@ -113,8 +113,18 @@ describe("candidates", function () {
     assert.equal(decoder.info.blockSize, 16);
     const check = async (choice: object) => {
       const expected = await plain.generate(prompts[0] as string, { maxTokens: 60, ...choice });
-      const found = await decoder.generate(prompts[0] as string, { maxTokens: 60, blockSize: 8, ...choice });
-      assert.deepEqual(found.tokens, expected.tokens, JSON.stringify(choice));
+      for (const blockSize of [8, 16, "auto"] as const) {
+        const found = await decoder.generate(prompts[0] as string, { maxTokens: 60, blockSize, ...choice });
+        assert.deepEqual(found.tokens, expected.tokens, JSON.stringify({ blockSize, ...choice }));
+        const { candidates, iterations } = found.stats;
+        assert.equal(
+          Object.values(candidates).reduce((a, b) => a + b, 0),
+          iterations,
+        );
+        const most = "grammar" in choice || "repeatPenalty" in choice ? 1 : 3;
+        for (const count of Object.keys(candidates)) assert.ok(Number(count) <= most, count);
+        if (blockSize === 8) assert.ok((candidates[most] ?? 0) > 0, JSON.stringify(candidates));
+      }
     };
     for (const draftSource of ["auto", "random", "own", "lookup"] as const) await check({ draftSource });
     await check({ repeatPenalty: 1.3 });

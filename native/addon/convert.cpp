@@ -69,11 +69,15 @@ Napi::Value from_stats(Napi::Env env, const Stats& stats) {
   set("iterations", static_cast<double>(stats.iterations));
   set("fastForwardedTokens", static_cast<double>(stats.fast_forwarded_tokens));
   set("stationaryTokens", static_cast<double>(stats.stationary_tokens));
-  auto sizes = Napi::Object::New(env);
-  for (const auto& [size, count] : stats.block_sizes) {
-    sizes.Set(static_cast<uint32_t>(size), Napi::Number::New(env, static_cast<double>(count)));
-  }
-  object.Set("blockSizes", sizes);
+  const auto set_counts = [&](const char* name, const std::map<int, int64_t>& counts) {
+    auto of = Napi::Object::New(env);
+    for (const auto& [value, count] : counts) {
+      of.Set(static_cast<uint32_t>(value), Napi::Number::New(env, static_cast<double>(count)));
+    }
+    object.Set(name, of);
+  };
+  set_counts("blockSizes", stats.block_sizes);
+  set_counts("candidates", stats.candidates);
   set("prefillMilliseconds", stats.prefill_milliseconds);
   set("decodeMilliseconds", stats.decode_milliseconds);
   set("forwardMilliseconds", stats.forward_milliseconds);

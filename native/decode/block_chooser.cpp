@@ -8,7 +8,8 @@ namespace cllm {
 namespace {
 
 // Multiples of four are what CPU kernels like; few sizes, because each has a graph.
-constexpr int kSizes[] = {1, 2, 4, 8, 16, 32, 64, 128};
+constexpr int32_t kSizes[] = {1, 2, 4, 8, 16, 32, 64, 128};
+constexpr int32_t kCandidates[] = {1, 2, 4, 8};
 constexpr int kTrial = 4;
 // The first pass of a shape builds its graph.
 constexpr int kWarmUp = 1;
@@ -28,12 +29,12 @@ constexpr double kHope = 0.8;
 
 // How costs grow with the tokens of a pass, until measured: between an ordinary quantised model (0.3 to 0.6 per further
 // token) and one with cheap blocks (0.05 to 0.1).
-double guess(int tokens) { return 1 + 0.25 * (tokens - 1); }
+double guess(int64_t tokens) { return 1 + 0.25 * static_cast<double>(tokens - 1); }
 
 }  // namespace
 
-void BlockChooser::observe(int lanes, int block, double milliseconds) {
-  Cost& cost = costs_[{lanes, block}];
+void BlockChooser::observe(const PassShape& shape, double milliseconds) {
+  Cost& cost = costs_[key(shape)];
   cost.count++;
   if (cost.count <= kSettled) {
     if (cost.count <= kWarmUp + 1 || milliseconds < cost.milliseconds) cost.milliseconds = milliseconds;
@@ -42,39 +43,45 @@ void BlockChooser::observe(int lanes, int block, double milliseconds) {
   cost.milliseconds += kLatest * (std::min(milliseconds, kOutlier * cost.milliseconds) - cost.milliseconds);
 }
 
-double BlockChooser::cost(int lanes, int block) const {
-  const auto known = costs_.find({lanes, block});
+double BlockChooser::cost(const PassShape& shape) const {
+  const auto known = costs_.find(key(shape));
   const bool measured_here = known != costs_.end() && known->second.count > kWarmUp;
   if (measured_here && known->second.count >= kSettled) return known->second.milliseconds;
-  double nearest = INFINITY, cost = guess(lanes * block);
-  for (const auto& [shape, measured] : costs_) {
+  double nearest = INFINITY, cost = guess(shape.rows());
+  for (const auto& [other, measured] : costs_) {
     if (measured.count < kSettled) continue;
-    const int tokens = shape.first * shape.second;
-    const double distance = std::abs(std::log(static_cast<double>(lanes * block) / tokens));
+    const int64_t tokens = int64_t{1} * other[0] * other[1] * other[2];
+    const double distance = std::abs(std::log(static_cast<double>(shape.rows()) / static_cast<double>(tokens)));
     if (distance >= nearest) continue;
     nearest = distance;
-    cost = kHope * measured.milliseconds * guess(lanes * block) / guess(tokens);
+    cost = kHope * measured.milliseconds * guess(shape.rows()) / guess(tokens);
   }
   return measured_here && known->second.milliseconds < cost ? known->second.milliseconds : cost;
 }
 
-int BlockChooser::choose(int lanes, int largest, const std::function<double(int)>& emitted) {
-  int best = 1;
+PassShape BlockChooser::choose(int lanes, const std::function<bool(const PassShape&)>& fits,
+                               const std::function<double(const PassShape&)>& emitted) {
+  PassShape best{lanes, 1, 1};
   double most = 0;
-  for (const int n : kSizes) {
-    if (n > largest) break;
-    const double rate = emitted(n) / cost(lanes, n) * (n == 1 ? kClearly : n == present_ ? kNoise : 1);
-    if (rate <= most) continue;
-    most = rate;
-    best = n;
+  for (const int32_t n : kSizes) {
+    for (const int32_t candidates : kCandidates) {
+      const PassShape shape{lanes, candidates, n};
+      if ((n == 1 && candidates > 1) || !fits(shape)) break;
+      const bool present = n == present_.block && candidates == present_.candidates;
+      const double rate = emitted(shape) / cost(shape) * (n == 1 ? kClearly : present ? kNoise : 1);
+      if (rate <= most) continue;
+      most = rate;
+      best = shape;
+    }
   }
-  if (best > 1) {
+  const PassShape trial{lanes, 1, kTrial};
+  if (best.block > 1) {
     single_ = 0;
     single_most_ = kFirstTrial;
-  } else if (++single_ >= single_most_ && largest >= kTrial) {
+  } else if (++single_ >= single_most_ && fits(trial)) {
     single_ = 0;
     single_most_ = std::min(2 * single_most_, kLastTrial);
-    return kTrial;  // and back, unless it was worth it
+    return trial;  // and back, unless it was worth it
   }
   present_ = best;
   return best;

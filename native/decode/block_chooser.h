@@ -1,30 +1,35 @@
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
-#include <utility>
+
+#include "kernels/types.h"
 
 namespace cllm {
 
-/// Chooses the block size of the next pass so that most tokens are emitted per second, by what drafts have been worth
-/// (DraftOdds) and what passes have cost: measured for each number of lanes and block size that has been run, guessed
+/// Chooses block size and number of candidates of the next pass so that most tokens are emitted per second, by what
+/// drafts have been worth (DraftOdds) and what passes have cost: measured for each shape that has been run, guessed
 /// from the nearest elsewhere. One token, which is ordinary decoding, is among the sizes.
 class BlockChooser {
  public:
-  /// `emitted(n)`: tokens that all lanes together emit on average with blocks of n. Sizes go from 1 to `largest`.
-  int choose(int lanes, int largest, const std::function<double(int)>& emitted);
-  void observe(int lanes, int block, double milliseconds);
+  /// `fits(shape)`: whether a pass of `lanes` lanes may have this shape; a smaller block always fits where a larger one
+  /// does. `emitted(shape)`: tokens that all lanes together emit on average.
+  PassShape choose(int lanes, const std::function<bool(const PassShape&)>& fits,
+                   const std::function<double(const PassShape&)>& emitted);
+  void observe(const PassShape& shape, double milliseconds);
 
  private:
   struct Cost {
     double milliseconds = 0;
     int count = 0;
   };
-  double cost(int lanes, int block) const;
+  static std::array<int32_t, 3> key(const PassShape& shape) { return {shape.lanes, shape.candidates, shape.block}; }
+  double cost(const PassShape& shape) const;
 
   static constexpr int kFirstTrial = 128, kLastTrial = 512;
-  std::map<std::pair<int, int>, Cost> costs_;
-  int present_ = 1;
+  std::map<std::array<int32_t, 3>, Cost> costs_;
+  PassShape present_;
   int single_ = 0;                 // passes of single tokens since a block was last tried
   int single_most_ = kFirstTrial;  // until one is tried anyway, to see whether drafts have become better
 };

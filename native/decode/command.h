@@ -77,6 +77,7 @@ struct Stats {
   int64_t fast_forwarded_tokens = 0;
   int64_t stationary_tokens = 0;
   std::map<int, int64_t> block_sizes;  // iterations of each
+  std::map<int, int64_t> candidates;   // iterations with so many blocks
   double prefill_milliseconds = 0;
   double decode_milliseconds = 0;
   double forward_milliseconds = 0;

@@ -57,7 +57,7 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
   }
   const int64_t block_tokens = static_cast<int64_t>(options.lanes) * options.block_size;
   // Candidates beyond the lane's own block have rows of their own behind the context.
-  const int64_t scratch = static_cast<int64_t>(options.candidates - 1) * options.block_size;
+  const int64_t scratch = std::min<int64_t>(int64_t{options.candidates - 1} * options.block_size, kLargestPart);
   const int64_t stream = (options.context_size + scratch + kRowPadding - 1) / kRowPadding * kRowPadding;
   const int64_t cells = stream * options.lanes;
   if (cells > INT32_MAX) throw Error("CLLM_OUT_OF_MEMORY", "Expected lanes x contextSize below 2^31 tokens");

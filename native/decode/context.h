@@ -21,7 +21,7 @@ struct ContextOptions {
   int context_size = 4096;  // tokens per lane
   int lanes = 1;
   int block_size = 4;  // largest block
-  int candidates = 1;  // blocks verified per lane at once, by ResidentRunner
+  int candidates = 1;  // most blocks verified per lane at once, by ResidentRunner
   int threads = 1;
   int prefill_chunk = 32;
   std::optional<bool> flash_attention;

@@ -12,7 +12,8 @@ class DraftOdds {
   static constexpr int kSlots = 31;
 
   /// `prior`: what slot 1 counts as before anything was seen.
-  explicit DraftOdds(float prior = 0.5f) : prior_(prior) {}
+  explicit DraftOdds(float prior) : prior_(prior) {}
+  DraftOdds() = default;
 
   /// The first `right` tokens of a draft were right; the one behind them wrong, or (`!wrong`) not seen.
   void observe(int right, bool wrong);
@@ -23,7 +24,7 @@ class DraftOdds {
   struct Slot {
     float right = 0, seen = 0;
   };
-  float prior_;
+  float prior_ = 0.5f;
   std::array<Slot, kSlots> slots_ = {};
 };
 

@@ -240,6 +240,7 @@ void Engine::fork(Slot& from, uint32_t id) {
 void Engine::empty(Slot& slot) {
   slot.lane = Lane();
   slot.lane.expect_own_choices(context_.options().consistency_model);
+  slot.lane.watch_candidates(candidates());
 }
 
 void Engine::assign(Slot& slot, std::vector<Token> tokens) {
@@ -283,27 +284,35 @@ void Engine::iterate_ready(double prefill_milliseconds) {
     }
     ready.push_back(&slot);
   }
-  choose_block(ready);
-  std::stable_sort(ready.begin(), ready.end(), [this](Slot* a, Slot* b) { return block_size(*a) < block_size(*b); });
+  choose_shape(ready);
+  const auto shape = [this](const Slot* slot) {
+    const PassShape of = shape_of(*slot);
+    return std::pair(of.block, of.candidates);
+  };
+  std::stable_sort(ready.begin(), ready.end(), [&](Slot* a, Slot* b) { return shape(a) < shape(b); });
   std::vector<Slot*> group;
   for (size_t i = 0; i < ready.size(); i++) {
     group.push_back(ready[i]);
-    if (i + 1 < ready.size() && block_size(*ready[i + 1]) == block_size(*ready[i])) continue;
+    if (i + 1 < ready.size() && shape(ready[i + 1]) == shape(ready[i])) continue;
     iterate_group(group, prefill_milliseconds);
     group.clear();
   }
 }
 
-// The block size of all lanes that leave it to us: they share a pass, so they have one.
-void Engine::choose_block(const std::vector<Slot*>& ready) {
-  std::vector<const Lane*> lanes;
+// The shape of all lanes that leave it to us: they share a pass, so they have one.
+void Engine::choose_shape(const std::vector<Slot*>& ready) {
+  std::vector<const Slot*> lanes;
   for (const Slot* slot : ready) {
-    if (slot->generation && slot->generation->params.block_size == 0) lanes.push_back(&slot->lane);
+    if (slot->generation && slot->generation->params.block_size == 0) lanes.push_back(slot);
   }
   if (lanes.empty()) return;
-  block_ = chooser_.choose(static_cast<int>(lanes.size()), context_.options().block_size, [&](int n) {
+  const auto fits = [&](const PassShape& shape) {
+    return shape.block <= context_.options().block_size &&
+           (shape.candidates == 1 || (resident_ && resident_->fits(shape)));
+  };
+  shape_ = chooser_.choose(static_cast<int>(lanes.size()), fits, [&](const PassShape& shape) {
     double sum = 0;
-    for (const Lane* lane : lanes) sum += lane->expected(n);
+    for (const Slot* slot : lanes) sum += slot->lane.expected(shape.block, slot->rules() ? 1 : shape.candidates);
     return sum;
   });
 }
@@ -312,10 +321,13 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
   const auto started = std::chrono::steady_clock::now();
   std::vector<LaneRun> runs;
   bool sequences = false;
-  const int n = block_size(*group[0]);
+  PassShape shape = shape_of(*group[0]);
+  shape.lanes = static_cast<int32_t>(group.size());
   for (Slot* slot : group) {
     const int64_t room = context_.options().context_size - static_cast<int64_t>(slot->lane.tokens().size());
     const DecodeParams& params = slot->params();
+    // Candidates are what is looked up: the lane's own block is its own choices.
+    const DraftMode mode = shape.candidates > 1 ? kDraftFill : slot->lane.better_mode(shape.block);
     runs.push_back(
         {.index = slot->index,
          .lane = &slot->lane,
@@ -324,11 +336,11 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
          .stop_at_end = slot->generation.has_value(),
          .wants_logits = slot->operation ? slot->operation->iterate.logits : slot->generation->params.logprobs >= 0,
          .choosing = params.choosing,
-         .draft_mode = params.draft_source.value_or(draft_mode(*slot, n)),
+         .draft_mode = params.draft_source.value_or(mode),
          .rules = slot->generation ? slot->generation->params.rules.get() : nullptr});
     sequences = sequences || slot->operation;
   }
-  IterationRunner& runner = begin(runs, n);
+  IterationRunner& runner = begin(runs, shape);
   // iterate() of a sequence means one.
   const PassResult result = runner.iterate(sequences ? 1 : context_.options().burst);
   if (result == PassResult::kFailed) {
@@ -341,7 +353,7 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
     const double share = static_cast<double>(group.size()) / static_cast<double>(std::max<size_t>(1, outcomes.size()));
     const double forward = runner.forward_milliseconds() * std::min(1.0, share);
     const double elapsed = (milliseconds_since(tick_started_) - prefill_milliseconds) * std::min(1.0, share);
-    chooser_.observe(static_cast<int>(group.size()), n, milliseconds_since(started) * std::min(1.0, share));
+    chooser_.observe(shape, milliseconds_since(started) * std::min(1.0, share));
     for (const LaneOutcome& outcome : outcomes) {
       Slot& slot = slots_[static_cast<size_t>(outcome.index)];
       // A stop string may have ended the generation earlier in this burst.
@@ -351,21 +363,11 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
   runner.end();
 }
 
-DraftMode Engine::draft_mode(const Slot& slot, int block_size) const {
-  const bool ruled = slot.generation && slot.generation->params.rules != nullptr;
-  // Candidates are what is looked up: the lane's own block is its own choices.
-  if (candidates() > 1 && !ruled && resident_->fits(1, block_size)) return kDraftFill;
-  return slot.lane.better_mode(block_size);
-}
-
 // Small blocks run resident where that is possible, others on the host.
-IterationRunner& Engine::begin(const std::vector<LaneRun>& runs, int block_size) {
+IterationRunner& Engine::begin(const std::vector<LaneRun>& runs, const PassShape& shape) {
   const bool ruled = std::any_of(runs.begin(), runs.end(), [](const LaneRun& run) { return run.rules != nullptr; });
-  if (resident_ && !ruled && resident_->fits(static_cast<int>(runs.size()), block_size) &&
-      resident_->begin(runs, block_size)) {
-    return *resident_;
-  }
-  host_.begin(runs, block_size);
+  if (resident_ && !ruled && resident_->fits(shape) && resident_->begin(runs, shape)) return *resident_;
+  host_.begin(runs, shape);
   return host_;
 }
 
@@ -438,11 +440,15 @@ void Engine::error(uint32_t id, const char* code, std::string message) {
 }
 
 // Where the context ends a block is shorter: it never needs a row beyond contextSize. Of a block of 2 and more at least
-// 2 tokens are left, because the last token that fits is emitted without a row of its own.
-int Engine::block_size(const Slot& slot) const {
-  const int asked = slot.params().block_size == 0 ? block_ : slot.params().block_size;
+// 2 tokens are left, because the last token that fits is emitted without a row of its own. Who names a block size has
+// as many candidates as a part of a pass has room for.
+PassShape Engine::shape_of(const Slot& slot) const {
+  const int asked = slot.params().block_size;
   const int position = static_cast<int>(slot.lane.tokens().size()) - 1;
-  return std::min(asked, context_.options().context_size - position);
+  const int n = std::min(asked == 0 ? shape_.block : asked, context_.options().context_size - position);
+  int candidates = asked == 0 ? shape_.candidates : std::min(this->candidates(), std::max(1, kLargestPart / n));
+  if (n == 1 || slot.rules() != nullptr) candidates = 1;
+  return {1, candidates, n};
 }
 
 Engine::Slot* Engine::slot_of(uint32_t sequence) {

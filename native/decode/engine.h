@@ -25,7 +25,7 @@ namespace cllm {
 ///
 /// Every tick of the thread does, in this order: take commands; give free lanes to waiting generations; run at most ONE
 /// prefill chunk (so that a long prompt does not starve the lanes that are decoding); run one Jacobi iteration for all
-/// lanes that are ready, lanes of equal block size in one forward pass; send the events of the tick in one batch.
+/// lanes that are ready, lanes of equal shape in one forward pass; send the events of the tick in one batch.
 ///
 /// A lane keeps its KV when its generation ends, and a new prompt goes to the free lane that shares the longest prefix.
 ///
@@ -45,9 +45,9 @@ class Engine {
   void stop();
 
   const Context& context() const { return context_; }
-  /// The runner in use for ordinary blocks, and why it is that one.
-  /// Blocks that are verified per lane at once.
+  /// Blocks that are verified per lane at once, at most.
   int candidates() const { return resident_ ? context_.options().candidates : 1; }
+  /// The runner in use for ordinary blocks, and why it is that one.
   const char* runner_name() const { return resident_ ? resident_->name() : host_.name(); }
   std::string runner_reason() const;
 
@@ -65,6 +65,7 @@ class Engine {
     const DecodeParams& params() const {
       return generation ? static_cast<const DecodeParams&>(generation->params) : operation->iterate;
     }
+    const TokenRules* rules() const { return generation ? generation->params.rules.get() : nullptr; }
     bool busy() const { return generation || operation; }
     bool free() const { return sequence == 0 && !busy(); }
   };
@@ -83,16 +84,15 @@ class Engine {
   void assign(Slot& slot, std::vector<Token> tokens);
   double prefill_one_chunk();
   void iterate_ready(double prefill_milliseconds);
-  void choose_block(const std::vector<Slot*>& ready);
+  void choose_shape(const std::vector<Slot*>& ready);
   void iterate_group(std::vector<Slot*>& group, double prefill_milliseconds);
-  DraftMode draft_mode(const Slot& slot, int block_size) const;
-  IterationRunner& begin(const std::vector<LaneRun>& runs, int block_size);
+  IterationRunner& begin(const std::vector<LaneRun>& runs, const PassShape& shape);
   void finish_iteration(Slot& slot, const LaneOutcome& outcome, double milliseconds, double forward);
   void finish_generation(Slot& slot);
   void fail(Slot& slot, const std::string& reason);
   void finish_all();
   void error(uint32_t id, const char* code, std::string message);
-  int block_size(const Slot& slot) const;
+  PassShape shape_of(const Slot& slot) const;
   Slot* slot_of(uint32_t sequence);
   Slot* free_slot(const std::vector<Token>& tokens);
   bool all_lanes_are_sequences() const;
@@ -108,7 +108,7 @@ class Engine {
   uint64_t uses_ = 0;
   size_t next_prefill_ = 0;  // round robin
   BlockChooser chooser_;
-  int block_ = 1;  // of the lanes that leave it to us, in this tick
+  PassShape shape_;  // of the lanes that leave it to us, in this tick
   std::chrono::steady_clock::time_point tick_started_;
 
   Sink sink_;

@@ -55,6 +55,7 @@ int Generation::accept(const Iteration& iteration, const float* logits, int most
   }
   stats.iterations++;
   stats.block_sizes[static_cast<int>(iteration.block.size())]++;
+  stats.candidates[iteration.candidates]++;
   stats.emitted_tokens += taken;
   stats.fast_forwarded_tokens += taken - 1;
   stats.stationary_tokens += std::min(iteration.stationary, taken - 1);

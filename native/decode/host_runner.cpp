@@ -4,9 +4,9 @@
 
 namespace cllm {
 
-bool HostRunner::begin(std::span<const LaneRun> lanes, int block_size) {
+bool HostRunner::begin(std::span<const LaneRun> lanes, const PassShape& shape) {
   lanes_.assign(lanes.begin(), lanes.end());
-  block_size_ = block_size;
+  block_size_ = shape.block;
   return true;
 }
 

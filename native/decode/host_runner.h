@@ -15,7 +15,8 @@ class HostRunner : public IterationRunner {
 
   const char* name() const override { return "host"; }
   std::string reason() const override { return "llama_decode with logits in host memory: works with every model"; }
-  bool begin(std::span<const LaneRun> lanes, int block_size) override;
+  /// Verifies the lane's own block alone, whatever `shape.candidates`.
+  bool begin(std::span<const LaneRun> lanes, const PassShape& shape) override;
   /// Runs one iteration whatever `count`: its result is known at once, so there is nothing to gain from more.
   PassResult iterate(int count) override;
   std::span<const LaneOutcome> poll() override { return outcomes_; }

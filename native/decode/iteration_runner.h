@@ -32,8 +32,8 @@ struct LaneOutcome {
 };
 
 /// The Jacobi loop over some lanes: begin -> (iterate -> poll)* -> end. While a burst lasts, nobody else may decode the
-/// lanes it holds; others may be prefilled between iterations. All lanes of a burst have the same block size, so that
-/// they share one forward pass of a fixed shape.
+/// lanes it holds; others may be prefilled between iterations. All lanes of a burst have as many candidates and tokens
+/// a block, so that they share one forward pass of a fixed shape.
 class IterationRunner {
  public:
   virtual ~IterationRunner() = default;
@@ -41,8 +41,8 @@ class IterationRunner {
   /// Why this runner and no other is in use, one line for decoder.info.
   virtual std::string reason() const = 0;
 
-  /// False where the runner cannot take these lanes now; nothing has happened to them then.
-  virtual bool begin(std::span<const LaneRun> lanes, int block_size) = 0;
+  /// False where the runner cannot take these lanes now; nothing has happened to them then. shape.lanes = lanes.size().
+  virtual bool begin(std::span<const LaneRun> lanes, const PassShape& shape) = 0;
   /// Runs up to `count` iterations (one, if a lane wants logits). A lane whose budget is used up or that has ended
   /// takes part no more.
   virtual PassResult iterate(int count) = 0;

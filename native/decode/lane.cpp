@@ -20,7 +20,10 @@ int Lane::assign(std::vector<Token> tokens) {
   prompt_size_ = static_cast<int>(tokens_.size());
   forget_draft();
   // Those are of the text; own choices are the model's.
-  for (int i = 0; i < kLongestKey; i++) looked_up_odds_[i] = DraftOdds(kLookedUp[i]);
+  for (int i = 0; i < kLongestKey; i++) {
+    looked_up_odds_[i] = DraftOdds(kLookedUp[i]);
+    for (auto& [count, odds] : best_odds_) odds[i] = DraftOdds(std::max(kLookedUp[i], own_prior_));
+  }
   if (!tokens_.empty()) look_up();
   revision_++;
   return common;
@@ -100,13 +103,32 @@ const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, c
 void Lane::observe(std::span<const Token> emitted) {
   if (own_used_ > 0) own_odds_.observe(std::min(last_.accepted, own_used_), last_.accepted < own_used_);
   for (const Token token : emitted) {
-    if (watched_.empty()) break;
-    const bool right = watched_[came_] == token;
-    came_ += right ? 1 : 0;
-    if (right && came_ < watched_.size()) continue;
-    looked_up_odds_[watched_key_ - 1].observe(static_cast<int>(came_), !right);
-    watched_.clear();
+    bool over = true;
+    for (Watched& draft : watched_) {
+      if (draft.over()) continue;
+      if (draft.tokens[draft.right] == token) {
+        draft.right++;
+      } else {
+        draft.wrong = true;
+      }
+      over = over && draft.over();
+    }
+    if (over && !watched_.empty()) settle();
   }
+}
+
+// What was watched is over.
+void Lane::settle() {
+  const Watched& looked_up = watched_[1];
+  looked_up_odds_[watched_key_ - 1].observe(static_cast<int>(looked_up.right), looked_up.wrong);
+  for (auto& [count, odds] : best_odds_) {
+    const auto last = watched_.begin() + std::min<std::ptrdiff_t>(count, std::ssize(watched_));
+    const auto best = std::max_element(watched_.begin(), last, [](const Watched& a, const Watched& b) {
+      return std::pair(a.right, !a.wrong) < std::pair(b.right, !b.wrong);
+    });
+    odds[watched_key_ - 1].observe(static_cast<int>(best->right), best->wrong);
+  }
+  watched_.clear();
 }
 
 DraftMode Lane::better_mode(int n) const {
@@ -117,21 +139,32 @@ DraftMode Lane::better_mode(int n) const {
   return kDraftFill;
 }
 
-double Lane::expected(int n) const {
-  return std::max(own_odds_.emitted(n), key_ == 0 ? 1 : looked_up_odds_[key_ - 1].emitted(n));
+double Lane::expected(int n, int candidates) const {
+  const double own = own_odds_.emitted(n);
+  if (key_ == 0) return own;
+  const double alone = std::max(own, looked_up_odds_[key_ - 1].emitted(n));
+  return candidates == 1 ? alone : std::max(alone, best_odds_.at(candidates)[key_ - 1].emitted(n));
 }
 
 void Lane::look_up() {
   const Token last = tokens_.back();
   const DraftView view{tokens_.data(), static_cast<int64_t>(tokens_.size()), &last, 0};
-  const Continuation from = find_continuation(view);
+  Continuation from = find_continuation(view);
   key_ = from.length;
   if (key_ == 0 || !watched_.empty()) return;
-  for (int64_t i = from.place; watched_.size() < DraftOdds::kSlots; i++) {
-    watched_.push_back(i < view.size ? tokens_[static_cast<size_t>(i)] : watched_[static_cast<size_t>(i - view.size)]);
-  }
   watched_key_ = key_;
-  came_ = 0;
+  const std::ptrdiff_t most = best_odds_.empty() ? 1 : best_odds_.rbegin()->first;
+  watched_.push_back({most > 1 ? own_ : std::vector<Token>{}});
+  std::vector<Token> begun;
+  while (from.length > 0) {
+    auto& tokens = watched_.emplace_back().tokens;
+    for (int64_t i = from.place; tokens.size() < DraftOdds::kSlots; i++) {
+      tokens.push_back(i < view.size ? tokens_[static_cast<size_t>(i)] : tokens[static_cast<size_t>(i - view.size)]);
+    }
+    if (std::ssize(watched_) >= most) break;
+    begun.push_back(tokens[0]);
+    from = find_continuation(view, {begun.data(), static_cast<int32_t>(begun.size())});
+  }
 }
 
 }  // namespace cllm

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -16,6 +17,7 @@ struct Iteration {
   int position = 0;            // of block[0]
   std::vector<Token> block;    // [n]
   std::vector<Token> choices;  // [n]
+  int candidates = 1;          // blocks that were verified; `block` is the one that won
   int accepted = 0;            // m
   int emitted = 0;             // choices[0 .. emitted) were emitted, 1 <= emitted <= m + 1
   int stationary = 0;          // of the emitted drafts block[1 .. emitted)
@@ -55,11 +57,17 @@ class Lane {
   /// What drafts best in blocks of n: kDraftLookup where a key of one token has had more tokens accepted than own
   /// choices, else kDraftLookup2 or 3 where longer keys have, else kDraftFill.
   DraftMode better_mode(int n) const;
-  /// What the next iteration emits on average with a block of n, by the better mode.
-  double expected(int n) const;
+  /// What the next iteration emits on average with `candidates` blocks of n: 1, by the better mode, or 2, 4, 8, if
+  /// watch_candidates() says so.
+  double expected(int n, int candidates = 1) const;
   /// A consistency LLM's own choices are good drafts, those of other models hardly ever.
   void expect_own_choices(bool consistency_model) {
-    own_odds_ = DraftOdds(consistency_model ? kOwnOfConsistencyModel : kOwn);
+    own_odds_ = DraftOdds(own_prior_ = consistency_model ? kOwnOfConsistencyModel : kOwn);
+  }
+  /// Learn what up to `most` candidates together are worth, whether they are verified or not.
+  void watch_candidates(int most) {
+    best_odds_.clear();
+    for (int count = 2; count <= most; count *= 2) best_odds_[count] = {};
   }
   /// [n] of the last block(): 1 where the draft token stood at its position in the iteration before.
   const std::vector<uint8_t>& stood() const { return stood_; }
@@ -73,6 +81,7 @@ class Lane {
   void forget_draft();
   void observe(std::span<const Token> emitted);
   void look_up();
+  void settle();
 
   std::vector<Token> tokens_;
   int written_ = 0;
@@ -87,13 +96,25 @@ class Lane {
 
   // Until drafts have been seen. What is looked up by the tokens of its key, 1 to kLongestKey.
   static constexpr float kOwn = 0.2f, kOwnOfConsistencyModel = 0.85f, kLookedUp[kLongestKey] = {0.15f, 0.45f, 0.7f};
+  float own_prior_ = kOwn;
   DraftOdds own_odds_{kOwn};
-  std::array<DraftOdds, kLongestKey> looked_up_odds_;  // set by assign()
-  int own_used_ = 0;                                   // own choices in the last block()
-  int key_ = 0;                 // tokens of the longest key that stood before; 0: nothing to look up
-  std::vector<Token> watched_;  // what was looked up some time ago, whether it was drafted or not
+  std::array<DraftOdds, kLongestKey> looked_up_odds_;            // set by assign()
+  std::map<int, std::array<DraftOdds, kLongestKey>> best_odds_;  // of 2, 4, 8 candidates together, as far as allowed
+  int own_used_ = 0;                                             // own choices in the last block()
+  int key_ = 0;  // tokens of the longest key that stood before; 0: nothing to look up
+
+  /// A draft that could have been, and how far it came true.
+  struct Watched {
+    std::vector<Token> tokens;
+    size_t right = 0;
+    bool wrong = false;
+
+    bool over() const { return wrong || right == tokens.size(); }
+  };
+  // Own choices, where there may be candidates, and what was looked up, in the order of candidates; whether they were
+  // drafted or not.
+  std::vector<Watched> watched_;
   int watched_key_ = 0;
-  size_t came_ = 0;  // how much of it has come since
 };
 
 }  // namespace cllm

@@ -51,7 +51,7 @@ ResidentRunner::ResidentRunner(Context& context, std::unique_ptr<GraphBridge> br
     : context_(context),
       bridge_(std::move(bridge)),
       device_(std::move(device)),
-      candidates_(context.options().candidates),
+      most_candidates_(context.options().candidates),
       max_block_(std::min(context.options().block_size, kLargestPart)),
       resident_(static_cast<size_t>(context.options().lanes)) {
   const auto lanes = static_cast<size_t>(context.options().lanes);
@@ -59,7 +59,7 @@ ResidentRunner::ResidentRunner(Context& context, std::unique_ptr<GraphBridge> br
   const auto array = [&]<typename T>(T*& to, size_t count) {
     to = static_cast<T*>(device_->allocate(count * sizeof(T)));
   };
-  array(choices_, lanes * static_cast<size_t>(candidates_) * n);
+  array(choices_, lanes * static_cast<size_t>(most_candidates_) * n);
   array(verdicts_, lanes);
   array(states_, lanes);
   array(samplings_, lanes);
@@ -83,15 +83,17 @@ std::string ResidentRunner::reason() const {
          (bridge_->on_cpu() ? "CPU" : "GPU");
 }
 
-bool ResidentRunner::fits(int lanes, int block_size) const {
-  const int tokens = block_size * candidates_of(block_size);
-  return block_size <= max_block_ && tokens <= kLargestPart && tokens * lanes <= kLargestPass;
+bool ResidentRunner::fits(const PassShape& shape) const {
+  // A block of one token has no draft, and so no candidates.
+  const int most = shape.block > 1 ? most_candidates_ : 1;
+  return shape.block <= max_block_ && shape.candidates <= most && shape.candidates * shape.block <= kLargestPart &&
+         shape.rows() <= kLargestPass;
 }
 
 // --- taking lanes in
 // ----------------------------------------------------------------------------------------------------
 
-bool ResidentRunner::begin(std::span<const LaneRun> lanes, int block_size) {
+bool ResidentRunner::begin(std::span<const LaneRun> lanes, const PassShape& shape) {
   runs_.clear();
   for (const LaneRun& lane : lanes) {
     if (runs_.empty() || runs_.back().first + static_cast<int>(runs_.back().lanes.size()) != lane.index) {
@@ -99,7 +101,7 @@ bool ResidentRunner::begin(std::span<const LaneRun> lanes, int block_size) {
     }
     runs_.back().lanes.push_back(lane);
   }
-  for (Run& run : runs_) run.shape = {static_cast<int32_t>(run.lanes.size()), candidates_of(block_size), block_size};
+  for (Run& run : runs_) run.shape = {static_cast<int32_t>(run.lanes.size()), shape.candidates, shape.block};
   // A later run's graph may push out an earlier one's: then once more, with all of them in place.
   for (int attempt = 0; attempt < 2; attempt++) {
     const uint64_t epoch = bridge_->epoch();
@@ -316,7 +318,7 @@ void ResidentRunner::enqueue_kernels(const Run& run, int slot) {
   const ScratchRows scratch = resident(run.first).scratch;
   const int64_t vocab = context_.model().info().vocab_size;
   const auto first = static_cast<int64_t>(run.first);
-  Token* choices = choices_ + first * candidates_ * max_block_;
+  Token* choices = choices_ + first * most_candidates_ * max_block_;
   Verdict* verdicts = verdicts_ + first;
   uint8_t* stood = stood_ + first * max_block_;
   const int64_t rows_per_lane = static_cast<int64_t>(run.shape.candidates) * run.shape.block;
@@ -429,6 +431,7 @@ bool ResidentRunner::replay(int count) {
         // A lane that stops there keeps its inputs on the device: they are not the Lane's next block.
         if (verdict.ended != 0 || known.state.budget == 0) known.uploaded = false;
         iterations_[used] = iteration;
+        iterations_[used].candidates = run.shape.candidates;
         outcomes_.push_back({lane.index, &iterations_[used++], read_logits(run, b, verdict.winner)});
       }
     }

@@ -20,16 +20,14 @@ namespace cllm {
 /// continues the last one costs the host next to nothing.
 class ResidentRunner : public IterationRunner {
  public:
-  /// Null when the context cannot be decoded this way; `reason` says why. `candidates` >= 1 blocks are verified per
-  /// lane; more than one needs (candidates - 1) * block_size KV rows per lane beyond context_size
-  /// (ContextOptions::candidates).
+  /// Null when the context cannot be decoded this way; `reason` says why.
   static std::unique_ptr<ResidentRunner> create(Context& context, std::string& reason);
 
   const char* name() const override { return "resident"; }
   std::string reason() const override;
   /// Whether a pass of this shape can run here: what needs splitting into parts is for HostRunner.
-  bool fits(int lanes, int block_size) const;
-  bool begin(std::span<const LaneRun> lanes, int block_size) override;
+  bool fits(const PassShape& shape) const;
+  bool begin(std::span<const LaneRun> lanes, const PassShape& shape) override;
   PassResult iterate(int count) override;
   std::span<const LaneOutcome> poll() override { return outcomes_; }
   void end() override {}
@@ -72,8 +70,6 @@ class ResidentRunner : public IterationRunner {
   ResidentRunner(Context& context, std::unique_ptr<GraphBridge> bridge, std::unique_ptr<KernelDevice> device);
   Resident& resident(int lane) { return resident_[static_cast<size_t>(lane)]; }
   const Resident& resident(int lane) const { return resident_[static_cast<size_t>(lane)]; }
-  /// A block of one token has no draft, and so no candidates.
-  int candidates_of(int block_size) const { return block_size > 1 ? candidates_ : 1; }
   int32_t* ring(const Run& run) const;
   bool begin_run(const Run& run);
   bool claimed(const Run& run) const;
@@ -89,7 +85,7 @@ class ResidentRunner : public IterationRunner {
   Context& context_;
   std::unique_ptr<GraphBridge> bridge_;
   std::unique_ptr<KernelDevice> device_;
-  int candidates_;
+  int most_candidates_;
   int max_block_;
   std::vector<Resident> resident_;  // [lanes of the context]
   std::vector<Run> runs_;           // of the burst

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "kernels/quantized_product.h"
 #include "kernels/verify.h"
 
+using cllm::PassShape;
 using cllm::Token;
 
 namespace {
@@ -194,36 +196,55 @@ void test_stationary() {
 // --- the choice of the block size
 // ------------------------------------------------------------------------------
 
-/// Decoding under a made-up machine and made-up drafts: tokens per millisecond over those of the best fixed block size.
+/// Decoding under a made-up machine and made-up drafts: tokens per millisecond over those of the best fixed shape.
 struct Machine {
   double per_token;  // cost of a further token over the first
   double noise;
+  int candidates = 1;  // as many as are allowed
+  double more = 0;     // what each doubling of the candidates adds to how often the first draft token is right
+
+  double cost(const PassShape& shape) const { return 1 + per_token * static_cast<double>(shape.rows() - 1); }
+  bool fits(const PassShape& shape) const { return shape.block <= 16 && shape.candidates <= candidates; }
+  double first_right(double right, int count) const { return std::min(0.98, right + more * std::log2(count)); }
 };
 
 double regret(const Machine& machine, const std::vector<double>& right_by_phase, int passes, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::uniform_real_distribution<double> uniform;
   cllm::BlockChooser chooser;
-  cllm::DraftOdds odds(0.2f);
-  const auto cost = [&](int n) { return 1 + machine.per_token * (n - 1); };
+  std::map<int, cllm::DraftOdds> odds;  // by the number of candidates
+  for (int count = 1; count <= machine.candidates; count *= 2) odds[count] = cllm::DraftOdds(0.2f);
   double tokens = 0, time = 0, best_tokens = 0;
   for (const double right : right_by_phase) {
     double best_rate = 0;
     for (const int n : {1, 2, 4, 8, 16}) {
-      double emitted = 1, all = 1;
-      for (int j = 1; j < n; j++) emitted += all *= right;
-      best_rate = std::max(best_rate, emitted / cost(n));
+      for (const auto& [count, of] : odds) {
+        if (n == 1 && count > 1) continue;
+        double emitted = 1, all = 1;
+        for (int j = 1; j < n; j++) emitted += all *= j == 1 ? machine.first_right(right, count) : right;
+        best_rate = std::max(best_rate, emitted / machine.cost({1, count, n}));
+      }
     }
     for (int i = 0; i < passes; i++) {
-      const int n = chooser.choose(1, 16, [&](int size) { return odds.emitted(size); });
-      int m = 0;
-      while (m < n - 1 && uniform(random) < right) m++;
-      if (n > 1) odds.observe(m, m < n - 1);
-      const double took = cost(n) * (1 + machine.noise * (uniform(random) - 0.5)) * (random() % 50 == 0 ? 5 : 1);
-      chooser.observe(1, n, took);
-      tokens += m + 1;
-      time += cost(n);
-      best_tokens += best_rate * cost(n);
+      const PassShape shape = chooser.choose(
+          1, [&](const PassShape& it) { return machine.fits(it); },
+          [&](const PassShape& it) { return odds.at(it.candidates).emitted(it.block); });
+      const double first = uniform(random);
+      int then = 0;
+      while (then < 14 && uniform(random) < right) then++;
+      int accepted = 0;
+      for (auto& [count, of] : odds) {
+        const int came = first < machine.first_right(right, count) ? 1 + then : 0;
+        if (count == shape.candidates) accepted = std::min(came, shape.block - 1);
+        // A lane watches what candidates would have been, but its own choices only where they were drafted.
+        if (count > 1) of.observe(came, true);
+        if (count == 1 && shape.block > 1) of.observe(std::min(came, shape.block - 1), came < shape.block - 1);
+      }
+      const double cost = machine.cost(shape);
+      chooser.observe(shape, cost * (1 + machine.noise * (uniform(random) - 0.5)) * (random() % 50 == 0 ? 5 : 1));
+      tokens += accepted + 1;
+      time += cost;
+      best_tokens += best_rate * cost;
     }
   }
   return tokens / best_tokens;
@@ -245,6 +266,16 @@ void test_block_chooser() {
       // Where blocks do not pay nothing may be lost: it is ordinary decoding.
       if (right < 0.1 && per_token >= 0.1)
         check(worst > 0.98, "block chooser loses, " + where + ": " + std::to_string(worst));
+    }
+    // Candidates: taken where they pay, and else nothing is lost by them.
+    for (const double more : {0.0, 0.15}) {
+      for (const double right : {0.02, 0.3, 0.6}) {
+        const double found = regret({per_token, 0.2, 4, more}, {right}, 2000, 7);
+        check(found > (right < 0.1 && more == 0 && per_token >= 0.1 ? 0.98 : 0.9),
+              "block chooser with candidates: a token more costs " + std::to_string(per_token) + ", drafts are right " +
+                  std::to_string(right) + ", a candidate brings " + std::to_string(more) + ": " +
+                  std::to_string(found));
+      }
     }
     // Drafts that become better and worse are noticed.
     const double changing = regret({per_token, 0.2}, {0.05, 0.9, 0.05, 0.9}, 2000, 3);

@@ -85,7 +85,8 @@ struct Reported {
 
 std::vector<Reported> burst(Side& side, std::span<const LaneRun> runs, int n, int count, int64_t vocab, bool logits) {
   std::vector<Reported> all(side.lanes.size());
-  if (!check(side.runner->begin(runs, n), "begin() takes the lanes")) return all;
+  if (!check(side.runner->begin(runs, {static_cast<int32_t>(runs.size()), 1, n}), "begin() takes the lanes"))
+    return all;
   if (side.runner->iterate(count) != PassResult::kOk) check(false, "iterate()");
   for (const LaneOutcome& outcome : side.runner->poll()) {
     Reported& reported = all[static_cast<size_t>(outcome.index)];
@@ -397,7 +398,7 @@ void candidates(const ModelPointer& model, ContextOptions options, int n, int co
     for (int lane = 0; lane < options.lanes; lane++) {
       runs.push_back(resident.run(lane, 3, 1000, false, false, choosing(lane), static_cast<DraftMode>(lane % 3)));
     }
-    if (!check(resident.runner->begin(runs, n), name + ": begin")) return;
+    if (!check(resident.runner->begin(runs, {options.lanes, count, n}), name + ": begin")) return;
     // The answer planted in one candidate of every lane, another one each time; sometimes only a part of it.
     const int right = i % n;
     for (int lane = 0; lane < options.lanes; lane++) {
