@@ -236,10 +236,12 @@ export interface DecoderOptions {
  * - `own`: from what followed the same tokens earlier in prompt or answer (prompt lookup), behind those choices;
  * - `lookup`: where the last token stood before, from what followed there, instead of those choices; the place
  *   where most of the last three stood
+ * - `recycled`: as `lookup`, also from what blocks held behind their first wrong token; on the host runner. It has not
+ *   paid (docs/architecture.md), so it is not in `auto`
  * - `auto`: `own` or `lookup`, whichever would have had more tokens accepted lately.
  * The modes of native/kernels/draft.h.
  */
-export type DraftSource = "auto" | "random" | "own" | "lookup";
+export type DraftSource = "auto" | "random" | "own" | "lookup" | "recycled";
 
 export interface DecoderInfo {
   runner: "host" | "resident";

@@ -12,7 +12,7 @@ import {
   streamOn,
   type Target,
 } from "./generate.js";
-import { LARGEST_PART } from "./memory.js";
+import { LARGEST_PART, MOST_CANDIDATES } from "./memory.js";
 import type { Model, ModelInfo } from "./model.js";
 import * as check from "./options.js";
 import { SEED_MAX } from "./sampling.js";
@@ -105,7 +105,6 @@ const RUNNERS = ["auto", "resident", "host"] as const;
 const DEFAULT_CONTEXT_SIZE = 4096;
 /** The largest of `auto`, but for consistency LLMs: drafts that are looked up are seldom right for longer. */
 const DEFAULT_BLOCK_SIZE = 16;
-const MOST_CANDIDATES = 8;
 /** The smallest that is equal to the bit to all larger ones. */
 const PINNED_BLOCK_SIZE = 2;
 // llama.cpp computes batches of 2 to 63 tokens with the same arithmetic, larger ones with another (tiled attention).

@@ -1,5 +1,6 @@
 import type { Verdicts } from "./addon.js";
 import { addon } from "./binding.js";
+import { MOST_CANDIDATES } from "./memory.js";
 import * as check from "./options.js";
 import { readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./sampling.js";
 
@@ -91,7 +92,7 @@ export const kernels = Object.freeze({
     const choices = int32(given.choices, "choices");
     if (given.block === undefined) throw check.typeError("an integer from 1 to 128", "block", undefined);
     const block = check.integer(given.block, "block", 1, 128, 0);
-    const candidates = check.integer(given.candidates, "candidates", 1, 8, 1);
+    const candidates = check.integer(given.candidates, "candidates", 1, MOST_CANDIDATES, 1);
     const lanes = tokens.length / (block * candidates);
     if (!Number.isInteger(lanes) || lanes < 1) {
       throw check.rangeError(`a positive multiple of ${block * candidates}`, "tokens.length", tokens.length);

@@ -15,6 +15,8 @@ const KV_ELEMENT: Record<string, number> = { f32: 4, f16: 2, bf16: 2, q8_0: 34 /
 
 /** Tokens of one lane in a pass that llama.cpp computes with the same arithmetic as two (native/decode/context.h). */
 export const LARGEST_PART = 48;
+/** Blocks per lane that the kernels verify at once (native/kernels/draft.h). */
+export const MOST_CANDIDATES = 8;
 
 /** Of a GPU's memory: left for cuBLAS's workspace, the activations of a pass, ggml's pools. */
 const GPU_RESERVE = 256 * 2 ** 20;

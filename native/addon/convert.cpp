@@ -170,6 +170,7 @@ DraftSource to_draft_source(const Napi::Value& value) {
   if (name == "random") return kDraftRandom;
   if (name == "own") return kDraftFill;
   if (name == "lookup") return kDraftLookup;
+  if (name == "recycled") return kDraftRecycled;
   return std::nullopt;
 }
 

@@ -312,7 +312,7 @@ void Engine::choose_shape(const std::vector<Slot*>& ready) {
   };
   shape_ = chooser_.choose(static_cast<int>(lanes.size()), fits, [&](const PassShape& shape) {
     double sum = 0;
-    for (const Slot* slot : lanes) sum += slot->lane.expected(shape.block, slot->rules() ? 1 : shape.candidates);
+    for (const Slot* slot : lanes) sum += slot->lane.expected(shape.block, slot->on_host() ? 1 : shape.candidates);
     return sum;
   });
 }
@@ -337,10 +337,11 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
          .wants_logits = slot->operation ? slot->operation->iterate.logits : slot->generation->params.logprobs >= 0,
          .choosing = params.choosing,
          .draft_mode = params.draft_source.value_or(mode),
-         .rules = slot->generation ? slot->generation->params.rules.get() : nullptr});
+         .rules = slot->rules()});
     sequences = sequences || slot->operation;
   }
-  IterationRunner& runner = begin(runs, shape);
+  const bool on_host = std::any_of(group.begin(), group.end(), [](const Slot* slot) { return slot->on_host(); });
+  IterationRunner& runner = begin(runs, shape, on_host);
   // iterate() of a sequence means one.
   const PassResult result = runner.iterate(sequences ? 1 : context_.options().burst);
   if (result == PassResult::kFailed) {
@@ -364,9 +365,8 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
 }
 
 // Small blocks run resident where that is possible, others on the host.
-IterationRunner& Engine::begin(const std::vector<LaneRun>& runs, const PassShape& shape) {
-  const bool ruled = std::any_of(runs.begin(), runs.end(), [](const LaneRun& run) { return run.rules != nullptr; });
-  if (resident_ && !ruled && resident_->fits(shape) && resident_->begin(runs, shape)) return *resident_;
+IterationRunner& Engine::begin(const std::vector<LaneRun>& runs, const PassShape& shape, bool on_host) {
+  if (resident_ && !on_host && resident_->fits(shape) && resident_->begin(runs, shape)) return *resident_;
   host_.begin(runs, shape);
   return host_;
 }
@@ -447,7 +447,7 @@ PassShape Engine::shape_of(const Slot& slot) const {
   const int position = static_cast<int>(slot.lane.tokens().size()) - 1;
   const int n = std::min(asked == 0 ? shape_.block : asked, context_.options().context_size - position);
   int candidates = asked == 0 ? shape_.candidates : std::min(this->candidates(), std::max(1, kLargestPart / n));
-  if (n == 1 || slot.rules() != nullptr) candidates = 1;
+  if (n == 1 || slot.on_host()) candidates = 1;
   return {1, candidates, n};
 }
 

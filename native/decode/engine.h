@@ -65,7 +65,9 @@ class Engine {
     const DecodeParams& params() const {
       return generation ? static_cast<const DecodeParams&>(generation->params) : operation->iterate;
     }
-    const TokenRules* rules() const { return generation ? generation->params.rules.get() : nullptr; }
+    TokenRules* rules() const { return generation ? generation->params.rules.get() : nullptr; }
+    /// Whether it needs what no device's memory holds: its candidates are one, and its runner the host's.
+    bool on_host() const { return rules() != nullptr || params().draft_source == kDraftRecycled; }
     bool busy() const { return generation || operation; }
     bool free() const { return sequence == 0 && !busy(); }
   };
@@ -86,7 +88,7 @@ class Engine {
   void iterate_ready(double prefill_milliseconds);
   void choose_shape(const std::vector<Slot*>& ready);
   void iterate_group(std::vector<Slot*>& group, double prefill_milliseconds);
-  IterationRunner& begin(const std::vector<LaneRun>& runs, const PassShape& shape);
+  IterationRunner& begin(const std::vector<LaneRun>& runs, const PassShape& shape, bool on_host);
   void finish_iteration(Slot& slot, const LaneOutcome& outcome, double milliseconds, double forward);
   void finish_generation(Slot& slot);
   void fail(Slot& slot, const std::string& reason);

@@ -6,6 +6,13 @@
 
 namespace cllm {
 
+namespace {
+
+constexpr Token kNoToken = -1;
+constexpr size_t kMostTails = 1024;  // tokens; the older half goes
+
+}  // namespace
+
 std::span<const Token> Lane::prefill_piece(int chunk) const {
   const int count = std::min<int>(chunk, static_cast<int>(tokens_.size()) - 1 - written_);
   return std::span<const Token>(tokens_).subspan(static_cast<size_t>(written_), static_cast<size_t>(count));
@@ -47,6 +54,7 @@ void Lane::forget_draft() {
   carried_ = 0;
   given_ = false;
   own_.clear();
+  tails_.clear();
   key_ = 0;
   watched_.clear();
 }
@@ -57,13 +65,44 @@ std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
   block_[0] = tokens_.back();
   const auto kept = std::min(own_.size(), static_cast<size_t>(n) - 1);
   std::copy_n(own_.begin(), kept, block_.begin() + 1);
+  // A draft that was given stands.
   if (given_ && mode >= kDraftLookup) mode = kDraftFill;
-  own_used_ = given_ || key_ >= least_key(mode) ? 0 : static_cast<int>(kept);
-  const auto size = static_cast<int64_t>(tokens_.size());
-  complete_draft(tokens_.data(), size, prompt_size_, seed, mode, static_cast<int32_t>(kept), n, block_.data());
+  if (mode == kDraftRecycled) {
+    own_used_ = draft_recycled(block_, static_cast<int>(kept), seed);
+  } else {
+    own_used_ = given_ || key_ >= least_key(mode) ? 0 : static_cast<int>(kept);
+    const auto size = static_cast<int64_t>(tokens_.size());
+    complete_draft(tokens_.data(), size, prompt_size_, seed, mode, static_cast<int32_t>(kept), n, block_.data());
+  }
+  recycles_ = mode == kDraftRecycled;
   const auto before = carried_ > 0 ? static_cast<int32_t>(last_.block.size()) : 0;
   mark_stood(last_.block.data(), before, carried_, block_.data(), n, stood_.data());
   return block_;
+}
+
+// kDraftRecycled: of the own choices block[1 .. kept] those that are left in the draft, all or none.
+int Lane::draft_recycled(std::span<Token> block, int kept, uint64_t seed) const {
+  std::vector<Token> held = tails_;
+  held.push_back(kNoToken);
+  held.insert(held.end(), tokens_.begin(), tokens_.end());
+  const auto size = static_cast<int64_t>(held.size());
+  const Begun not_the_end{&kNoToken, 1};  // of a tail: nothing is known to follow
+  const auto own = static_cast<int32_t>(kept);
+  DraftView view{held.data(), size, block.data(), 0};
+  Continuation from = find_continuation(view, not_the_end);
+  if (from.length == 0) {
+    view.drafted = own;
+    from = find_continuation(view, not_the_end);
+  }
+  bool follows = from.length > 0;
+  for (int32_t slot = view.drafted + 1; slot < std::ssize(block); slot++) {
+    const Token token = follows ? continued(view, from, slot) : kNoToken;
+    follows = token != kNoToken;
+    block[static_cast<size_t>(slot)] = follows ? token
+                                               : random_prompt_token(tokens_.data(), prompt_size_, seed,
+                                                                     static_cast<int64_t>(tokens_.size()) - 1 + slot);
+  }
+  return view.drafted;
 }
 
 void Lane::set_draft(std::span<const Token> draft) {
@@ -95,6 +134,11 @@ const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, c
   given_ = false;
   carried_ = last_.emitted;
   own_.assign(choices.begin() + last_.emitted, choices.end());
+  if (recycles_) {
+    tails_.push_back(kNoToken);
+    tails_.insert(tails_.end(), choices.begin() + last_.emitted - 1, choices.end());
+    if (tails_.size() > kMostTails) tails_.erase(tails_.begin(), tails_.begin() + kMostTails / 2);
+  }
   look_up();
   return last_;
 }

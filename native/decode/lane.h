@@ -79,6 +79,7 @@ class Lane {
 
  private:
   void forget_draft();
+  int draft_recycled(std::span<Token> block, int kept, uint64_t seed) const;
   void observe(std::span<const Token> emitted);
   void look_up();
   void settle();
@@ -89,8 +90,11 @@ class Lane {
   std::vector<Token> own_;    // the choices that the last iteration made for later positions, or a draft that was given
   std::vector<Token> block_;  // of the last block()
   std::vector<uint8_t> stood_;  // [block], 1 where a draft token stood there in the iteration before
-  bool given_ = false;          // by set_draft()
-  int carried_ = 0;             // emitted tokens of last_, whose block the draft comes from; 0: it comes from elsewhere
+  std::vector<Token>
+      tails_;              // with kDraftRecycled: a kNoToken and what an iteration chose from its last token on, each
+  bool recycles_ = false;  // the last block() did
+  bool given_ = false;     // by set_draft()
+  int carried_ = 0;        // emitted tokens of last_, whose block the draft comes from; 0: it comes from elsewhere
   uint64_t revision_ = 0;
   Iteration last_;
 

@@ -20,6 +20,9 @@ enum DraftMode : int32_t {
   /// The same where at least two, or three, of them stood before.
   kDraftLookup2 = 3,
   kDraftLookup3 = 4,
+  /// As kDraftLookup, in rejected tails too. They are in no device's memory: a lane's own (Lane::block), not for
+  /// complete_draft.
+  kDraftRecycled = 5,
 };
 
 constexpr int32_t kLongestKey = 3;  // tokens that are looked up

@@ -122,6 +122,27 @@ Token next_token(const std::vector<Token>& tokens, size_t end, int order, int vo
   return static_cast<Token>(h % static_cast<uint64_t>(vocab));
 }
 
+void test_rejected_tails() {
+  cllm::Lane lane;
+  lane.assign({5});
+  const auto next = [&lane] {
+    const auto block = lane.block(4, 1, cllm::kDraftRecycled);
+    return std::vector<Token>(block.begin(), block.end());
+  };
+  for (const auto& choices : std::vector<std::vector<Token>>{{7, 8, 9, 10}, {1, 2, 3, 4}, {8, 20, 21, 22}}) {
+    next();
+    lane.advance(choices, 100, nullptr);
+  }
+  check(next() == std::vector<Token>{8, 20, 21, 22}, "rejected tails: the latest of equal keys");
+  lane.advance(std::vector<Token>{9, 30, 31, 32}, 100, nullptr);
+  check(next() == std::vector<Token>{9, 10, 5, 5},
+        "rejected tails: the longest key, and behind a tail's end the prompt");
+  check(lane.tokens() == std::vector<Token>{5, 7, 1, 8, 9}, "rejected tails: what was emitted");
+  lane.assign({5, 8, 9});
+  const auto fresh = next();
+  check(std::find(fresh.begin(), fresh.end(), 10) == fresh.end(), "rejected tails: none of another text");
+}
+
 void test_lane() {
   std::mt19937_64 random(2);
   for (int run = 0; run < 3000; run++) {
@@ -146,7 +167,7 @@ void test_lane() {
     int64_t iterations = 0, emitted = 0, stationary = 0;
     while (left > 0) {
       const int n = 1 + static_cast<int>(random() % 9);  // the block size may change at any time
-      const auto block = lane.block(n, seed, static_cast<cllm::DraftMode>(random() % 5));
+      const auto block = lane.block(n, seed, static_cast<cllm::DraftMode>(random() % 6));
       std::vector<Token> all = lane.tokens();
       all.pop_back();
       std::vector<Token> choices;
@@ -722,6 +743,7 @@ int main() {
   test_choose();
   test_stop_rule();
   test_lane();
+  test_rejected_tails();
   test_stationary();
   test_block_chooser();
   test_text();
