@@ -261,6 +261,8 @@ export interface DecoderInfo {
 /** Commands are answered by events with the same id. Ids are positive integers chosen by the caller, used once. */
 export interface NativeDecoder {
   info(): DecoderInfo;
+  /** What was chosen last for requests with a blockSize of 0; null before the first iteration of one. */
+  chosen(): { blockSize: number; candidates: number } | null;
   /** Queues a generation. On `sequence` (id from openSequence) or on any free lane (0). */
   generate(id: number, request: GenerateRequest): void;
   /** Stops a queued or running generation at the next iteration; answered by `done` with finishReason "abort". */

@@ -79,6 +79,8 @@ export interface DecoderOptions {
 export interface DecoderInfo extends NativeInfo {
   /** Whether requests that name no block size have the one that pays most; `blockSize` is the largest then. */
   autoBlockSize: boolean;
+  /** What `auto` has chosen for the last iteration that it chose for, when info was read; null before the first. */
+  chosen: { blockSize: number; candidates: number } | null;
   /** Whether nothing is left to the machine's timing. */
   deterministic: boolean;
   /** Where the drafts of requests that name no source come from. */
@@ -191,15 +193,14 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
 export class Decoder implements AsyncDisposable {
   /** The model it decodes with. */
   readonly model: Model;
-  /** How it runs: the options in force, the runner and the binary, and why those. */
-  readonly info: Readonly<DecoderInfo>;
+  readonly #info: Omit<DecoderInfo, "chosen">;
   readonly #commands: Commands;
   readonly #target: Target;
 
   private constructor(model: Model, commands: Commands, settings: DecoderSettings) {
     const { native, ...own } = settings;
     this.model = model;
-    this.info = Object.freeze({ ...commands.native.info(), ...own, binary: binaryInfo() });
+    this.#info = { ...commands.native.info(), ...own, binary: binaryInfo() };
     this.#commands = commands;
     this.#target = {
       ...{ model, commands, blockSize: native.blockSize, ...own, sequence: 0 },
@@ -215,6 +216,11 @@ export class Decoder implements AsyncDisposable {
   ): Promise<Decoder> {
     commands.attach(await native.createDecoder(settings.native, commands.onEvents));
     return new Decoder(model, commands, settings);
+  }
+
+  /** How it runs: the options in force, the runner and the binary, and why those, and what `auto` makes of it now. */
+  get info(): Readonly<DecoderInfo> {
+    return Object.freeze({ ...this.#info, chosen: this.disposed ? null : this.#commands.native.chosen() });
   }
 
   /** Whether dispose() has been called. */

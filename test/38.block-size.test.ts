@@ -12,6 +12,8 @@ describe("automatic block size", function () {
     await using decoder = await model.createDecoder({ contextSize: 256, threads: 1 });
     assert.equal(decoder.info.autoBlockSize, true);
     assert.equal(decoder.info.blockSize, 16);
+    const before: unknown = decoder.info.chosen;
+    assert.equal(before, null);
     const sizes = new Set<number>();
     for (const prompt of ["hello", "one two", "and so on and so on and so on"]) {
       const { stats, tokens } = await decoder.generate(prompt, { maxTokens: 150 });
@@ -20,6 +22,9 @@ describe("automatic block size", function () {
       assert.equal(counted, stats.iterations);
       assert.equal(stats.emittedTokens, tokens.length);
     }
+    const { chosen } = decoder.info;
+    assert.equal(chosen?.candidates, 1);
+    assert.ok(sizes.has(chosen.blockSize), `${chosen.blockSize} is the last of ${[...sizes]}`);
     for (const size of sizes) assert.ok([1, 2, 4, 8, 16].includes(size) || size < 16, `${size}`);
     const fixed = await decoder.generate("hello", { maxTokens: 20, blockSize: 8 });
     assert.deepEqual(Object.keys(fixed.stats.blockSizes), ["8"]);

@@ -10,8 +10,9 @@ namespace cllm {
 Napi::Function DecoderObject::define(Napi::Env env) {
   return DefineClass(
       env, "Decoder",
-      {InstanceMethod<&DecoderObject::info>("info"), InstanceMethod<&DecoderObject::generate>("generate"),
-       InstanceMethod<&DecoderObject::abort>("abort"), InstanceMethod<&DecoderObject::open_sequence>("openSequence"),
+      {InstanceMethod<&DecoderObject::info>("info"), InstanceMethod<&DecoderObject::chosen>("chosen"),
+       InstanceMethod<&DecoderObject::generate>("generate"), InstanceMethod<&DecoderObject::abort>("abort"),
+       InstanceMethod<&DecoderObject::open_sequence>("openSequence"),
        InstanceMethod<&DecoderObject::close_sequence>("closeSequence"),
        InstanceMethod<&DecoderObject::prefill>("prefill"), InstanceMethod<&DecoderObject::iterate>("iterate"),
        InstanceMethod<&DecoderObject::rollback>("rollback"), InstanceMethod<&DecoderObject::fork>("fork"),
@@ -92,6 +93,17 @@ Napi::Value DecoderObject::info(const Napi::CallbackInfo& call) {
                options.flash_attention ? Napi::Value(Napi::Boolean::New(env, *options.flash_attention)) : env.Null());
     object.Set("kvType", Napi::String::New(env, options.kv_type));
     number("kvBytes", static_cast<double>(engine().context().kv_bytes()));
+    return object;
+  });
+}
+
+Napi::Value DecoderObject::chosen(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const PassShape shape = engine().chosen();
+    if (shape.block == 0) return call.Env().Null();
+    auto object = Napi::Object::New(call.Env());
+    object.Set("blockSize", Napi::Number::New(call.Env(), shape.block));
+    object.Set("candidates", Napi::Number::New(call.Env(), shape.candidates));
     return object;
   });
 }

@@ -30,6 +30,7 @@ class DecoderObject : public Napi::ObjectWrap<DecoderObject> {
   };
 
   Napi::Value info(const Napi::CallbackInfo& info);
+  Napi::Value chosen(const Napi::CallbackInfo& info);
   Napi::Value generate(const Napi::CallbackInfo& info);
   Napi::Value abort(const Napi::CallbackInfo& info);
   Napi::Value open_sequence(const Napi::CallbackInfo& info);

@@ -315,6 +315,7 @@ void Engine::choose_shape(const std::vector<Slot*>& ready) {
     for (const Slot* slot : lanes) sum += slot->lane.expected(shape.block, slot->on_host() ? 1 : shape.candidates);
     return sum;
   });
+  chosen_.store(static_cast<uint32_t>(shape_.candidates << 16 | shape_.block), std::memory_order_relaxed);
 }
 
 void Engine::iterate_group(std::vector<Slot*>& group, double prefill_milliseconds) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -50,6 +51,11 @@ class Engine {
   /// The runner in use for ordinary blocks, and why it is that one.
   const char* runner_name() const { return resident_ ? resident_->name() : host_.name(); }
   std::string runner_reason() const;
+  /// The shape that was chosen last for lanes that leave it to the engine; block 0 before the first. On any thread.
+  PassShape chosen() const {
+    const uint32_t packed = chosen_.load(std::memory_order_relaxed);
+    return {1, static_cast<int32_t>(packed >> 16), static_cast<int32_t>(packed & 0xFFFF)};
+  }
 
  private:
   struct Slot {
@@ -110,7 +116,8 @@ class Engine {
   uint64_t uses_ = 0;
   size_t next_prefill_ = 0;  // round robin
   BlockChooser chooser_;
-  PassShape shape_;  // of the lanes that leave it to us, in this tick
+  PassShape shape_;                  // of the lanes that leave it to us, in this tick
+  std::atomic<uint32_t> chosen_{0};  // its candidates << 16 | block, for other threads
   std::chrono::steady_clock::time_point tick_started_;
 
   Sink sink_;
