@@ -32,8 +32,9 @@ size_t rounded_bytes(BlockFormat format, int64_t blocks) { return static_cast<si
 
 namespace {
 
-constexpr int kColumns = 16;
+constexpr int kColumns = 12;  // of a tile: two registers each
 constexpr float kLeast = 1e-30f;
+constexpr int64_t kAhead = 4096;  // bytes
 
 // What is subtracted from quants that are stored without a sign.
 constexpr int offset(BlockFormat format) {
@@ -70,35 +71,35 @@ __m128i bytes_of(const uint8_t* from, int64_t place) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + place * kBlockRows));
 }
 
-/// A block of 16 rows, unpacked: register i holds the weights 4 i to 4 i + 3 of each row. `scale` of all, or of the
-/// first and second half; `min` is added.
+/// The processor's own prefetching ends at each 4 KB.
 template <BlockFormat Format>
-struct Unpacked {
-  __m512i weights[8];
+void fetch_ahead(const Panel& panel, int64_t block) {
+  constexpr int kLines = Format == BlockFormat::kQ8_0 ? 8 : 4;
+  const uint8_t* ahead = panel.quants + block * kLines * 64 + kAhead;
+  for (int i = 0; i < kLines; i++) __builtin_prefetch(ahead + i * 64);
+}
+
+/// The weights 16 half + 4 i to 16 half + 4 i + 3 of each of 16 rows, as they are stored.
+template <BlockFormat Format>
+__m512i weights_of(const Panel& panel, int64_t block, int half, int i) {
+  if constexpr (Format == BlockFormat::kQ8_0) return _mm512_loadu_si512(panel.quants + (block * 8 + half * 4 + i) * 64);
+  const __m512i both = _mm512_loadu_si512(panel.quants + (block * 4 + i) * 64);
+  const __m512i low = _mm512_and_si512(half == 0 ? both : _mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
+  if constexpr (Format != BlockFormat::kQ6_K) return low;
+  const __m512i high = _mm512_loadu_si512(panel.high + (block * 2 + half) * 64);
+  const __m512i bits = i == 0   ? _mm512_slli_epi16(high, 4)
+                       : i == 1 ? _mm512_slli_epi16(high, 2)
+                       : i == 2 ? high
+                                : _mm512_srli_epi16(high, 2);
+  return _mm512_or_si512(low, _mm512_and_si512(bits, _mm512_set1_epi8(0x30)));
+}
+
+/// Of a block of 16 rows: the scale of all weights, or of the first and second half; `min` is added.
+template <BlockFormat Format>
+struct Scales {
   __m512 scale, second, min;
 
-  Unpacked(const Panel& panel, int64_t block) {
-    if constexpr (Format == BlockFormat::kQ8_0) {
-      for (int i = 0; i < 8; i++) weights[i] = _mm512_loadu_si512(panel.quants + (block * 8 + i) * 64);
-    } else {
-      const __m512i low = _mm512_set1_epi8(15);
-      for (int i = 0; i < 4; i++) {
-        const __m512i both = _mm512_loadu_si512(panel.quants + (block * 4 + i) * 64);
-        weights[i] = _mm512_and_si512(both, low);
-        weights[4 + i] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-      }
-    }
-    if constexpr (Format == BlockFormat::kQ6_K) {
-      const __m512i two = _mm512_set1_epi8(0x30);
-      for (int half = 0; half < 2; half++) {
-        const __m512i high = _mm512_loadu_si512(panel.high + (block * 2 + half) * 64);
-        const __m512i bits[4] = {_mm512_slli_epi16(high, 4), _mm512_slli_epi16(high, 2), high,
-                                 _mm512_srli_epi16(high, 2)};
-        for (int i = 0; i < 4; i++) {
-          weights[half * 4 + i] = _mm512_or_si512(weights[half * 4 + i], _mm512_and_si512(bits[i], two));
-        }
-      }
-    }
+  Scales(const Panel& panel, int64_t block) {
     if constexpr (!BlockLayout::is_k(Format)) {
       scale = halves(panel.scales, block);
       if constexpr (BlockLayout::has_mins(Format)) min = halves(panel.mins, block);
@@ -118,39 +119,57 @@ struct Unpacked {
   }
 };
 
-// `Columns` columns with 16 rows.
+// `Columns` columns with 16 rows. Column by column within each register of weights: a column's additions wait for each
+// other, so those of one column in a row would fill the scheduler with what cannot begin yet.
 template <BlockFormat Format, int Columns>
 void tile(const Panel& panel, int64_t blocks, const char* rounded, float* c, int64_t c_stride) {
   const Rounded layout(Format, blocks);
+  constexpr bool two_scales = Format == BlockFormat::kQ6_K;
   __m512 sum[Columns];
   for (auto& s : sum) s = _mm512_setzero_ps();
   for (int64_t block = 0; block < blocks; block++) {
-    const Unpacked<Format> unpacked(panel, block);
+    const Scales<Format> scales(panel, block);
+    fetch_ahead<Format>(panel, block);
+    const auto at = [&](int j, int64_t part) { return rounded + j * layout.bytes + part; };
+    const auto correction = [&](int j, int64_t i) {
+      if (offset(Format) == 0) return _mm512_setzero_si512();
+      return _mm512_set1_epi32(reinterpret_cast<const int32_t*>(at(j, layout.corrections))[i]);
+    };
+    __m512i total[Columns];
+    __m512 first[Columns];
+#pragma GCC unroll 16
+    for (int j = 0; j < Columns; j++) total[j] = correction(j, two_scales ? 2 * block : block);
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++) {
+      if (two_scales && half == 1) {
+#pragma GCC unroll 16
+        for (int j = 0; j < Columns; j++) {
+          first[j] = _mm512_mul_ps(_mm512_cvtepi32_ps(total[j]), scales.scale);
+          total[j] = correction(j, 2 * block + 1);
+        }
+      }
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; i++) {
+        const __m512i weights = weights_of<Format>(panel, block, half, i);
+#pragma GCC unroll 16
+        for (int j = 0; j < Columns; j++) {
+          const auto* words = reinterpret_cast<const int32_t*>(at(j, block * kBlockWeights));
+          total[j] = _mm512_dpbusd_epi32(total[j], weights, _mm512_set1_epi32(words[half * 4 + i]));
+        }
+      }
+    }
 #pragma GCC unroll 16
     for (int j = 0; j < Columns; j++) {
-      const char* column = rounded + j * layout.bytes;
-      const auto* words = reinterpret_cast<const int32_t*>(column + block * kBlockWeights);
-      const __m512 factor = _mm512_set1_ps(reinterpret_cast<const float*>(column + layout.factors)[block]);
-      const char* corrections = column + layout.corrections;
-      const auto correction = [&](int64_t i) { return reinterpret_cast<const int32_t*>(corrections)[i]; };
-      const auto dot = [&](__m512i total, int first, int end) {
-        for (int i = first; i < end; i++) {
-          total = _mm512_dpbusd_epi32(total, unpacked.weights[i], _mm512_set1_epi32(words[i]));
-        }
-        return _mm512_cvtepi32_ps(total);
-      };
-      if constexpr (Format == BlockFormat::kQ6_K) {
-        const __m512 first = dot(_mm512_set1_epi32(correction(2 * block)), 0, 4);
-        const __m512 second = dot(_mm512_set1_epi32(correction(2 * block + 1)), 4, 8);
-        const __m512 both = _mm512_fmadd_ps(second, unpacked.second, _mm512_mul_ps(first, unpacked.scale));
-        sum[j] = _mm512_fmadd_ps(both, factor, sum[j]);
+      const __m512 factor = _mm512_set1_ps(reinterpret_cast<const float*>(at(j, layout.factors))[block]);
+      const __m512 dot = _mm512_cvtepi32_ps(total[j]);
+      if constexpr (two_scales) {
+        sum[j] = _mm512_fmadd_ps(_mm512_fmadd_ps(dot, scales.second, first[j]), factor, sum[j]);
       } else {
-        const __m512i begin = offset(Format) != 0 ? _mm512_set1_epi32(correction(block)) : _mm512_setzero_si512();
-        sum[j] = _mm512_fmadd_ps(dot(begin, 0, 8), _mm512_mul_ps(unpacked.scale, factor), sum[j]);
-        if constexpr (BlockLayout::has_mins(Format)) {
-          const float total = reinterpret_cast<const float*>(corrections)[block];
-          sum[j] = _mm512_fmadd_ps(unpacked.min, _mm512_set1_ps(total), sum[j]);
-        }
+        sum[j] = _mm512_fmadd_ps(dot, _mm512_mul_ps(scales.scale, factor), sum[j]);
+      }
+      if constexpr (BlockLayout::has_mins(Format)) {
+        const float all = reinterpret_cast<const float*>(at(j, layout.corrections))[block];
+        sum[j] = _mm512_fmadd_ps(scales.min, _mm512_set1_ps(all), sum[j]);
       }
     }
   }
@@ -196,16 +215,19 @@ void round_to_blocks(BlockFormat format, const float* x, int64_t blocks, void* r
     auto* place = reinterpret_cast<__m128i*>(quants + block * kBlockWeights);
     _mm_storeu_si128(place, _mm512_cvtsepi32_epi8(first));
     _mm_storeu_si128(place + 1, _mm512_cvtsepi32_epi8(second));
-    const int32_t sums[2] = {_mm512_reduce_add_epi32(first), _mm512_reduce_add_epi32(second)};
     factors[block] = k_format ? factor : to_half(factor);
     const auto set = [&](int64_t i, auto value) { std::memcpy(corrections + i * 4, &value, 4); };
+    if (format == BlockFormat::kQ6_K) {
+      set(2 * block, -offset(format) * _mm512_reduce_add_epi32(first));
+      set(2 * block + 1, -offset(format) * _mm512_reduce_add_epi32(second));
+      continue;
+    }
+    const int32_t total = _mm512_reduce_add_epi32(_mm512_add_epi32(first, second));
     if (BlockLayout::has_mins(format)) {
-      const float sum = factor * static_cast<float>(sums[0] + sums[1]);
+      const float sum = factor * static_cast<float>(total);
       set(block, k_format ? sum : to_half(sum));
-    } else if (format == BlockFormat::kQ6_K) {
-      for (int half = 0; half < 2; half++) set(2 * block + half, -offset(format) * sums[half]);
     } else {
-      set(block, -offset(format) * (sums[0] + sums[1]));
+      set(block, -offset(format) * total);
     }
   }
 }
