@@ -24,9 +24,6 @@ namespace cllm {
 namespace {
 
 constexpr int64_t kPanelRows = 2 * kPanelLanes;
-// Up to so many elements each thread rounds the activations for itself, which costs less than waiting for one another.
-constexpr int64_t kRoundedByEach = 1 << 16;
-
 /// Products with one kind of packed weights. Activations are rounded first, row by row.
 class Product : public ggml::cpu::tensor_traits {
  public:
@@ -48,6 +45,9 @@ class Product : public ggml::cpu::tensor_traits {
  protected:
   /// Bytes of a row of k activations.
   virtual size_t rounded_size(int64_t k) const = 0;
+  /// Up to so many elements each thread rounds all activations for itself: that costs less than waiting for one
+  /// another.
+  virtual int64_t rounded_by_each() const = 0;
   virtual void round(const float* x, int64_t k, char* to) const = 0;
   /// Thread `ith` of `nth`'s share of the rows of `weight`.
   virtual void multiply(const ggml_tensor* weight, const char* x, int64_t columns, float* out, int ith,
@@ -62,7 +62,7 @@ class Product : public ggml::cpu::tensor_traits {
       const char* row = static_cast<const char*>(x->data) + i1 * x->nb[1] + i2 * x->nb[2] + i3 * x->nb[3];
       round(reinterpret_cast<const float*>(row), k, to + static_cast<size_t>(r) * size);
     };
-    if (rows * k <= kRoundedByEach) {
+    if (rows * k <= rounded_by_each()) {
       thread_local std::vector<char> own;
       own.resize(std::max(own.size(), static_cast<size_t>(rows) * size));
       for (int64_t r = 0; r < rows; r++) round_row(r, own.data());
@@ -92,6 +92,7 @@ class Bf16Product : public Product {
 
  protected:
   size_t rounded_size(int64_t k) const override { return static_cast<size_t>(k) * sizeof(uint16_t); }
+  int64_t rounded_by_each() const override { return 1 << 16; }
   void round(const float* x, int64_t k, char* to) const override {
     round_to_bf16(x, reinterpret_cast<uint16_t*>(to), k);
   }
@@ -121,6 +122,7 @@ class QuantizedProduct : public Product {
 
  protected:
   size_t rounded_size(int64_t k) const override { return rounded_bytes(format_, k / kBlockWeights); }
+  int64_t rounded_by_each() const override { return 1 << 11; }
   void round(const float* x, int64_t k, char* to) const override { round_to_blocks(format_, x, k / kBlockWeights, to); }
   void multiply(const ggml_tensor* weight, const char* x, int64_t columns, float* out, int ith,
                 int nth) const override {
