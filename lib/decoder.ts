@@ -41,8 +41,8 @@ export interface DecoderOptions {
    * Blocks that are verified per lane at once, 1 to 8: beside the lane's own, what followed its last tokens in prompt and
    * answer; the one with most accepted tokens wins. A pass has so many times `blockSize` tokens, at most 48 together. With
    * a block size of `auto` it is the most: 1, 2, 4 or 8 up to it, as pays. It pays where a pass costs little more for
-   * them, on a GPU; the tokens are the same. Needs the resident runner and flash attention; requests with a grammar or
-   * penalties have one. Default 1.
+   * them, on a GPU; the tokens are the same. Needs the resident runner and flash attention; requests with a grammar,
+   * penalties or the draft source `recycled` have one. Default 1.
    */
   candidates?: number | undefined;
   /**
@@ -79,7 +79,7 @@ export interface DecoderOptions {
 export interface DecoderInfo extends NativeInfo {
   /** Whether requests that name no block size have the one that pays most; `blockSize` is the largest then. */
   autoBlockSize: boolean;
-  /** What `auto` has chosen for the last iteration that it chose for, when info was read; null before the first. */
+  /** What `auto` has chosen for the last iteration that it chose for, when info was read; null before the first, and when disposed of. */
   chosen: { blockSize: number; candidates: number } | null;
   /** Whether nothing is left to the machine's timing. */
   deterministic: boolean;

@@ -26,7 +26,7 @@ export function contextNeeds(
   { contextSize, lanes, blockSize, candidates, kvType }: NativeOptions,
   model: { kvBytesPerToken: number; vocabSize: number },
 ): ContextNeeds {
-  const rows = candidates > 1 ? Math.min(blockSize * candidates, LARGEST_PART) : blockSize;
+  const rows = Math.max(blockSize, Math.min(blockSize * candidates, LARGEST_PART));
   const perToken = (model.kvBytesPerToken / 2) * (KV_ELEMENT[kvType] ?? 20 / 32);
   return {
     kv: (contextSize + Math.min((candidates - 1) * blockSize, LARGEST_PART)) * lanes * perToken,

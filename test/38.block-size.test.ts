@@ -136,6 +136,11 @@ describe("candidates", function () {
     for (const draftSource of ["auto", "random", "own", "lookup", "recycled"] as const) await check({ draftSource });
     await check({ repeatPenalty: 1.3 });
     await check({ grammar: 'root ::= ("a" | "b" | " ")+' });
+    const requests = [{}, { repeatPenalty: 1.3 }].map((choice) => ({ maxTokens: 60, ...choice }));
+    const beside = await Promise.all(requests.map((choice) => decoder.generate(prompts[0] as string, choice)));
+    for (const [i, choice] of requests.entries()) {
+      assert.deepEqual(beside[i]?.tokens, (await plain.generate(prompts[0] as string, choice)).tokens);
+    }
     await using sequence = await decoder.sequence();
     await sequence.prefill(model.tokenize(prompts[0] as string, { addSpecial: true }));
     const tokens: number[] = [];

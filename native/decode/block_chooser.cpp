@@ -66,7 +66,7 @@ PassShape BlockChooser::choose(int lanes, const std::function<bool(const PassSha
   for (const int32_t n : kSizes) {
     for (const int32_t candidates : kCandidates) {
       const PassShape shape{lanes, candidates, n};
-      if ((n == 1 && candidates > 1) || !fits(shape)) break;
+      if (!fits(shape)) break;
       const bool present = n == present_.block && candidates == present_.candidates;
       const double rate = emitted(shape) / cost(shape) * (n == 1 ? kClearly : present ? kNoise : 1);
       if (rate <= most) continue;

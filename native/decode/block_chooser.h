@@ -13,8 +13,9 @@ namespace cllm {
 /// from the nearest elsewhere. One token, which is ordinary decoding, is among the sizes.
 class BlockChooser {
  public:
-  /// `fits(shape)`: whether a pass of `lanes` lanes may have this shape; a smaller block always fits where a larger one
-  /// does. `emitted(shape)`: tokens that all lanes together emit on average.
+  /// `fits(shape)`: whether a pass of `lanes` lanes may have this shape; where it fits, so does one of a smaller
+  /// block or of fewer candidates; one token has one candidate. `emitted(shape)`: tokens that all lanes together emit
+  /// on average.
   PassShape choose(int lanes, const std::function<bool(const PassShape&)>& fits,
                    const std::function<double(const PassShape&)>& emitted);
   void observe(const PassShape& shape, double milliseconds);

@@ -306,13 +306,14 @@ void Engine::choose_shape(const std::vector<Slot*>& ready) {
     if (slot->generation && slot->generation->params.block_size == 0) lanes.push_back(slot);
   }
   if (lanes.empty()) return;
+  const bool on_host = std::any_of(lanes.begin(), lanes.end(), [](const Slot* slot) { return slot->on_host(); });
   const auto fits = [&](const PassShape& shape) {
     return shape.block <= context_.options().block_size &&
-           (shape.candidates == 1 || (resident_ && resident_->fits(shape)));
+           (shape.candidates == 1 || (resident_ && !on_host && resident_->fits(shape)));
   };
   shape_ = chooser_.choose(static_cast<int>(lanes.size()), fits, [&](const PassShape& shape) {
     double sum = 0;
-    for (const Slot* slot : lanes) sum += slot->lane.expected(shape.block, slot->on_host() ? 1 : shape.candidates);
+    for (const Slot* slot : lanes) sum += slot->lane.expected(shape.block, shape.candidates);
     return sum;
   });
   chosen_.store(static_cast<uint32_t>(shape_.candidates << 16 | shape_.block), std::memory_order_relaxed);
@@ -355,6 +356,7 @@ void Engine::iterate_group(std::vector<Slot*>& group, double prefill_millisecond
     const double share = static_cast<double>(group.size()) / static_cast<double>(std::max<size_t>(1, outcomes.size()));
     const double forward = runner.forward_milliseconds() * std::min(1.0, share);
     const double elapsed = (milliseconds_since(tick_started_) - prefill_milliseconds) * std::min(1.0, share);
+    if (&runner == &host_) shape.candidates = 1;
     chooser_.observe(shape, milliseconds_since(started) * std::min(1.0, share));
     for (const LaneOutcome& outcome : outcomes) {
       Slot& slot = slots_[static_cast<size_t>(outcome.index)];

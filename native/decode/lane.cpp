@@ -25,6 +25,7 @@ int Lane::assign(std::vector<Token> tokens) {
   tokens_ = std::move(tokens);
   written_ = common;
   prompt_size_ = static_cast<int>(tokens_.size());
+  tails_.clear();
   forget_draft();
   // Those are of the text; own choices are the model's.
   for (int i = 0; i < kLongestKey; i++) {
@@ -54,7 +55,6 @@ void Lane::forget_draft() {
   carried_ = 0;
   given_ = false;
   own_.clear();
-  tails_.clear();
   key_ = 0;
   watched_.clear();
 }
@@ -145,7 +145,11 @@ const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, c
 
 // Own choices are seen where they were drafted, what is looked up also where it was not: tokens come anyway.
 void Lane::observe(std::span<const Token> emitted) {
-  if (own_used_ > 0) own_odds_.observe(std::min(last_.accepted, own_used_), last_.accepted < own_used_);
+  if (own_used_ > 0) {  // another candidate may have won
+    const auto end = own_.begin() + std::min<std::ptrdiff_t>(own_used_, std::ssize(emitted));
+    const auto right = static_cast<int>(std::mismatch(own_.begin(), end, emitted.begin()).first - own_.begin());
+    own_odds_.observe(right, own_.begin() + right != end);
+  }
   for (const Token token : emitted) {
     bool over = true;
     for (Watched& draft : watched_) {
@@ -199,6 +203,7 @@ void Lane::look_up() {
   watched_key_ = key_;
   const std::ptrdiff_t most = best_odds_.empty() ? 1 : best_odds_.rbegin()->first;
   watched_.push_back({most > 1 ? own_ : std::vector<Token>{}});
+  watched_[0].wrong = watched_[0].tokens.empty();
   std::vector<Token> begun;
   while (from.length > 0) {
     auto& tokens = watched_.emplace_back().tokens;

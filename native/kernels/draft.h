@@ -7,8 +7,8 @@
 namespace cllm {
 
 /// What stands in a draft beside the choices that the last iteration made for later positions (its own choices, Jacobi
-/// iteration). All of it is a pure function of the lane's tokens and its seed, so that what a lane drafts does not
-/// depend on other lanes, nor on where it is computed.
+/// iteration). All of it but kDraftRecycled is a pure function of the lane's tokens and its seed, so that what a lane
+/// drafts does not depend on other lanes, nor on where it is computed.
 enum DraftMode : int32_t {
   /// Own choices, then random tokens of the prompt: CLLM (arXiv 2403.00835), section 3.2 and its released code.
   kDraftRandom = 0,

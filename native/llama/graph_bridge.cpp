@@ -25,7 +25,7 @@ namespace cllm {
 
 namespace {
 
-constexpr size_t kMaxGraphs = 8;
+constexpr size_t kMaxGraphs = 16;
 // With one stream, ggml's CPU flash attention reads up to this many rows behind the mask.
 constexpr int64_t kMaskTailRows = 64;
 

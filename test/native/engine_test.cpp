@@ -122,6 +122,43 @@ Token next_token(const std::vector<Token>& tokens, size_t end, int order, int vo
   return static_cast<Token>(h % static_cast<uint64_t>(vocab));
 }
 
+// What candidates are worth is learned from texts, whatever is drafted; own choices are not credited with what
+// candidates bring.
+void test_watched_candidates() {
+  for (const int every : {1, 6}) {
+    cllm::Lane lane;
+    lane.watch_candidates(4);
+    lane.assign({7, 100, 7, 101, 7});
+    Token next = 101;
+    for (int i = 0; i < 60; i++) {
+      if (i % every != 0) next = 102 + i;
+      for (const Token token : {next, Token{7}}) {
+        lane.block(1, 1, cllm::kDraftFill);
+        lane.advance(std::vector<Token>{token}, 100, nullptr);
+      }
+    }
+    const double found = lane.expected(2, 4);
+    check(every == 1 ? found > 1.8 : found > 1.05 && found < 1.3,
+          "candidates are right one time of " + std::to_string(every) + ": " + std::to_string(found));
+  }
+  cllm::Lane lane;
+  lane.watch_candidates(2);
+  lane.assign({1, 2, 3, 4, 5, 6, 1});
+  const double own = lane.expected(4);
+  for (int i = 0; i < 30; i++) {
+    lane.block(4, 1, cllm::kDraftFill);
+    const Token last = lane.tokens().back();
+    const auto after = [last](int j) { return (last + j - 1) % 6 + 1; };
+    if (i > 0) lane.take_candidate(std::vector<Token>{last, after(1), after(2), after(3)});
+    // Own choices for what comes next are wrong always.
+    lane.advance(std::vector<Token>{after(1), after(2), 50, 51}, 2, nullptr);
+  }
+  check(own < 2, "own choices promise little at first");
+  cllm::Lane fresh = lane;
+  fresh.assign({30, 31, 32});  // nothing to look up
+  check(fresh.expected(4) < own, "own choices are not credited with a candidate's tokens");
+}
+
 void test_rejected_tails() {
   cllm::Lane lane;
   lane.assign({5});
@@ -225,7 +262,9 @@ struct Machine {
   double more = 0;     // what each doubling of the candidates adds to how often the first draft token is right
 
   double cost(const PassShape& shape) const { return 1 + per_token * static_cast<double>(shape.rows() - 1); }
-  bool fits(const PassShape& shape) const { return shape.block <= 16 && shape.candidates <= candidates; }
+  bool fits(const PassShape& shape) const {
+    return shape.block <= 16 && shape.candidates <= (shape.block > 1 ? candidates : 1);
+  }
   double first_right(double right, int count) const { return std::min(0.98, right + more * std::log2(count)); }
 };
 
@@ -744,6 +783,7 @@ int main() {
   test_stop_rule();
   test_lane();
   test_rejected_tails();
+  test_watched_candidates();
   test_stationary();
   test_block_chooser();
   test_text();
