@@ -67,7 +67,10 @@ await main(import.meta.url, async (argv) => {
   });
   const models = ["text-to-sql.gguf", "ar.gguf"];
   recipe.publish("text-to-sql", "The default model, and the same before consistency training (ar.gguf)", {
-    "held out of the generator": await recipe.evaluate("held-out.json", "held-out.jsonl", models, { limit: 1000, rounds: 1 }),
+    "held out of the generator": await recipe.evaluate("held-out.json", "held-out.jsonl", models, {
+      limit: 1000,
+      rounds: 1,
+    }),
     "by hand": await recipe.evaluate("hand.json", "hand.jsonl", models, { limit: 1000 }),
   });
 });
