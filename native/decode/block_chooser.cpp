@@ -34,7 +34,7 @@ double guess(int64_t tokens) { return 1 + 0.25 * static_cast<double>(tokens - 1)
 }  // namespace
 
 void BlockChooser::observe(const PassShape& shape, double milliseconds) {
-  Cost& cost = costs_[key(shape)];
+  Cost& cost = costs_[shape];
   cost.count++;
   if (cost.count <= kSettled) {
     if (cost.count <= kWarmUp + 1 || milliseconds < cost.milliseconds) cost.milliseconds = milliseconds;
@@ -44,17 +44,16 @@ void BlockChooser::observe(const PassShape& shape, double milliseconds) {
 }
 
 double BlockChooser::cost(const PassShape& shape) const {
-  const auto known = costs_.find(key(shape));
+  const auto known = costs_.find(shape);
   const bool measured_here = known != costs_.end() && known->second.count > kWarmUp;
   if (measured_here && known->second.count >= kSettled) return known->second.milliseconds;
   double nearest = INFINITY, cost = guess(shape.rows());
   for (const auto& [other, measured] : costs_) {
     if (measured.count < kSettled) continue;
-    const int64_t tokens = int64_t{1} * other[0] * other[1] * other[2];
-    const double distance = std::abs(std::log(static_cast<double>(shape.rows()) / static_cast<double>(tokens)));
+    const double distance = std::abs(std::log(static_cast<double>(shape.rows()) / static_cast<double>(other.rows())));
     if (distance >= nearest) continue;
     nearest = distance;
-    cost = kHope * measured.milliseconds * guess(shape.rows()) / guess(tokens);
+    cost = kHope * measured.milliseconds * guess(shape.rows()) / guess(other.rows());
   }
   return measured_here && known->second.milliseconds < cost ? known->second.milliseconds : cost;
 }

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <array>
 #include <functional>
 #include <map>
+#include <tuple>
 
 #include "kernels/types.h"
 
@@ -25,11 +25,15 @@ class BlockChooser {
     double milliseconds = 0;
     int count = 0;
   };
-  static std::array<int32_t, 3> key(const PassShape& shape) { return {shape.lanes, shape.candidates, shape.block}; }
+  struct Order {
+    bool operator()(const PassShape& a, const PassShape& b) const {
+      return std::tie(a.lanes, a.candidates, a.block) < std::tie(b.lanes, b.candidates, b.block);
+    }
+  };
   double cost(const PassShape& shape) const;
 
   static constexpr int kFirstTrial = 128, kLastTrial = 512;
-  std::map<std::array<int32_t, 3>, Cost> costs_;
+  std::map<PassShape, Cost, Order> costs_;
   PassShape present_;
   int single_ = 0;                 // passes of single tokens since a block was last tried
   int single_most_ = kFirstTrial;  // until one is tried anyway, to see whether drafts have become better

@@ -63,16 +63,16 @@ std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
   block_.resize(static_cast<size_t>(n));
   stood_.resize(static_cast<size_t>(n));
   block_[0] = tokens_.back();
-  const auto kept = std::min(own_.size(), static_cast<size_t>(n) - 1);
+  const auto kept = static_cast<int32_t>(std::min(own_.size(), static_cast<size_t>(n) - 1));
   std::copy_n(own_.begin(), kept, block_.begin() + 1);
   // A draft that was given stands.
   if (given_ && mode >= kDraftLookup) mode = kDraftFill;
   if (mode == kDraftRecycled) {
-    own_used_ = draft_recycled(block_, static_cast<int>(kept), seed);
+    own_used_ = draft_recycled(block_, kept, seed);
   } else {
-    own_used_ = given_ || key_ >= least_key(mode) ? 0 : static_cast<int>(kept);
+    own_used_ = given_ || key_ >= least_key(mode) ? 0 : kept;
     const auto size = static_cast<int64_t>(tokens_.size());
-    complete_draft(tokens_.data(), size, prompt_size_, seed, mode, static_cast<int32_t>(kept), n, block_.data());
+    complete_draft(tokens_.data(), size, prompt_size_, seed, mode, kept, n, block_.data());
   }
   recycles_ = mode == kDraftRecycled;
   const auto before = carried_ > 0 ? static_cast<int32_t>(last_.block.size()) : 0;
@@ -81,17 +81,16 @@ std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
 }
 
 // kDraftRecycled: of the own choices block[1 .. kept] those that are left in the draft, all or none.
-int Lane::draft_recycled(std::span<Token> block, int kept, uint64_t seed) const {
+int Lane::draft_recycled(std::span<Token> block, int32_t kept, uint64_t seed) const {
   std::vector<Token> held = tails_;
   held.push_back(kNoToken);
   held.insert(held.end(), tokens_.begin(), tokens_.end());
   const auto size = static_cast<int64_t>(held.size());
   const Begun not_the_end{&kNoToken, 1};  // of a tail: nothing is known to follow
-  const auto own = static_cast<int32_t>(kept);
   DraftView view{held.data(), size, block.data(), 0};
   Continuation from = find_continuation(view, not_the_end);
   if (from.length == 0) {
-    view.drafted = own;
+    view.drafted = kept;
     from = find_continuation(view, not_the_end);
   }
   bool follows = from.length > 0;
@@ -195,8 +194,8 @@ double Lane::expected(int n, int candidates) const {
 }
 
 void Lane::look_up() {
-  const Token last = tokens_.back();
-  const DraftView view{tokens_.data(), static_cast<int64_t>(tokens_.size()), &last, 0};
+  std::array<Token, DraftOdds::kSlots + 1> block{tokens_.back()};
+  const DraftView view{tokens_.data(), static_cast<int64_t>(tokens_.size()), block.data(), 0};
   Continuation from = find_continuation(view);
   key_ = from.length;
   if (key_ == 0 || !watched_.empty()) return;
@@ -206,12 +205,11 @@ void Lane::look_up() {
   watched_[0].wrong = watched_[0].tokens.empty();
   std::vector<Token> begun;
   while (from.length > 0) {
-    auto& tokens = watched_.emplace_back().tokens;
-    for (int64_t i = from.place; tokens.size() < DraftOdds::kSlots; i++) {
-      tokens.push_back(i < view.size ? tokens_[static_cast<size_t>(i)] : tokens[static_cast<size_t>(i - view.size)]);
-    }
+    for (int32_t slot = 1; slot < std::ssize(block); slot++)
+      block[static_cast<size_t>(slot)] = continued(view, from, slot);
+    watched_.push_back({{block.begin() + 1, block.end()}});
     if (std::ssize(watched_) >= most) break;
-    begun.push_back(tokens[0]);
+    begun.push_back(block[1]);
     from = find_continuation(view, {begun.data(), static_cast<int32_t>(begun.size())});
   }
 }

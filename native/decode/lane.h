@@ -79,7 +79,7 @@ class Lane {
 
  private:
   void forget_draft();
-  int draft_recycled(std::span<Token> block, int kept, uint64_t seed) const;
+  int draft_recycled(std::span<Token> block, int32_t kept, uint64_t seed) const;
   void observe(std::span<const Token> emitted);
   void look_up();
   void settle();
@@ -90,8 +90,8 @@ class Lane {
   std::vector<Token> own_;    // the choices that the last iteration made for later positions, or a draft that was given
   std::vector<Token> block_;  // of the last block()
   std::vector<uint8_t> stood_;  // [block], 1 where a draft token stood there in the iteration before
-  std::vector<Token>
-      tails_;              // with kDraftRecycled: a kNoToken and what an iteration chose from its last token on, each
+  // With kDraftRecycled: of each iteration a kNoToken, and what it chose from its last emitted token on.
+  std::vector<Token> tails_;
   bool recycles_ = false;  // the last block() did
   bool given_ = false;     // by set_draft()
   int carried_ = 0;        // emitted tokens of last_, whose block the draft comes from; 0: it comes from elsewhere

@@ -24,6 +24,7 @@ namespace cllm {
 namespace {
 
 constexpr int64_t kPanelRows = 2 * kPanelLanes;
+
 /// Products with one kind of packed weights. Activations are rounded first, row by row.
 class Product : public ggml::cpu::tensor_traits {
  public:
