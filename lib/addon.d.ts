@@ -72,7 +72,8 @@ export interface TrainOptions {
   clip: number;
   warmup: number;
   seed: number;
-  threads: number;
+  threads: number; // of the CPU
+  gpu: boolean; // the first of the CUDA binary, else the CPU
   fingerprint: string;
 }
 

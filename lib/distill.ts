@@ -14,7 +14,8 @@ import { describe, openRun, type RunFiles, sha256 } from "./distill/files.js";
 import { type HeldBackFigures, measureHeldBack } from "./distill/measure.js";
 import { type DistillOptions, type DistillProgress, type DistillSettings, distillSettings } from "./distill/options.js";
 import { publish } from "./files.js";
-import { checkMemory } from "./memory.js";
+import { gpuDevice } from "./gpu.js";
+import { checkGpuMemory, checkMemory } from "./memory.js";
 import { Model } from "./model.js";
 import * as check from "./options.js";
 import { type PromptItem, readPromptData } from "./prompt-data.js";
@@ -41,6 +42,8 @@ export interface DistillResult {
 const SMALL_PARAMETERS = 30e6;
 /** Of a pass of a small model: its activations stay in the cache then (a fifth faster than 4,000 at a time). */
 const PASS_TOKENS = 1024;
+/** The same on a GPU, which many short passes would leave waiting. */
+const GPU_PASS_TOKENS = 16384;
 /** Of a row's tokens, those that can have a label. */
 const LABEL_SHARE = 0.75;
 const SLICE_MILLISECONDS = 1000;
@@ -166,7 +169,9 @@ class Run {
   async #trainer(trained: readonly Example[], parameters: number, fingerprint: string): Promise<NativeTrainer> {
     const { settings, files } = this;
     const { batch, lora, precision, ...rest } = settings.trained;
-    const fitting = parameters < SMALL_PARAMETERS ? Math.max(1, Math.floor(PASS_TOKENS / rest.rowTokens)) : 1;
+    const gpu = gpuDevice();
+    const passTokens = gpu !== null ? GPU_PASS_TOKENS : PASS_TOKENS;
+    const fitting = parameters < SMALL_PARAMETERS ? Math.max(1, Math.floor(passTokens / rest.rowTokens)) : 1;
     let rowsPerPass = Math.min(batch, fitting);
     while (batch % rowsPerPass !== 0) rowsPerPass--;
     const native = {
@@ -178,11 +183,14 @@ class Run {
       labels: Math.floor(rest.rowTokens * LABEL_SHARE) * rowsPerPass,
       warmup: 50,
       threads: settings.threads,
+      gpu: gpu !== null,
       fingerprint,
     };
     const trainer = await addon().createTrainer(this.base, native, trainData(trained)).promise;
     const { bytes } = trainer.info();
-    checkMemory(bytes, "the training", "use fewer rowTokens, a smaller batch or lora");
+    const advice = "use fewer rowTokens, a smaller batch or lora";
+    if (gpu === null) checkMemory(bytes, "the training", advice);
+    else checkGpuMemory(bytes, "the training", gpu, advice);
     const checkpoint = settings.resume && (await fs.stat(files.checkpoint).catch(() => null));
     await trainer.load(checkpoint ? files.checkpoint : null).promise;
     return trainer;

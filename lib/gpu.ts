@@ -2,8 +2,8 @@ import type { NativeDevice, NativeModelInfo, DecoderOptions as NativeOptions } f
 import { addon } from "./binding.js";
 import { checkGpuMemory, checkMemory, contextNeeds, modelFileBytes, placement } from "./memory.js";
 
-/** The GPU that models run on: the first. Null on the backend cpu. */
-function gpuDevice(): NativeDevice | null {
+/** The GPU that models run and are trained on: the first. Null on the backend cpu. */
+export function gpuDevice(): NativeDevice | null {
   const isGpu = ({ kind }: NativeDevice) => kind === "gpu" || kind === "integrated";
   return addon().devices(false).find(isGpu) ?? null;
 }

@@ -11,7 +11,7 @@ import { compile } from "./compile.mjs";
 
 const LIMIT = 60e6;
 /** Executables beside the addon; kept where a checkout has them, so that nothing needs to know which of both it is in. */
-const programs = ["cllm-device-test", "cllm-reference", "cllm-resident-test"];
+const programs = ["cllm-device-test", "cllm-reference", "cllm-resident-test", "cllm-train-test"];
 /** What only builds need of the packages that the library depends on. */
 const buildOnly = ["cmake-js", "node-addon-api", "node-gyp-build"];
 

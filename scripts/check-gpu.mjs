@@ -1,4 +1,4 @@
-// Everything that needs a GPU, in one command: kernels against the CPU's, the suites of decoding, compute-sanitizer,
+// Everything that needs a GPU, in one command: kernels against the CPU's, the suites of decoding and training, compute-sanitizer,
 // benches. Writes bench/results/<date>-<GPU>-gpu-check.json and prints a summary. In a checkout it builds first; in a
 // bundle (scripts/bundle-gpu.mjs) everything is there.
 //   npm run check:gpu [-- --only kernels,tests,sanitizer,kernel-bench,decode-bench] [--model FILE] [--no-build]
@@ -31,8 +31,7 @@ const parts = {
 
   tests: () => {
     const directory = path.join(root, "dist-test", "test");
-    // Training runs on the CPU.
-    const files = fs.readdirSync(directory).filter((name) => /^3\d\.(?!distill).*\.test\.js$/.test(name));
+    const files = fs.readdirSync(directory).filter((name) => /^(26|3\d)\..*\.test\.js$/.test(name));
     const results = files.sort().map((name) => [name, suite(path.join(directory, name))]);
     const sum = (key) => results.reduce((total, [, result]) => total + (result[key] ?? 0), 0);
     const summary = `${sum("passed")} passed, ${sum("failed")} failed, ${sum("skipped")} skipped`;
@@ -100,7 +99,7 @@ async function prepare(capability) {
   const { compile } = await import("./compile.mjs");
   const { install } = await import("./common.mjs");
   await install();
-  const targets = ["cllm", "cllm-device-test", "cllm-reference", "cllm-resident-test"];
+  const targets = ["cllm", "cllm-device-test", "cllm-reference", "cllm-resident-test", "cllm-train-test"];
   await build({ cuda: capability ? { arch: [capability] } : {}, targets });
   await compile();
 }
@@ -206,6 +205,7 @@ await main(import.meta.url, async (argv) => {
   findCublas();
   process.env.CLLM_BACKEND = "cuda";
   process.env.CLLM_TEST_PROGRAMS = bin;
+  process.env.CLLM_TEST_GPU = "1";
   const { binaryInfo } = await import(path.join(root, "dist", "esm.mjs"));
   let info;
   try {

@@ -4,6 +4,8 @@ import { writeFixtures } from "./fixtures/gguf.js";
 import { program } from "./programs.js";
 
 const fixtures = writeFixtures();
+// scripts/check-gpu.mjs: the same on the GPU, whose products would be in TF32.
+const onGpu = process.env.CLLM_TEST_GPU === "1";
 const binary = program("cllm-train-test");
 
 function run(args: string[] = [], env: NodeJS.ProcessEnv = {}): void {
@@ -18,6 +20,6 @@ describe("trainer (test/native/train_test.cpp)", () => {
 
   for (const name of ["llama", "llamaTied", "llamaWide", "llamaQ8", "qwen2", "qwen3"] as const) {
     it(`${name}: gradients of all weights and of adapters against finite differences`, () =>
-      run([fixtures[name]])).timeout(60_000);
+      onGpu ? run([fixtures[name], "gpu"], { NVIDIA_TF32_OVERRIDE: "0" }) : run([fixtures[name]])).timeout(60_000);
   }
 });

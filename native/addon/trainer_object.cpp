@@ -61,6 +61,7 @@ TrainOptions to_options(const std::string& base, const Napi::Object& object) {
   options.warmup = to_int(object, "warmup", 0, 1 << 30);
   options.seed = static_cast<uint64_t>(to_integer(object.Get("seed"), "seed", 0, UINT32_MAX));
   options.threads = to_int(object, "threads", 1, 512);
+  options.gpu = to_bool(object.Get("gpu"), "gpu");
   options.fingerprint = to_text(object.Get("fingerprint"), "fingerprint");
   return options;
 }

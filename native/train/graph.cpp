@@ -90,8 +90,12 @@ ggml_tensor* TrainingGraph::right(ggml_tensor* x) {
 
 ggml_tensor* TrainingGraph::transposed(ggml_tensor* x, ggml_type type) {
   if (on_cpu_) return transpose_on_cpu(ctx_.get(), x, type);
-  ggml_tensor* turned = ggml_transpose(ctx_.get(), x);
-  return type == GGML_TYPE_F32 ? ggml_cont(ctx_.get(), turned) : ggml_cast(ctx_.get(), turned, type);
+  // ggml-cuda has a kernel for matrices in one row, and for others a slow one.
+  const bool one_row = ggml_is_contiguous(x) && x->ne[3] > 1;
+  ggml_tensor* matrices = one_row ? ggml_reshape_3d(ctx_.get(), x, x->ne[0], x->ne[1], x->ne[2] * x->ne[3]) : x;
+  ggml_tensor* turned = ggml_transpose(ctx_.get(), matrices);
+  turned = type == GGML_TYPE_F32 ? ggml_cont(ctx_.get(), turned) : ggml_cast(ctx_.get(), turned, type);
+  return one_row ? ggml_reshape_4d(ctx_.get(), turned, x->ne[1], x->ne[0], x->ne[2], x->ne[3]) : turned;
 }
 
 ggml_tensor* TrainingGraph::normed(ggml_tensor* x, const Parameter& weight) {
@@ -141,6 +145,8 @@ void TrainingGraph::build() {
   soft_ = input(GGML_TYPE_F32, 1, labels);
   weight_ = input(GGML_TYPE_F32, 1, labels);
   soft_source_ = input(GGML_TYPE_I32, labels);
+  label_at_ = input(GGML_TYPE_I32, tokens_count_);
+  zeros_ = input(GGML_TYPE_F32, arch_.width);
 
   const Parameter& embedding = weights_.get("token_embd.weight");
   ggml_tensor* x = ggml_get_rows(ctx_.get(), embedding.value, tokens_);
@@ -166,7 +172,8 @@ void TrainingGraph::build() {
     accumulate(head, multiply(transposed_left(hidden), transposed_right(dlogits)));
   }
   ggml_tensor* dlast = norm_back(norm, last, dhidden);
-  ggml_tensor* dx = node(ggml_get_rows_back(ctx_.get(), dlast, at_, x));
+  // No two labels are at one token, so that this is a gather: a token without one gets the row of zeros.
+  ggml_tensor* dx = node(ggml_get_rows(ctx_.get(), ggml_concat(ctx_.get(), dlast, zeros_, 1), label_at_));
   for (int i = arch_.layers - 1; i >= 0; i--) dx = node(backward(layers[i], dx));
   if (embedding.trained) accumulate(embedding, ggml_get_rows_back(ctx_.get(), dx, tokens_, embedding.master));
 }
@@ -264,10 +271,17 @@ ggml_tensor* TrainingGraph::sum_heads(ggml_tensor* x) {
   return ggml_reshape_4d(ctx_.get(), x, arch_.head_size, shape_.length, arch_.kv_heads, shape_.rows);
 }
 
+ggml_tensor* TrainingGraph::sum_columns(ggml_tensor* x, ggml_tensor* like) {
+  if (on_cpu_) return ggml_repeat_back(ctx_.get(), x, like);
+  // ggml-cuda's repeat_back adds up all that goes into one element in one thread.
+  x = ggml_reshape_2d(ctx_.get(), x, like->ne[0], ggml_nelements(x) / like->ne[0]);
+  return ggml_reshape_1d(ctx_.get(), ggml_sum_rows(ctx_.get(), transposed(x, GGML_TYPE_F32)), like->ne[0]);
+}
+
 ggml_tensor* TrainingGraph::norm_back(const Parameter& weight, ggml_tensor* x, ggml_tensor* dy) {
   if (weight.trained) {
     ggml_tensor* product = ggml_mul(ctx_.get(), dy, ggml_rms_norm(ctx_.get(), x, arch_.norm_epsilon));
-    accumulate(weight, ggml_repeat_back(ctx_.get(), product, weight.value));
+    accumulate(weight, sum_columns(product, weight.value));
   }
   return node(ggml_rms_norm_back(ctx_.get(), ggml_mul(ctx_.get(), dy, weight.value), x, arch_.norm_epsilon));
 }
@@ -276,7 +290,7 @@ ggml_tensor* TrainingGraph::linear_back(const std::string& name, ggml_tensor* x,
   const Parameter& matrix = weights_.get(name + ".weight");
   ggml_tensor* dx = multiply(matrix.transposed, dy);
   const Parameter* bias = weights_.find(name + ".bias");
-  if (bias != nullptr && bias->trained) accumulate(*bias, ggml_repeat_back(ctx_.get(), dy, bias->value));
+  if (bias != nullptr && bias->trained) accumulate(*bias, sum_columns(dy, bias->value));
   if (matrix.trained) accumulate(matrix, multiply(transposed_left(x), transposed_right(dy)));
   if (const Parameter* a = weights_.find(name + ".weight.lora_a")) {
     const Parameter& b = weights_.get(name + ".weight.lora_b");
@@ -304,7 +318,8 @@ PassResult TrainingGraph::run(const PassInput& pass) {
   };
   const auto at = filled(pass.at), target = filled(pass.target), source = filled(pass.soft_source);
   const auto hard = filled(pass.hard), soft = filled(pass.soft);
-  std::vector<int32_t> flat(labels);
+  std::vector<int32_t> flat(labels), label_at(tokens_count_, static_cast<int32_t>(labels));
+  for (size_t i = 0; i < pass.at.size(); i++) label_at[pass.at[i]] = static_cast<int32_t>(i);
   std::vector<int64_t> flat64(labels);
   std::vector<float> weight(labels);
   for (size_t i = 0; i < labels; i++) {
@@ -322,6 +337,8 @@ PassResult TrainingGraph::run(const PassInput& pass) {
   send(soft_, soft.data());
   send(weight_, weight.data());
   send(soft_source_, source.data());
+  send(label_at_, label_at.data());
+  send(zeros_, std::vector<float>(arch_.width).data());
   const ggml_status status = ggml_backend_graph_compute(backend_, graph_);
   if (status == GGML_STATUS_ABORTED) throw Error("CLLM_ABORTED", "Training was aborted");
   if (status != GGML_STATUS_SUCCESS) throw Error("CLLM_TRAINING_FAILED", "ggml could not compute a training pass");

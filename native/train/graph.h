@@ -84,7 +84,8 @@ class TrainingGraph {
   ggml_tensor* norm_back(const Parameter& weight, ggml_tensor* x, ggml_tensor* dy);
   /// dx of a linear map with the input x; adds to its gradients.
   ggml_tensor* linear_back(const std::string& name, ggml_tensor* x, ggml_tensor* dy);
-  ggml_tensor* sum_heads(ggml_tensor* x);  // [size, L, heads, B] -> [size, L, kv_heads, B]
+  ggml_tensor* sum_columns(ggml_tensor* x, ggml_tensor* like);  // [in, ...] -> [in], as the vector `like`
+  ggml_tensor* sum_heads(ggml_tensor* x);                       // [size, L, heads, B] -> [size, L, kv_heads, B]
   void accumulate(const Parameter& parameter, ggml_tensor* gradient);
   void expand(ggml_tensor* x) { ggml_build_forward_expand(graph_, x); }
   ggml_tensor* node(ggml_tensor* x) {
@@ -107,6 +108,7 @@ class TrainingGraph {
 
   ggml_tensor *rounded_from_ = nullptr, *rounded_ = nullptr;
   ggml_tensor *tokens_, *positions_, *mask_, *at_, *flat_, *flat64_, *hard_, *soft_, *weight_, *soft_source_;
+  ggml_tensor *label_at_, *zeros_;
   ggml_tensor *choice_ = nullptr, *probability_ = nullptr, *probabilities_ = nullptr;
 };
 

@@ -1,5 +1,6 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -10,7 +11,10 @@ namespace cllm {
 
 namespace {
 
-constexpr size_t kNodesPerParameter = 8;
+constexpr size_t kNodesPerParameter = 4;  // views, copies
+// Gradients are squared so many rows at a time: 16 MB.
+constexpr int64_t kNormRows = 4096;
+constexpr size_t kNodesPerNorm = 3;
 
 }  // namespace
 
@@ -19,17 +23,22 @@ Optimizer::Optimizer(Weights& weights, ggml_backend_t backend)
       backend_(backend),
       allocator_(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend))) {}
 
+size_t Optimizer::node_limit() const {
+  size_t parts = 16;
+  for (const auto& group : weights_.groups())
+    parts += group.gradient == nullptr ? 0 : group.gradient->ne[1] / kNormRows;
+  return weights_.all().size() * kNodesPerParameter + parts * kNodesPerNorm;
+}
+
 ContextPointer Optimizer::new_context() const {
-  const size_t nodes = (weights_.all().size() + 4) * kNodesPerParameter;
+  const size_t nodes = node_limit();
   return ContextPointer(
       ggml_init({.mem_size = ggml_tensor_overhead() * nodes + ggml_graph_overhead_custom(nodes, false),
                  .mem_buffer = nullptr,
                  .no_alloc = true}));
 }
 
-ggml_cgraph* Optimizer::new_graph(ggml_context* ctx) const {
-  return ggml_new_graph_custom(ctx, (weights_.all().size() + 4) * kNodesPerParameter, false);
-}
+ggml_cgraph* Optimizer::new_graph(ggml_context* ctx) const { return ggml_new_graph_custom(ctx, node_limit(), false); }
 
 void Optimizer::compute(ggml_cgraph* graph) {
   if (ggml_backend_graph_compute(backend_, graph) != GGML_STATUS_SUCCESS) {
@@ -38,8 +47,8 @@ void Optimizer::compute(ggml_cgraph* graph) {
 }
 
 void Optimizer::clear_gradients() {
-  for (const auto& p : weights_.all()) {
-    if (p.trained) ggml_backend_tensor_memset(p.gradient, 0, 0, ggml_nbytes(p.gradient));
+  for (const auto& group : weights_.groups()) {
+    if (group.gradient != nullptr) ggml_backend_tensor_memset(group.gradient, 0, 0, ggml_nbytes(group.gradient));
   }
 }
 
@@ -47,11 +56,16 @@ float Optimizer::gradient_norm() {
   const ContextPointer ctx = new_context();
   ggml_cgraph* graph = new_graph(ctx.get());
   std::vector<ggml_tensor*> sums;
-  for (const auto& p : weights_.all()) {
-    if (!p.trained) continue;
-    sums.push_back(ggml_sum(ctx.get(), ggml_sqr(ctx.get(), p.gradient)));
-    ggml_set_output(sums.back());
-    ggml_build_forward_expand(graph, sums.back());
+  for (const auto& group : weights_.groups()) {
+    if (group.gradient == nullptr) continue;
+    ggml_tensor* g = group.gradient;
+    for (int64_t row = 0; row < g->ne[1]; row += kNormRows) {
+      ggml_tensor* part =
+          ggml_view_2d(ctx.get(), g, g->ne[0], std::min(kNormRows, g->ne[1] - row), g->nb[1], row * g->nb[1]);
+      sums.push_back(ggml_sum(ctx.get(), ggml_sqr(ctx.get(), part)));
+      ggml_set_output(sums.back());
+      ggml_build_forward_expand(graph, sums.back());
+    }
   }
   if (!ggml_gallocr_alloc_graph(allocator_.get(), graph)) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory");
   compute(graph);
@@ -64,26 +78,28 @@ float Optimizer::gradient_norm() {
   return static_cast<float>(std::sqrt(total));
 }
 
-void Optimizer::refresh(ggml_context* ctx, ggml_cgraph* graph, const Parameter& p) {
-  if (p.value != p.master) ggml_build_forward_expand(graph, ggml_cpy(ctx, p.master, p.value));
-  if (p.transposed == nullptr) return;
-  if (is_cpu(backend_)) {
+void Optimizer::refresh(ggml_context* ctx, ggml_cgraph* graph) {
+  for (const auto& group : weights_.groups()) {
+    if (group.value != nullptr) ggml_build_forward_expand(graph, ggml_cpy(ctx, group.master, group.value));
+  }
+  for (const auto& p : weights_.all()) {
+    if (!p.trained || p.transposed == nullptr) continue;
+    if (!is_cpu(backend_)) {
+      ggml_build_forward_expand(graph, ggml_cpy(ctx, ggml_transpose(ctx, p.master), p.transposed));
+      continue;
+    }
     // The result is put where it belongs at once: an allocated tensor is left alone by the graph's allocator.
     ggml_tensor* turned = transpose_on_cpu(ctx, p.master, p.transposed->type);
     turned->data = p.transposed->data;
     turned->buffer = p.transposed->buffer;
     ggml_build_forward_expand(graph, turned);
-  } else {
-    ggml_build_forward_expand(graph, ggml_cpy(ctx, ggml_transpose(ctx, p.master), p.transposed));
   }
 }
 
 void Optimizer::refresh() {
   const ContextPointer ctx = new_context();
   ggml_cgraph* graph = new_graph(ctx.get());
-  for (const auto& p : weights_.all()) {
-    if (p.trained) refresh(ctx.get(), graph, p);
-  }
+  refresh(ctx.get(), graph);
   if (!ggml_gallocr_alloc_graph(allocator_.get(), graph)) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory");
   compute(graph);
 }
@@ -99,13 +115,14 @@ float Optimizer::step(const AdamW& options, int64_t update) {
     ggml_set_input(tensor);
   }
   const float shrink = options.clip > 0 && norm > options.clip ? options.clip / norm : 1;
-  for (const auto& p : weights_.all()) {
-    if (!p.trained) continue;
-    ggml_tensor* gradient = shrink < 1 ? ggml_scale_inplace(ctx.get(), p.gradient, shrink) : p.gradient;
-    ggml_build_forward_expand(
-        graph, ggml_opt_step_adamw(ctx.get(), p.master, gradient, p.first_moment, p.second_moment, settings[p.vector]));
-    refresh(ctx.get(), graph, p);
+  for (int vectors = 0; vectors < 2; vectors++) {
+    const TrainedGroup& group = weights_.groups()[vectors];
+    if (group.master == nullptr) continue;
+    ggml_tensor* gradient = shrink < 1 ? ggml_scale_inplace(ctx.get(), group.gradient, shrink) : group.gradient;
+    ggml_build_forward_expand(graph, ggml_opt_step_adamw(ctx.get(), group.master, gradient, group.first_moment,
+                                                         group.second_moment, settings[vectors]));
   }
+  refresh(ctx.get(), graph);
   if (!ggml_gallocr_alloc_graph(allocator_.get(), graph)) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory");
   for (int vector = 0; vector < 2; vector++) {
     if (settings[vector]->buffer == nullptr) continue;  // no such parameter is trained

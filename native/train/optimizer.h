@@ -25,9 +25,10 @@ class Optimizer {
  private:
   float gradient_norm();
   void compute(ggml_cgraph* graph);
+  size_t node_limit() const;
   ContextPointer new_context() const;
   ggml_cgraph* new_graph(ggml_context* ctx) const;
-  void refresh(ggml_context* ctx, ggml_cgraph* graph, const Parameter& p);
+  void refresh(ggml_context* ctx, ggml_cgraph* graph);
 
   Weights& weights_;
   ggml_backend_t backend_;

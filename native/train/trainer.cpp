@@ -10,10 +10,16 @@ namespace cllm {
 
 namespace {
 
-BackendPointer make_backend(int threads) {
-  BackendPointer backend(ggml_backend_cpu_init());
-  if (!backend) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory for ggml's CPU backend");
-  ggml_backend_cpu_set_n_threads(backend.get(), threads);
+BackendPointer make_backend(const TrainOptions& options) {
+  if (!options.gpu) {
+    BackendPointer backend(ggml_backend_cpu_init());
+    if (!backend) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory for ggml's CPU backend");
+    ggml_backend_cpu_set_n_threads(backend.get(), options.threads);
+    return backend;
+  }
+  BackendPointer backend(ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_GPU, nullptr));
+  if (!backend) backend.reset(ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_IGPU, nullptr));
+  if (!backend) throw Error("CLLM_BACKEND_UNAVAILABLE", "There is no GPU to train on");
   return backend;
 }
 
@@ -23,7 +29,7 @@ Trainer::Trainer(TrainOptions options, std::vector<Example> examples)
     : options_(std::move(options)),
       examples_(std::move(examples)),
       packer_(examples_),
-      backend_(make_backend(options_.threads)),
+      backend_(make_backend(options_)),
       weights_(options_.base, options_.weights) {
   const int labels = options_.pass.labels / options_.pass.rows - options_.block;
   for (size_t i = 0; i < examples_.size(); i++) {
@@ -76,6 +82,8 @@ void Trainer::load(std::function<bool()> stop) {
   stop_ = std::move(stop);
   weights_.load(backend_.get(), options_.seed);
   graph_->allocate();
+  // A pass of a GPU cannot be broken off, and is short.
+  if (!is_cpu(backend_.get())) return;
   ggml_backend_cpu_set_abort_callback(
       backend_.get(), [](void* trainer) { return static_cast<Trainer*>(trainer)->stop_(); }, this);
 }
@@ -123,6 +131,7 @@ StepReport Trainer::advance() {
   optimizer_->clear_gradients();
   std::vector<RowState> plain(consistency ? 0 : options_.pass.rows);
   for (int p = 0; p < options_.passes; p++) {
+    if (stop_()) throw Error("CLLM_ABORTED", "Training was aborted");
     Pass pass;
     for (int r = 0; r < options_.pass.rows; r++) {
       if (!consistency) {
@@ -142,11 +151,11 @@ StepReport Trainer::advance() {
       }
       pass.rows.push_back(&state);
     }
-    pass.labels = lay_out_pass(examples_, pass.rows, options_.pass, options_.loss, pass.input);
+    pass.labels = lay_out_pass(examples_, pass.rows, options_.pass, options_.loss, input_);
     const auto share = static_cast<float>(1.0 / options_.passes);
-    for (auto& weight : pass.input.hard) weight *= share;
-    for (auto& weight : pass.input.soft) weight *= share;
-    const PassResult result = graph_->run(pass.input);
+    for (auto& weight : input_.hard) weight *= share;
+    for (auto& weight : input_.soft) weight *= share;
+    const PassResult result = graph_->run(input_);
     advance_rows(pass, result, report);
     report.tokens += pass.labels.used;
   }

@@ -27,7 +27,8 @@ struct TrainOptions {
   float ar_learning_rate = 0;
   int warmup = 20;  // steps, of each phase
   uint64_t seed = 0;
-  int threads = 1;
+  int threads = 1;          // of the CPU
+  bool gpu = false;         // the first of this binary, else the CPU
   std::string fingerprint;  // of base, data and recipe: a checkpoint of another is refused
 };
 
@@ -55,8 +56,8 @@ class Trainer {
   int64_t ar_steps() const { return ar_steps_; }
   int64_t step() const { return step_; }
 
-  /// Reads the base. `stop` is asked during passes, on their thread: when it says true, the pass ends with Error
-  /// CLLM_ABORTED, and the trainer is of no more use.
+  /// Reads the base. `stop` is asked before passes, and on the CPU during them, on their thread: when it says true, the
+  /// step ends with Error CLLM_ABORTED, and the trainer is of no more use.
   void load(std::function<bool()> stop);
   /// One optimiser step. Throws Error CLLM_TRAINING_FAILED where the loss is no longer finite.
   StepReport advance();
@@ -68,7 +69,6 @@ class Trainer {
 
  private:
   struct Pass {
-    PassInput input;
     PassLabels labels;
     std::vector<RowState*> rows;
   };
@@ -96,6 +96,8 @@ class Trainer {
   int64_t row_cursor_ = 0;  // rows taken from the stream of the phase
   std::vector<RowState> pool_;
   size_t pool_cursor_ = 0;
+
+  PassInput input_;  // of the pass at hand; its memory is used again
 
   // The epoch whose rows are at hand.
   int64_t epoch_ = -1;

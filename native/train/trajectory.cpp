@@ -144,7 +144,8 @@ bool advance_block(const Example& example, Block& block, const int32_t* choices,
 PassLabels lay_out_pass(const std::vector<Example>& examples, const std::vector<RowState*>& rows,
                         const TrainingShape& shape, const BlockLoss& loss, PassInput& pass) {
   const int64_t tokens = static_cast<int64_t>(shape.rows) * shape.length;
-  pass = PassInput{};
+  for (auto* labels : {&pass.at, &pass.target, &pass.soft_source}) labels->clear();
+  for (auto* weights : {&pass.hard, &pass.soft}) weights->clear();
   pass.tokens.assign(tokens, 0);
   pass.positions.assign(tokens, 0);
   pass.mask.assign(tokens * shape.length, -INFINITY);

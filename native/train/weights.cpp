@@ -11,6 +11,9 @@ namespace cllm {
 
 namespace {
 
+// Operands of products begin on such a boundary, in elements.
+constexpr int64_t kAlignment = 32;
+
 constexpr const char* kLayerMatrices[] = {"attn_q.weight",   "attn_k.weight", "attn_v.weight",  "attn_output.weight",
                                           "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"};
 
@@ -63,8 +66,8 @@ Weights::Weights(const std::string& path, const WeightOptions& options)
 
 void Weights::lay_out() {
   const int64_t count = gguf_get_n_tensors(base_.get());
-  ctx_.reset(
-      ggml_init({.mem_size = ggml_tensor_overhead() * (count * 3 + 1) * 6, .mem_buffer = nullptr, .no_alloc = true}));
+  ctx_.reset(ggml_init(
+      {.mem_size = ggml_tensor_overhead() * ((count * 3 + 1) * 6 + 10), .mem_buffer = nullptr, .no_alloc = true}));
   const bool adapters = options_.lora_rank > 0;
   const std::string head = architecture_.tied ? "token_embd.weight" : "output.weight";
   for (int64_t i = 0; i < count; i++) {
@@ -85,32 +88,58 @@ void Weights::lay_out() {
       add(name + ".lora_b", options_.lora_rank, ne[1], false, true, GGML_TYPE_F32, true);
     }
   }
+  for (const bool vectors : {false, true}) lay_out_group(vectors);
 }
 
-Parameter& Weights::add(const std::string& name, int64_t in, int64_t out, bool vector, bool trained, ggml_type type,
-                        bool with_transposed) {
+void Weights::add(const std::string& name, int64_t in, int64_t out, bool vector, bool trained, ggml_type type,
+                  bool with_transposed) {
   Parameter p{.name = name, .in = in, .out = out, .vector = vector, .trained = trained};
-  const auto tensor = [&](ggml_type kind) {
-    return vector ? ggml_new_tensor_1d(ctx_.get(), kind, in) : ggml_new_tensor_2d(ctx_.get(), kind, in, out);
-  };
-  p.value = tensor(type);
-  if (with_transposed) p.transposed = ggml_new_tensor_2d(ctx_.get(), type, out, in);
-  if (trained) {
-    p.master = type == GGML_TYPE_F32 ? p.value : tensor(GGML_TYPE_F32);
-    ggml_set_param(p.master);  // ggml_opt_step_adamw insists
-    p.gradient = tensor(GGML_TYPE_F32);
-    p.first_moment = tensor(GGML_TYPE_F32);
-    p.second_moment = tensor(GGML_TYPE_F32);
+  if (!trained) {
+    p.value = vector ? ggml_new_tensor_1d(ctx_.get(), type, in) : ggml_new_tensor_2d(ctx_.get(), type, in, out);
   }
+  if (with_transposed) p.transposed = ggml_new_tensor_2d(ctx_.get(), type, out, in);
   parameters_.push_back(p);
   by_name_[name] = &parameters_.back();
-  return parameters_.back();
+}
+
+void Weights::lay_out_group(bool vectors) {
+  const auto in_group = [&](const Parameter& p) { return p.trained && p.vector == vectors; };
+  const auto room = [](const Parameter& p) { return (p.in * p.out + kAlignment - 1) / kAlignment * kAlignment; };
+  int64_t count = 0;
+  for (const auto& p : parameters_) count += in_group(p) ? room(p) : 0;
+  if (count == 0) return;
+  TrainedGroup& group = groups_[vectors];
+  const auto tensor = [&](ggml_type type) {
+    return ggml_new_tensor_2d(ctx_.get(), type, kGroupColumns, (count + kGroupColumns - 1) / kGroupColumns);
+  };
+  group.master = tensor(GGML_TYPE_F32);
+  ggml_set_param(group.master);  // ggml_opt_step_adamw insists
+  group.gradient = tensor(GGML_TYPE_F32);
+  group.first_moment = tensor(GGML_TYPE_F32);
+  group.second_moment = tensor(GGML_TYPE_F32);
+  // Adapters are in F32.
+  if (!vectors && options_.product != GGML_TYPE_F32 && options_.lora_rank == 0) group.value = tensor(options_.product);
+  int64_t at = 0;
+  for (auto& p : parameters_) {
+    if (!in_group(p)) continue;
+    const auto view = [&](ggml_tensor* whole) {
+      const size_t element = ggml_element_size(whole), offset = at * element;
+      return vectors ? ggml_view_1d(ctx_.get(), whole, p.in, offset)
+                     : ggml_view_2d(ctx_.get(), whole, p.in, p.out, p.in * element, offset);
+    };
+    p.master = view(group.master);
+    p.gradient = view(group.gradient);
+    p.first_moment = view(group.first_moment);
+    p.second_moment = view(group.second_moment);
+    p.value = group.value != nullptr ? view(group.value) : p.master;
+    at += room(p);
+  }
 }
 
 size_t Weights::bytes() const {
   size_t sum = 0;
   for (ggml_tensor* t = ggml_get_first_tensor(ctx_.get()); t != nullptr; t = ggml_get_next_tensor(ctx_.get(), t)) {
-    sum += ggml_nbytes(t);
+    if (t->view_src == nullptr) sum += ggml_nbytes(t);
   }
   return sum;
 }

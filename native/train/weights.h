@@ -41,12 +41,25 @@ struct Parameter {
   bool trained = false;
   ggml_tensor* value = nullptr;       // what products read: BF16 or F32
   ggml_tensor* transposed = nullptr;  // [out, in], of matrices that a gradient flows through
-  // Only of trained ones, F32, all of the matrix's shape. `master` is `value` itself where products are in F32.
+  // Only of trained ones, F32, all of the matrix's shape, views of a TrainedGroup. `master` is `value` itself where
+  // products are in F32.
   ggml_tensor* master = nullptr;
   ggml_tensor* gradient = nullptr;
   ggml_tensor* first_moment = nullptr;  // AdamW
   ggml_tensor* second_moment = nullptr;
 };
+
+/// All trained matrices, or all trained vectors, one behind the other in tensors [kGroupColumns, ...] with zeros
+/// between and behind them: what an optimiser step does to each of them is one operation. No tensors where none is
+/// trained.
+struct TrainedGroup {
+  ggml_tensor* value = nullptr;  // in BF16; null where the masters are the values
+  ggml_tensor* master = nullptr;
+  ggml_tensor* gradient = nullptr;
+  ggml_tensor* first_moment = nullptr;
+  ggml_tensor* second_moment = nullptr;
+};
+inline constexpr int64_t kGroupColumns = 1024;
 
 struct WeightOptions {
   ggml_type product = GGML_TYPE_F32;  // of matrices in products: F32 or BF16
@@ -72,6 +85,8 @@ class Weights {
   Parameter& get(const std::string& name) { return *find(name); }
   std::deque<Parameter>& all() { return parameters_; }
   const std::deque<Parameter>& all() const { return parameters_; }
+  /// Of matrices and of vectors.
+  const TrainedGroup (&groups() const)[2] { return groups_; }
   ggml_tensor* rope_factors() const { return rope_factors_; }
   int64_t trained_count() const;
 
@@ -81,8 +96,9 @@ class Weights {
 
  private:
   void lay_out();
-  Parameter& add(const std::string& name, int64_t in, int64_t out, bool vector, bool trained, ggml_type type,
-                 bool transposed);
+  void add(const std::string& name, int64_t in, int64_t out, bool vector, bool trained, ggml_type type,
+           bool transposed);
+  void lay_out_group(bool vectors);
   std::vector<float> read_base(const std::string& name) const;
   void merge_adapter(const Parameter& matrix, std::vector<float>& values) const;
 
@@ -94,6 +110,7 @@ class Weights {
   BufferPointer buffer_;
   std::deque<Parameter> parameters_;
   std::map<std::string, Parameter*> by_name_;
+  TrainedGroup groups_[2];
   ggml_tensor* rope_factors_ = nullptr;
 };
 
