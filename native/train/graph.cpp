@@ -78,14 +78,14 @@ ggml_tensor* TrainingGraph::rounded(ggml_tensor* x) {
 }
 
 ggml_tensor* TrainingGraph::left(ggml_tensor* x) {
-  if (product_ == GGML_TYPE_F32) return ggml_is_contiguous(x) ? x : ggml_cont(ctx_.get(), x);
+  if (product_ == GGML_TYPE_F32) return right(x);
   if (own_product_) return to_bf16(ctx_.get(), x);
   return ggml_cast(ctx_.get(), x, product_);
 }
 
 ggml_tensor* TrainingGraph::right(ggml_tensor* x) {
-  // Products in BF16 convert it to a contiguous copy themselves.
-  return product_ != GGML_TYPE_F32 || ggml_is_contiguous(x) ? x : ggml_cont(ctx_.get(), x);
+  // Products in BF16 convert it to a contiguous copy themselves, and cuBLAS takes strides.
+  return product_ != GGML_TYPE_F32 || !on_cpu_ || ggml_is_contiguous(x) ? x : ggml_cont(ctx_.get(), x);
 }
 
 ggml_tensor* TrainingGraph::transposed(ggml_tensor* x, ggml_type type) {
@@ -175,7 +175,20 @@ void TrainingGraph::build() {
   // No two labels are at one token, so that this is a gather: a token without one gets the row of zeros.
   ggml_tensor* dx = node(ggml_get_rows(ctx_.get(), ggml_concat(ctx_.get(), dlast, zeros_, 1), label_at_));
   for (int i = arch_.layers - 1; i >= 0; i--) dx = node(backward(layers[i], dx));
-  if (embedding.trained) accumulate(embedding, ggml_get_rows_back(ctx_.get(), dx, tokens_, embedding.master));
+  if (embedding.trained) accumulate(embedding, embedding_back(dx, embedding.master));
+}
+
+ggml_tensor* TrainingGraph::embedding_back(ggml_tensor* dx, ggml_tensor* like) {
+  if (on_cpu_) return ggml_get_rows_back(ctx_.get(), dx, tokens_, like);
+  // ggml-cuda's looks through all tokens for each of the vocabulary: a tenth of a pass. A product with one-hot rows is
+  // nearly for nothing there.
+  const int64_t vocab = arch_.vocab;
+  token_places_ = input(GGML_TYPE_I64, tokens_count_);
+  ones_ = input(GGML_TYPE_F32, 1, tokens_count_);
+  ggml_tensor* places = ggml_new_tensor_2d(ctx_.get(), GGML_TYPE_F32, 1, tokens_count_ * vocab);
+  ggml_tensor* one_hot = ggml_set_rows(ctx_.get(), ggml_fill_inplace(ctx_.get(), places, 0), ones_, token_places_);
+  one_hot = ggml_reshape_2d(ctx_.get(), one_hot, tokens_count_, vocab);
+  return ggml_mul_mat(ctx_.get(), transposed(dx, GGML_TYPE_F32), one_hot);
 }
 
 // (hard + soft) * p - hard * one_hot(target) - soft * p[soft_source], for each label.
@@ -338,6 +351,12 @@ PassResult TrainingGraph::run(const PassInput& pass) {
   send(weight_, weight.data());
   send(soft_source_, source.data());
   send(label_at_, label_at.data());
+  if (token_places_ != nullptr) {
+    std::vector<int64_t> places(tokens_count_);
+    for (int64_t t = 0; t < tokens_count_; t++) places[t] = pass.tokens[t] * tokens_count_ + t;
+    send(token_places_, places.data());
+    send(ones_, std::vector<float>(tokens_count_, 1.0f).data());
+  }
   send(zeros_, std::vector<float>(arch_.width).data());
   const ggml_status status = ggml_backend_graph_compute(backend_, graph_);
   if (status == GGML_STATUS_ABORTED) throw Error("CLLM_ABORTED", "Training was aborted");

@@ -80,6 +80,7 @@ class TrainingGraph {
   ggml_tensor* backward(Layer& layer, ggml_tensor* dout);
   ggml_tensor* attention_back(Layer& layer, ggml_tensor* doutput);
   ggml_tensor* head_back(ggml_tensor* probabilities);
+  ggml_tensor* embedding_back(ggml_tensor* dx, ggml_tensor* like);
   /// dx of y = norm(x) * weight.
   ggml_tensor* norm_back(const Parameter& weight, ggml_tensor* x, ggml_tensor* dy);
   /// dx of a linear map with the input x; adds to its gradients.
@@ -109,6 +110,7 @@ class TrainingGraph {
   ggml_tensor *rounded_from_ = nullptr, *rounded_ = nullptr;
   ggml_tensor *tokens_, *positions_, *mask_, *at_, *flat_, *flat64_, *hard_, *soft_, *weight_, *soft_source_;
   ggml_tensor *label_at_, *zeros_;
+  ggml_tensor *token_places_ = nullptr, *ones_ = nullptr;
   ggml_tensor *choice_ = nullptr, *probability_ = nullptr, *probabilities_ = nullptr;
 };
 

@@ -128,8 +128,7 @@ int check(const char* path, bool gpu, const WeightOptions& options, const char* 
       direction[i] = static_cast<float>(g[i] / std::max(norm, 1e-30) + direction[i] / noise);
       expected += g[i] * direction[i];
     }
-    // ggml-cuda is compiled with fast math: its losses are noisier.
-    const double step = (gpu ? 8e-4 : 2e-4) * std::max(size, 0.1);
+    const double step = 2e-4 * std::max(size, 0.1);
     const auto difference = [&](double h) {
       double side[2];
       for (int s = 0; s < 2; s++) {
@@ -144,7 +143,8 @@ int check(const char* path, bool gpu, const WeightOptions& options, const char* 
     const double found = (4 * difference(step / 2) - difference(step)) / 3;
     ggml_backend_tensor_set(p->value, values.data(), 0, ggml_nbytes(p->value));
     checked++;
-    if (norm > 0 && std::abs(found - expected) <= 0.02 * norm) continue;
+    // ggml-cuda is compiled with fast math: its losses are noisier.
+    if (norm > 0 && std::abs(found - expected) <= (gpu ? 0.06 : 0.02) * norm) continue;
     failures++;
     std::printf("%s %s: gradient %.6g but finite difference %.6g (norm %.6g)\n", what, p->name.c_str(), expected, found,
                 norm);
