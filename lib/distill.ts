@@ -1,15 +1,7 @@
 import fs from "node:fs/promises";
 import type { NativeTrainer, TrainStep } from "./addon.js";
 import { addon } from "./binding.js";
-import {
-  type Example,
-  givenAnswers,
-  hashOf,
-  ownAnswers,
-  splitHeldBack,
-  tokenisePrompts,
-  trainData,
-} from "./distill/examples.js";
+import { type Example, hashOf, ownAnswers, splitHeldBack, tokenise, trainData } from "./distill/examples.js";
 import { describe, openRun, type RunFiles, sha256 } from "./distill/files.js";
 import { type HeldBackFigures, measureHeldBack } from "./distill/measure.js";
 import { type DistillOptions, type DistillProgress, type DistillSettings, distillSettings } from "./distill/options.js";
@@ -86,7 +78,7 @@ export async function distill(base: string, data: string, options: DistillOption
 class Run {
   readonly #started = Date.now();
   #progress: DistillProgress = {
-    stage: "answers",
+    stage: "tokenise",
     done: 0,
     total: 0,
     answerLoss: null,
@@ -144,7 +136,16 @@ class Run {
     const { settings, files } = this;
     const model = await Model.load(this.base, { signal: settings.signal });
     try {
-      const prompts = tokenisePrompts(model, items, room);
+      const given = settings.answers === "given";
+      const onTokenised = (done: number) => this.#report({ stage: "tokenise", done, total: items.length });
+      const { prompts, answers: givenAnswers } = await tokenise(
+        model,
+        items,
+        room,
+        given,
+        settings.signal,
+        onTokenised,
+      );
       const begun = Date.now();
       let first: number | null = null;
       let answered = 0;
@@ -155,10 +156,7 @@ class Run {
         const secondsLeft = answered > first ? ((prompts.length - answered) * pace) / 1000 : null;
         this.#report({ stage: "answers", done: answered, total: prompts.length, secondsLeft });
       };
-      const answers =
-        settings.answers === "given"
-          ? givenAnswers(model, items, prompts, room)
-          : await ownAnswers(model, prompts, room, settings, files.answers, onDone);
+      const answers = given ? givenAnswers : await ownAnswers(model, prompts, room, settings, files.answers, onDone);
       const examples = prompts.map((prompt, i) => ({ prompt, answer: answers[i] as Int32Array }));
       return { examples, parameters: model.info.parameterCount };
     } finally {

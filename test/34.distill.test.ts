@@ -58,6 +58,7 @@ describe("distill", () => {
       result.figures.tokensPerIteration > 2 * before.figures.tokensPerIteration,
       `${before.figures.tokensPerIteration} -> ${result.figures.tokensPerIteration}`,
     );
+    assert.ok(events.some(({ stage, done, total }) => stage === "tokenise" && done === total && total === 12));
     assert.ok(events.some((event) => event.stage === "consistency" && event.total === result.steps));
     assert.deepEqual(
       fs.readdirSync(folder).filter((name) => name.includes("training")),

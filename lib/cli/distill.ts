@@ -67,6 +67,7 @@ class Reporter {
 }
 
 const STAGES = {
+  tokenise: "prompts as tokens",
   answers: "the model's own answers",
   ar: "training on the answers",
   consistency: "consistency training",

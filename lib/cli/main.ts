@@ -173,7 +173,7 @@ function distilling(command: Command): Command {
     .option("--clip <norm>", "largest norm of the gradient (default 1)", number)
     .option("--lora <rank>", "train adapters of this rank, merged at the end (default: all weights)", number)
     .option("--train-embeddings", "train token embeddings and output matrix too")
-    .option("--precision <bf16|f32>", "of matrix products (default: bf16 where the CPU has it)")
+    .option("--precision <bf16|f32>", "of matrix products (default: bf16 where the CPU has it, f32 on a GPU)")
     .option("--type <type>", "of the file: F32, BF16 (default), Q8_0, Q4_0")
     .option("--held-back <count>", "prompts to measure with, not trained on (default 16)", number)
     .option("-s, --seed <number>", "of order, drafts and adapters", number)

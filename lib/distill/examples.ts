@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { appendFile, readFile, rm } from "node:fs/promises";
+import { setImmediate } from "node:timers/promises";
 import type { TrainData } from "../addon.js";
 import { CllmError } from "../errors.js";
 import { promptTokens } from "../generate.js";
@@ -17,39 +18,51 @@ export interface Example {
 const LANES = 16;
 /** Answers written to the checkpoint at a time. */
 const CHUNK = 64;
+/** Items tokenised at a time. */
+const SLICE = 500;
 
-/** Tokenises the prompts. A prompt that leaves no room for an answer is an error. */
-export function tokenisePrompts(model: Model, items: readonly PromptItem[], room: number): Int32Array[] {
-  return items.map(({ input, line }) => {
-    const tokens = promptTokens(model, input);
-    if (tokens.length < room) return tokens;
-    throw new CllmError(
-      "CLLM_INVALID_DATA",
-      `line ${line}: the prompt is ${tokens.length} tokens long, and a training row holds ${room} of prompt and answer: ` +
-        "use a larger rowTokens or leave the line out",
-    );
-  });
-}
-
-/** The data's answers, each ended as the model ends its answers. */
-export function givenAnswers(
+/**
+ * The prompts as tokens, and where `given` is true the data's answers, each ended as the model ends its answers. What does
+ * not fit into a row of `room` tokens is an error. Lets the event loop run now and then: a large file takes a minute.
+ */
+export async function tokenise(
   model: Model,
   items: readonly PromptItem[],
-  prompts: readonly Int32Array[],
   room: number,
-): Int32Array[] {
-  return items.map(({ answer, line }, i) => {
-    const tokens = answerTokens(model, answer ?? "");
-    const length = tokens.length + (prompts[i] as Int32Array).length;
-    if (length > room) {
-      throw new CllmError(
-        "CLLM_INVALID_DATA",
-        `line ${line}: prompt and answer are ${length} tokens long, and a training row holds ${room}: ` +
-          "use a larger rowTokens or leave the line out",
+  given: boolean,
+  signal: AbortSignal | undefined,
+  onDone: (done: number) => void,
+): Promise<{ prompts: Int32Array[]; answers: Int32Array[] }> {
+  const refuse = ({ line }: PromptItem, what: string) => {
+    const message = `line ${line}: ${what}: use a larger rowTokens or leave the line out`;
+    return new CllmError("CLLM_INVALID_DATA", message);
+  };
+  const prompts: Int32Array[] = [];
+  const answers: Int32Array[] = [];
+  for (const item of items) {
+    const prompt = promptTokens(model, item.input);
+    if (prompt.length >= room) {
+      throw refuse(
+        item,
+        `the prompt is ${prompt.length} tokens long, and a training row holds ${room} of prompt and answer`,
       );
     }
-    return Int32Array.from(tokens);
-  });
+    prompts.push(prompt);
+    if (given) {
+      const answer = Int32Array.from(answerTokens(model, item.answer ?? ""));
+      const length = prompt.length + answer.length;
+      if (length > room) {
+        throw refuse(item, `prompt and answer are ${length} tokens long, and a training row holds ${room}`);
+      }
+      answers.push(answer);
+    }
+    if (prompts.length % SLICE !== 0) continue;
+    onDone(prompts.length);
+    await setImmediate();
+    signal?.throwIfAborted();
+  }
+  onDone(prompts.length);
+  return { prompts, answers };
 }
 
 /**

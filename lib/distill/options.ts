@@ -5,9 +5,12 @@ import { defaultThreads } from "../threads.js";
 
 /** What distill() is doing. */
 export interface DistillProgress {
-  /** `answers`: the model answers the prompts; `ar`, `consistency`: training; `evaluate`: held-back prompts; `write`. */
-  stage: "answers" | "ar" | "consistency" | "evaluate" | "write";
-  /** Of `total`: answers, or optimiser steps of both training stages together. */
+  /**
+   * `tokenise`: prompts and given answers; `answers`: the model answers the prompts; `ar`, `consistency`: training;
+   * `evaluate`: held-back prompts; `write`.
+   */
+  stage: "tokenise" | "answers" | "ar" | "consistency" | "evaluate" | "write";
+  /** Of `total`: prompts, answers, or optimiser steps of both training stages together. */
   done: number;
   total: number;
   /** Mean cross entropy of answer tokens, or null before training. */
@@ -67,7 +70,10 @@ export interface DistillOptions {
   lora?: number | undefined;
   /** Train token embeddings and output matrix too. Default false: it needs memory and hardly helps a trained model. */
   trainEmbeddings?: boolean | undefined;
-  /** Matrix products in `bf16` (F32 master weights) or `f32`. Default: bf16 where the CPU has AVX512-BF16. */
+  /**
+   * Matrix products in `bf16` (F32 master weights) or `f32`, which a GPU rounds to TF32. Default: bf16 where the CPU has
+   * AVX512-BF16; with the CUDA binary f32, which is as fast.
+   */
   precision?: "bf16" | "f32" | undefined;
   /** Format of the file: F32, BF16, Q8_0 or Q4_0. Default BF16. */
   type?: "F32" | "BF16" | "Q8_0" | "Q4_0" | undefined;
@@ -112,7 +118,7 @@ export function distillSettings(options: DistillOptions) {
   const arEpochs = number("arEpochs", 0, 1e6, 0);
   const epochs = number("epochs", 0, 1e6, 1);
   if (arEpochs === 0 && epochs === 0) throw check.rangeError("epochs or arEpochs above 0", "epochs", epochs);
-  const features = binaryInfo().features;
+  const { backend, features } = binaryInfo();
   return {
     out: check.nonEmptyString(given.out, "out"),
     answers: check.oneOf(given.answers, "answers", ["own", "given"] as const, "own"),
@@ -140,7 +146,7 @@ export function distillSettings(options: DistillOptions) {
         given.precision,
         "precision",
         ["bf16", "f32"] as const,
-        features.includes("AVX512_BF16") ? "bf16" : "f32",
+        backend === "cpu" && features.includes("AVX512_BF16") ? "bf16" : "f32",
       ),
       seed: integer("seed", 0, SEED_MAX, 0),
     },
