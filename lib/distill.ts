@@ -1,6 +1,6 @@
 import fs from "node:fs/promises";
 import type { NativeTrainer, TrainStep } from "./addon.js";
-import { addon } from "./binding.js";
+import { addon, binaryInfo } from "./binding.js";
 import { type Example, hashOf, ownAnswers, splitHeldBack, tokenise, trainData } from "./distill/examples.js";
 import { describe, openRun, type RunFiles, sha256 } from "./distill/files.js";
 import { type HeldBackFigures, measureHeldBack } from "./distill/measure.js";
@@ -46,7 +46,7 @@ const SLICE_MILLISECONDS = 1000;
  *
  * `base`: a GGUF file in any format. `data`: JSON lines with `prompt` or `messages`, and with answers where
  * `options.answers` is `given`. A checkpoint is kept in `OUT.training` until the run has succeeded; after a kill or an
- * abort `resume: true` goes on from it, to the same result as an unbroken run with the same threads.
+ * abort `resume: true` goes on from it, to the same result as an unbroken run with the same threads, on the same backend.
  *
  * @throws {@link CllmError} `CLLM_INVALID_DATA` (with the line), `CLLM_UNSUPPORTED_MODEL`, `CLLM_OUT_OF_MEMORY` (before
  * anything is allocated), `CLLM_TRAINING_FAILED` (disk full, loss not finite, an unfinished run in the way).
@@ -104,7 +104,7 @@ class Run {
     const { trained, heldBack } = splitHeldBack(examples, settings.heldBack);
     const fingerprint = hashOf([
       baseHash,
-      JSON.stringify(settings.trained),
+      JSON.stringify({ ...settings.trained, backend: binaryInfo().backend }),
       ...examples.flatMap(({ prompt, answer }) => [prompt, answer]),
     ]);
     const trainer = await this.#trainer(trained, parameters, fingerprint);

@@ -71,7 +71,7 @@ async function pack(folder, name) {
   const tarball = path.join(parent, `${name}.tar.${xz ? "xz" : "gz"}`);
   fs.rmSync(tarball, { force: true });
   say(`Packing ${path.relative(root, tarball)}`);
-  // The window is wide because the addon and two of the programs hold the same kernels of ggml, far apart.
+  // The window is wide because the addon and three of the programs hold the same kernels of ggml, far apart.
   const env = { ...process.env, XZ_OPT: "--lzma2=preset=6,dict=192MiB", GZIP: "-9" };
   await run("tar", [xz ? "-cJf" : "-czf", tarball, name], { cwd: parent, env });
   const size = fs.statSync(tarball).size;
@@ -93,7 +93,7 @@ For Linux on x64 with an NVIDIA GPU of compute capability ${arch.replace(/(\d)([
 
     ./run.sh
 
-runs the kernels against the CPU's, the suites of decoding, compute-sanitizer where it is on PATH, and the benches. It
+runs the kernels against the CPU's, the suites of decoding and training, compute-sanitizer where it is on PATH, and the benches. It
 prints a summary and writes bench/results/<date>-<GPU>-gpu-check.json, which is what to send back. cuBLAS is looked for in
 the system's search path, /usr/local/cuda, CUDA_HOME, python3's packages; else name its folder in CLLM_CUDA_LIBRARIES.
 

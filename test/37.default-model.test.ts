@@ -27,6 +27,7 @@ describe("the model that comes with the package", function () {
     await using model = await Model.load();
     assert.equal(model.path, defaultModel);
     assert.ok(model.chatTemplate !== null);
+    assert.equal(model.info.description, "llama 4.8M BF16");
   });
 
   it("answers easy questions, with any block size what ordinary decoding gives", async () => {

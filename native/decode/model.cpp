@@ -1,6 +1,7 @@
 #include "decode/model.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <limits>
 #include <utility>
@@ -59,12 +60,23 @@ auto with_tokenizer(Call call) {
   }
 }
 
+// llama.cpp writes "?B" for a model of a size that it has no name for.
+std::string with_size(std::string description, uint64_t parameters) {
+  const size_t at = description.find("?B");
+  if (at == std::string::npos) return description;
+  const double millions = static_cast<double>(parameters) / 1e6;
+  char size[32];
+  std::snprintf(size, sizeof(size), millions < 1000 ? "%.1fM" : "%.1fB", millions < 1000 ? millions : millions / 1000);
+  return description.replace(at, 2, size);
+}
+
 ModelInfo read_info(const llama_model* model, const llama_vocab* vocab) {
   ModelInfo info;
   info.description =
       read_string([&](char* buf, size_t size) { return llama_model_desc(model, buf, size); }).value_or("");
   info.architecture = meta_value(model, "general.architecture").value_or("");
   info.parameter_count = llama_model_n_params(model);
+  info.description = with_size(std::move(info.description), info.parameter_count);
   info.file_size = llama_model_size(model);
   info.vocab_size = llama_vocab_n_tokens(vocab);
   info.vocab_type = vocab_type_name(llama_vocab_type(vocab));

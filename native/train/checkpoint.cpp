@@ -104,7 +104,7 @@ void Trainer::load_checkpoint(const std::string& path) {
   if (id < 0 || gguf_get_kv_type(file.get(), id) != GGUF_TYPE_STRING) damaged(path);
   if (options_.fingerprint != gguf_get_val_str(file.get(), id)) {
     throw Error("CLLM_INVALID_DATA",
-                "The checkpoint " + path + " is of another run: base model, data or options differ");
+                "The checkpoint " + path + " is of another run: base model, data, options or backend differ");
   }
   const auto counters = read_array<int64_t>(file.get(), kCounters, GGUF_TYPE_INT64, path);
   if (counters.size() != 4 || counters[0] < 0 || counters[0] > steps() || counters[2] < 0) damaged(path);

@@ -30,15 +30,20 @@ TrainingGraph::TrainingGraph(Weights& weights, ggml_backend_t backend, const Tra
       product_(weights.options().product),
       shape_(shape),
       tokens_count_(int64_t(shape.rows) * shape.length) {
-  const size_t nodes = 256 + 256 * static_cast<size_t>(arch_.layers);
+  const size_t nodes =
+      256 + 512 * static_cast<size_t>(arch_.layers);  // 280 with adapters, views and transposes counted
   ctx_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * nodes * 2 + ggml_graph_overhead_custom(nodes, false),
                         .mem_buffer = nullptr,
                         .no_alloc = true}));
   graph_ = ggml_new_graph_custom(ctx_.get(), nodes, false);
   build();
   allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_)));
-  // Sizes only; the inputs and nodes get no memory yet.
+  // Sizes only; the inputs and nodes get no memory yet. Weights are not of the graph's memory: a tensor with a buffer
+  // is taken for allocated.
+  const BufferPointer elsewhere(ggml_backend_buft_alloc_buffer(ggml_backend_get_default_buffer_type(backend_), 0));
+  weights_.set_buffer(elsewhere.get());
   ggml_gallocr_reserve_n_size(allocator_.get(), graph_, nullptr, nullptr, &bytes_);
+  weights_.set_buffer(nullptr);
 }
 
 void TrainingGraph::allocate() {

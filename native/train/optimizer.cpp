@@ -12,8 +12,7 @@ namespace cllm {
 namespace {
 
 constexpr size_t kNodesPerParameter = 4;  // views, copies
-// Gradients are squared so many rows at a time: 16 MB.
-constexpr int64_t kNormRows = 4096;
+constexpr int64_t kNormRows = Optimizer::kSquareBytes / (kGroupColumns * sizeof(float));
 constexpr size_t kNodesPerNorm = 3;
 
 }  // namespace

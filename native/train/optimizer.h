@@ -15,6 +15,9 @@ struct AdamW {
 /// parameters are those of the new `master`.
 class Optimizer {
  public:
+  /// Taken for the squares of gradients, of a part of them at a time.
+  static constexpr size_t kSquareBytes = 16 << 20;
+
   Optimizer(Weights& weights, ggml_backend_t backend);
   void clear_gradients();
   /// `update` counts from 1. Returns the norm before clipping; where that is not finite, nothing is changed.

@@ -52,14 +52,19 @@ Trainer::Trainer(TrainOptions options, std::vector<Example> examples)
 }
 
 size_t Trainer::bytes() const {
-  // The largest matrix once more: the square of its gradient, and the base tensor being read.
+  // While weights are read: the largest matrix as it is in the file, in floats, and turned. Later the squares of
+  // gradients.
   size_t largest = 0;
   for (const auto& p : weights_.all()) {
     largest = std::max<size_t>(largest, static_cast<size_t>(p.in * p.out) * sizeof(float));
   }
-  const size_t mask =
-      static_cast<size_t>(options_.pass.rows) * options_.pass.length * options_.pass.length * sizeof(float);
-  return weights_.bytes() + graph_->bytes() + 2 * largest + mask;
+  const size_t beside = std::max(3 * largest, Optimizer::kSquareBytes);
+  const TrainingShape& pass = options_.pass;
+  const size_t mask = static_cast<size_t>(pass.rows) * pass.length * pass.length * sizeof(float);
+  // ggml-cuda rounds a second operand into memory of its own; the largest are the logits' gradients.
+  const bool rounds = options_.gpu && options_.weights.product != GGML_TYPE_F32;
+  const size_t operand = rounds ? static_cast<size_t>(pass.labels) * weights_.architecture().vocab * 2 : 0;
+  return weights_.bytes() + graph_->bytes() + beside + mask + operand;
 }
 
 PackLimits Trainer::limits(bool consistency) const {

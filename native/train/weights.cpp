@@ -144,6 +144,12 @@ size_t Weights::bytes() const {
   return sum;
 }
 
+void Weights::set_buffer(ggml_backend_buffer* buffer) {
+  for (ggml_tensor* t = ggml_get_first_tensor(ctx_.get()); t != nullptr; t = ggml_get_next_tensor(ctx_.get(), t)) {
+    t->buffer = buffer;
+  }
+}
+
 void Weights::load(ggml_backend_t backend, uint64_t seed) {
   buffer_.reset(ggml_backend_alloc_ctx_tensors(ctx_.get(), backend));
   if (!buffer_) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory for the weights and their optimiser state");

@@ -75,6 +75,8 @@ class Weights {
 
   /// Bytes that load() takes on the backend.
   size_t bytes() const;
+  /// Of all tensors, before load(): where a plan for other tensors is made.
+  void set_buffer(ggml_backend_buffer* buffer);
   /// Throws Error CLLM_OUT_OF_MEMORY, CLLM_INVALID_MODEL.
   void load(ggml_backend_t backend, uint64_t seed);
 
