@@ -6,6 +6,9 @@ const isNumber = (c) => c.type === "i" || c.type === "r";
 const isOrdered = (c) => isNumber(c) || c.type === "y" || c.type === "d";
 
 const UNITS = /_(cm|m|km|kg|g|mb|gb|pct|percent|minutes|hours|seconds|days|liters|usd|eur)$/;
+const COUNTS = /^num(ber)?_of_/;
+/** What does not name a column: "of membership", and words that ask for an aggregate. */
+const NO_NAME = /^((of|in|by)_|(of|in|by|count|number|total|\d+)$)/;
 const HOLDS = "have use play like speak study teach own need wear prefer get show reach earn hold carry report".split(
   " ",
 );
@@ -13,6 +16,9 @@ const MADE =
   "made written owned hosted run led taught built created managed sold directed painted designed reviewed sent".split(
     " ",
   );
+/** Columns of dates that say what was done then. */
+const DONE =
+  /^(created|updated|built|made|sold|born|hired|opened|closed|founded|published|released|signed|paid|shipped)$/;
 const SUPERLATIVES = [
   [/length|duration|time|distance|hours|minutes|period/, "longest", "shortest"],
   [/price|cost|fare|fee|rent/, "most expensive", "cheapest"],
@@ -29,6 +35,7 @@ class Asker {
     this.random = random;
     this.table = table;
     this.tables = tables;
+    this.named = true; // the question says which table
   }
 
   pick(...list) {
@@ -65,8 +72,22 @@ class Asker {
 
   /** A column as people write it. */
   column(c, many = false) {
+    if (this.random.wide && (COUNTS.test(c.name) || c.name.endsWith("_by"))) many = false;
+    if (this.named && this.random.also(55)) {
+      const rest = this.afterTable(c);
+      if (rest) return many ? plural(spaced(rest)) : spaced(rest);
+    }
+    if (COUNTS.test(c.name) && this.random.also(70)) return spaced(c.name.replace(/^num_/, "number_"));
     const name = this.random.chance(22) ? c.name : spaced(this.random.chance(25) ? this.short(c) : c.name);
     return many ? plural(name) : name;
+  }
+  /** "name" for airport_name in the table airport, "id" for its key, where no other column of it ends so. */
+  afterTable(c) {
+    const { singular, columns } = this.table;
+    if (!c.name.startsWith(`${singular}_`)) return null;
+    const rest = c.name.slice(singular.length + 1);
+    const inside = (name) => `_${name}_`.includes(`_${rest}_`);
+    return NO_NAME.test(rest) || columns.some((other) => other !== c && inside(other.name)) ? null : rest;
   }
   /** A part of the name that no other column has: "height" for height_cm, "name" for beer_name. */
   short(c) {
@@ -75,6 +96,7 @@ class Asker {
     const others = this.tables.flatMap((t) => t.columns.filter((x) => x !== c).flatMap((x) => x.name.split("_")));
     const names = this.tables.flatMap((t) => [...t.singular.split("_"), ...t.plural.split("_"), t.name]);
     const rest = UNITS.test(c.name) ? c.name.replace(UNITS, "") : parts.slice(1).join("_");
+    if (this.random.wide && NO_NAME.test(rest)) return c.name;
     return rest.split("_").every((part) => !others.includes(part) && !names.includes(part)) ? rest : c.name;
   }
   /** "longest" for a duration, where there is such a word. */
@@ -109,6 +131,10 @@ class Asker {
   /** One condition: text that follows the rows, and its SQL. `verb`: for "that ..." forms. */
   condition(exclude = []) {
     const free = (test) => (c) => test(c) && !exclude.includes(c);
+    if (this.random.also(5)) {
+      const c = this.of(free((x) => x.type !== "k"));
+      if (c) return this.missing(c);
+    }
     const kind = this.random.int(100);
     if (kind < 42) {
       const c = this.of(free((x) => isNumber(x) || x.type === "y"));
@@ -317,6 +343,9 @@ class Asker {
     if (participle && (op === ">" || op === "<") && this.random.chance(60)) {
       return { text: `${this.pick("", "that were ")}${participle} ${op === ">" ? "after" : "before"} ${v}`, sql };
     }
+    if (DONE.test(c.name) && (op === ">" || op === "<") && this.random.also(60)) {
+      return { text: `${this.pick("", "that were ")}${c.name} ${op === ">" ? "after" : "before"} ${v}`, sql };
+    }
     const text = {
       ">": [
         `with ${word} after ${v}`,
@@ -369,6 +398,15 @@ class Asker {
       ? textValue(this.random, c).split(" ")[0]
       : this.random.pick(["A", "B", "S", "M", "an", "son", "ing", "er", "a", "th", "The"]);
     const v = this.quoted(value);
+    if (this.random.also(30)) {
+      const [verbs, sql] = this.pick(
+        [["that contains", "that includes", "containing"], `'%${value}%'`],
+        [["that starts with", "that begins with", "beginning with"], `'${value}%'`],
+        [["that ends with", "that ends in", "which ends with"], `'%${value}'`],
+      );
+      const a = this.pick("with a", "that have a", "who have a", "having a");
+      return { text: `${a} ${word} ${this.random.pick(verbs)} ${v}`, sql: `${c.name} LIKE ${sql}` };
+    }
     const kind = this.random.int(4);
     if (kind < 2) {
       return {
@@ -407,6 +445,38 @@ class Asker {
 
   missing(c) {
     const word = this.column(c);
+    if (this.random.also(40)) {
+      return this.random.chance(60)
+        ? {
+            text: this.pick(
+              `that do not have a ${word}`,
+              `without ${word}`,
+              `without any ${word}`,
+              `which have no ${word}`,
+              `that lack a ${word}`,
+              `with a missing ${word}`,
+              `that have no recorded ${word}`,
+              `with no recorded ${word}`,
+              `whose ${word} is unknown`,
+              `whose ${word} is empty`,
+              `where the ${word} is missing`,
+            ),
+            sql: `${c.name} IS NULL`,
+          }
+        : {
+            text: this.pick(
+              `with a known ${word}`,
+              `that have some ${word}`,
+              `whose ${word} is not missing`,
+              `whose ${word} is recorded`,
+              `with a recorded ${word}`,
+              `which have a ${word}`,
+              `where the ${word} is known`,
+              `whose ${word} is set`,
+            ),
+            sql: `${c.name} IS NOT NULL`,
+          };
+    }
     if (this.random.chance(50)) {
       return {
         text: this.pick(
@@ -527,6 +597,7 @@ class Asker {
     const c = this.of(isOrdered) ?? this.of((x) => x.type !== "k");
     if (!c) return null;
     const word = this.column(c);
+    if (this.random.also(45)) return this.orderedOtherwise(c, word);
     if (this.random.chance(45)) {
       return {
         c,
@@ -560,7 +631,67 @@ class Asker {
     };
   }
 
+  /** "lowest first", "from newest to oldest", "from A to Z". */
+  orderedOtherwise(c, word) {
+    const down = this.random.chance(50);
+    const by = this.pick("ordered by", "sorted by", "by", "in order of");
+    let ends = [
+      ["lowest", "highest"],
+      ["smallest", "largest"],
+      ["low", "high"],
+    ];
+    if (c.type === "y" || c.type === "d") {
+      ends = [
+        ["oldest", "newest"],
+        ["earliest", "latest"],
+        ["oldest", "most recent"],
+        ["first", "last"],
+      ];
+    }
+    if (isText(c)) ends = [["A", "Z"]];
+    const [low, high] = this.random.pick(ends);
+    const [first, last] = down ? [high, low] : [low, high];
+    const alphabetical = down ? "in reverse alphabetical order" : this.pick("alphabetically", "in alphabetical order");
+    const text = isText(c)
+      ? this.pick(
+          `${by} ${word} from ${first} to ${last}`,
+          `${alphabetical} by ${word}`,
+          `sorted ${down ? "in reverse" : "alphabetically"} by ${word}`,
+        )
+      : this.pick(
+          `${by} ${word}, ${first === "low" || first === "high" ? `${first}est` : first} first`,
+          `${by} ${word} from ${first} to ${last}`,
+          `${by} ${word}, from the ${first.replace(/^(low|high)$/, "$1est")} to the ${last.replace(/^(low|high)$/, "$1est")}`,
+          `from ${first} to ${last} ${word}`,
+          `${by} ${this.pick("increasing", "ascending")} ${word}`.replace(
+            /(increasing|ascending)/,
+            down ? "decreasing" : "$1",
+          ),
+        );
+    return { c, text, sql: ` ORDER BY ${c.name}${down ? " DESC" : ""}` };
+  }
+
+  /** "have no return date", "are older than 30": a condition as what is said of the rows, or null. */
+  predicate(text) {
+    const said = /^(?:that|who|which) (.*)$/.exec(text)?.[1];
+    if (said) return /^(were|was|are|have|has|do|cost|come|live|lack) /.test(said) ? said : null;
+    const has = /^(?:with|having) (.*)$/.exec(text)?.[1];
+    if (has) return `have ${has}`;
+    const not = /^without (?:a |any )?(.*)$/.exec(text)?.[1];
+    if (not) return this.pick(`have no ${not}`, `do not have a ${not}`);
+    if (
+      /^(from|in|located|based|older|younger|cheaper|more expensive|aged|at least|at most|over|under|called|named) /.test(
+        text,
+      )
+    ) {
+      return `are ${text}`;
+    }
+    return null;
+  }
+
   show() {
+    if (this.random.also(8))
+      return this.pick("Provide", "Can you give me", "I need", "Please give me", "Let me see", "Find out");
     return this.pick(
       "Show",
       "Show me",
@@ -590,7 +721,19 @@ const KINDS = {
     const list = a.some(a.pick(1, 1, 1, 2, 2, 3));
     const w = a.where(45);
     const many = a.random.chance(45);
+    if (w.text !== "" && a.random.also(15)) {
+      const said = a.predicate(w.text.trim());
+      if (said && !/ (and|or) /.test(said)) {
+        const text = a.pick(
+          `What ${many ? "are" : "is"} the ${a.columns(list, many)} of the ${a.rows()} that ${said}?`,
+          `${a.show()} the ${a.columns(list, many)} of ${a.rows()} ${a.pick("that", "which", "who")} ${said}`,
+          `Which ${a.rows()} ${said}? ${a.pick("Show", "Give", "List")} ${a.pick("their ", "the ")}${a.columns(list, many)}.`,
+        );
+        return [text, `SELECT ${list.map((c) => c.name).join(", ")} FROM ${a.table.name}${w.sql}`];
+      }
+    }
     if (w.text === "" && a.tells(list) && a.random.chance(20)) {
+      a.named = false;
       return [
         a.pick(
           `${a.show()} ${a.pick("all ", "the ", "all the ", "")}${a.columns(list, true)}`,
@@ -618,6 +761,15 @@ const KINDS = {
   },
   rowsOf(a) {
     const w = a.where(a.random.chance(75) ? 100 : 0);
+    if (w.text && a.random.also(40)) {
+      const said = a.predicate(w.text.trim());
+      if (said && !/ (and|or) /.test(said)) {
+        return [
+          a.pick(`Which ${a.rows()} ${said}?`, `What ${a.rows()} ${said}?`),
+          `SELECT * FROM ${a.table.name}${w.sql}`,
+        ];
+      }
+    }
     const text = w.text
       ? a.pick(
           () => `${a.show()} ${a.allRows()}${w.text}`,
@@ -642,6 +794,7 @@ const KINDS = {
   matching(a) {
     const c = a.of((x) => x.type === "t" || isOrdered(x));
     if (!c) return null;
+    if (a.random.wide) a.named = false;
     const like = isText(c) ? a.like(c) : a.comparison(c);
     const op = like.sql.slice(c.name.length + 1);
     const value = /'%?(.*?)%?'$/.exec(op)?.[1] ?? op.split(" ").at(-1);
@@ -670,6 +823,7 @@ const KINDS = {
     const w = a.where(25);
     const d = a.pick("distinct", "different", "unique", "distinct", "different");
     if (w.text === "" && a.tells([c]) && a.random.chance(25)) {
+      a.named = false;
       return [
         a.pick(
           `${a.show()} the ${d} ${a.column(c, true)}`,
@@ -701,6 +855,12 @@ const KINDS = {
     }
     const w = a.where(65);
     const rows = a.rows();
+    if (w.text && a.random.also(20)) {
+      const said = a.predicate(w.text.trim());
+      if (said && !/ (and|or) /.test(said)) {
+        return [`How many ${rows} ${said}?`, `SELECT count(*) FROM ${a.table.name}${w.sql}`];
+      }
+    }
     const text = a.pick(
       () => `How many ${rows} are there${w.text}?`,
       () => `How many ${rows}${w.text}?`,
@@ -743,9 +903,11 @@ const KINDS = {
       words.max.push(a.superlative(c, true), a.superlative(c, true));
       words.min.push(a.superlative(c, false), a.superlative(c, false));
     }
-    const number = c.type === "i" && f !== "sum" && !a.superlative(c, true) && a.random.chance(15);
+    const counts = a.random.wide && COUNTS.test(c.name);
+    const number = c.type === "i" && f !== "sum" && !a.superlative(c, true) && !counts && a.random.chance(15);
     const word = a.random.pick(words[f]) + (number ? " number of" : "");
     if (w.text === "" && a.tells([c]) && a.random.chance(20)) {
+      a.named = false;
       return [
         a.pick(`What is the ${word} ${a.column(c)}?`, `${a.show()} the ${word} ${a.column(c)}`),
         `SELECT ${f}(${c.name}) FROM ${a.table.name}`,
@@ -787,6 +949,34 @@ const KINDS = {
     if (a.random.chance(30)) {
       return [`${a.show()} ${a.allRows()}${w.text} ${o.text}`, `SELECT * FROM ${a.table.name}${w.sql}${o.sql}`];
     }
+    if (a.random.also(20)) {
+      // By the one column that is shown, and that the order need not name again.
+      const c = a.of((x) => isText(x) || isOrdered(x));
+      if (c) {
+        const down = a.random.chance(50);
+        const order = isText(c)
+          ? down
+            ? a.pick("in reverse alphabetical order", "in descending order", "from Z to A")
+            : a.pick(
+                "in alphabetical order",
+                "alphabetically",
+                "from A to Z",
+                "in ascending order",
+                "sorted alphabetically",
+              )
+          : down
+            ? a.pick("in descending order", "from highest to lowest", "in decreasing order", "highest first")
+            : a.pick("in ascending order", "from lowest to highest", "in increasing order", "lowest first");
+        return [
+          a.pick(
+            `${a.show()} the ${a.column(c, a.random.chance(50))} ${a.ofRows()}${w.text} ${order}`,
+            `What are the ${a.column(c, true)} ${a.ofRows()}${w.text} ${order}?`,
+            `${a.show()} ${order} the ${a.column(c, true)} ${a.ofRows()}${w.text}`,
+          ),
+          `SELECT ${c.name} FROM ${a.table.name}${w.sql} ORDER BY ${c.name}${down ? " DESC" : ""}`,
+        ];
+      }
+    }
     const list = a.some(a.pick(1, 1, 2, 3));
     const many = a.random.chance(40);
     const text = a.pick(
@@ -822,6 +1012,17 @@ const KINDS = {
         a.random.chance(20) && /^(age|price|cost|weight|height|duration|speed)$/.test(c.name) && best
           ? `${best} ${a.one()}${w.text}`
           : `${a.one()}${w.text} with the ${most} ${word}`;
+      if (list && a.random.also(35)) {
+        const has = `${a.one()}${w.text} ${a.pick("that has", "which has", "that have", "having")} the ${most} ${word}`;
+        return [
+          a.pick(
+            `What ${a.pick("is", "are")} the ${a.columns(list)} of the ${has}?`,
+            `${a.show()} the ${a.columns(list)} of the ${has}`,
+            `Which ${a.one()}${w.text} has the ${most} ${word}? ${a.pick("Show", "Give", "List", "Return")} ${a.pick("its ", "the ")}${a.columns(list)}.`,
+          ),
+          sql,
+        ];
+      }
       const text = list
         ? a.pick(
             () => `What is the ${a.columns(list)} of the ${what}?`,
@@ -866,10 +1067,12 @@ const KINDS = {
     return [text, `SELECT ${list ? list.map((c) => c.name).join(", ") : "*"} FROM ${a.table.name} LIMIT ${k}`];
   },
   grouped(a) {
-    const g = a.of((x) => x.type === "t" || x.type === "y");
+    const g = a.of((x) => x.type === "t" || x.type === "y" || x.type === "f");
     if (!g) return null;
     const c = a.random.chance(50) ? null : a.of((x) => isNumber(x) && x !== g);
     const w = a.where(18);
+    const bare = c && w.text === "" && a.tells([g, c]) && a.random.also(30);
+    if (bare) a.named = false;
     const per = a.pick("for each", "per", "by", "for every", "in each", "grouped by", "of each");
     const group = a.column(g);
     const f = c ? a.pick("avg", "max", "min", "sum") : "count";
@@ -878,6 +1081,19 @@ const KINDS = {
       ? `${a.random.pick({ avg: ["average", "mean"], max: ["maximum", "highest", "largest"], min: ["minimum", "lowest", "smallest"], sum: ["total"] }[f])} ${a.column(c)}`
       : null;
     let sql = `SELECT ${g.name}, ${value} FROM ${a.table.name}${w.sql} GROUP BY ${g.name}`;
+    if (bare) {
+      const sum = f === "sum" && a.random.chance(40) ? `sum of ${a.column(c)}` : wanted;
+      return [
+        a.pick(
+          `What is the ${sum} for each ${group}?`,
+          `For each ${group}, ${a.pick("find", "show", "give", "return", "list")} the ${sum}`,
+          `${a.show()} the ${sum} ${per} ${group}`,
+          `${a.show()} each ${group} and ${a.pick("its", "the")} ${sum}`,
+          `For every ${group}, what is the ${sum}?`,
+        ),
+        sql,
+      ];
+    }
     let tail = "";
     const extra = a.random.int(100);
     if (extra < 10) {
@@ -892,7 +1108,7 @@ const KINDS = {
           () => `${a.show()} ${a.pick("each", "every")} ${group} and the ${wanted} of its ${a.rows()}${w.text}${tail}`,
           () => `${wanted} of ${a.rows()}${w.text} ${per} ${group}${tail}`,
           () =>
-            `${a.show()} ${a.pick("", "the ", "all ")}${a.column(g, true)} ${a.pick("and", "with")} the ${wanted} ${a.pick("for each", "of each")}${tail}`,
+            `${a.show()} ${a.pick("", "the ", "all ")}${a.column(g, true)} ${a.pick("and", "with")} the ${wanted} ${a.random.wide ? `of ${a.rows()}${w.text} ` : ""}${a.pick("for each", "of each")}${tail}`,
           () =>
             `For each ${group}, ${a.pick("what is", "show", "find", "give")} the ${wanted} of ${a.rows()}${w.text}${tail}`,
         )()
@@ -912,7 +1128,7 @@ const KINDS = {
     return [text, sql];
   },
   having(a) {
-    const g = a.of((x) => x.type === "t" || x.type === "y");
+    const g = a.of((x) => x.type === "t" || x.type === "y" || x.type === "f");
     if (!g) return null;
     const k = a.random.between(1, 20);
     const [op, than] = a.random.pick([
@@ -930,12 +1146,41 @@ const KINDS = {
       () => `${a.show()} each ${a.column(g)} that has ${than} ${k} ${a.rows()}`,
       () => `${a.show()} the ${a.column(g, true)} of ${a.rows()} that ${a.pick("appear", "occur")} ${than} ${k} times`,
     )();
-    return [text, `SELECT ${g.name} FROM ${a.table.name} GROUP BY ${g.name} HAVING count(*) ${op} ${k}`];
+    const sql = `SELECT ${g.name} FROM ${a.table.name} GROUP BY ${g.name} HAVING count(*) ${op} ${k}`;
+    if (!a.random.also(35)) return [text, sql];
+    const used = a.pick("are used by", "are shared by", "appear in", "belong to", "occur in", "are found in", "have");
+    return [
+      a.pick(
+        `Which ${a.column(g, true)} ${used} ${than} ${k} ${a.rows()}?`,
+        `${a.show()} the ${a.column(g, true)} that ${used} ${than} ${k} ${a.rows()}`,
+        `Which ${a.column(g)} ${a.pick("has", "appears in", "is shared by")} ${than} ${k} ${a.rows()}?`,
+        `What are the ${a.column(g, true)} that ${than} ${k} ${a.rows()} have?`,
+      ),
+      sql,
+    ];
   },
   mostCommon(a) {
-    const g = a.of((x) => x.type === "t" || x.type === "y");
+    const g = a.of((x) => x.type === "t" || x.type === "y" || x.type === "f");
     if (!g) return null;
     const down = a.random.chance(75);
+    if (a.random.also(35)) {
+      const often = down
+        ? a.pick("most common", "most frequent", "most popular")
+        : a.pick("least common", "rarest", "least frequent");
+      const bare = a.tells([g]) && a.random.chance(50);
+      a.named = !bare;
+      return [
+        a.pick(
+          `${a.show()} the ${often} ${a.column(g)}${bare ? "" : ` ${a.ofRows()}`}`,
+          `What is the ${often} ${a.column(g)}${bare ? "" : ` among ${a.allRows()}`}?`,
+          `Which ${a.column(g)} is the ${often}${bare ? "" : ` among the ${a.rows()}`}?`,
+          bare
+            ? `Which ${a.column(g)} appears ${down ? "most" : "least"} often?`
+            : `Which ${a.column(g)} do ${down ? "most" : "the fewest"} ${a.rows()} have?`,
+        ),
+        `SELECT ${g.name} FROM ${a.table.name} GROUP BY ${g.name} ORDER BY count(*)${down ? " DESC" : ""} LIMIT 1`,
+      ];
+    }
     const text = down
       ? a.pick(
           () => `Which ${a.column(g)} has the most ${a.rows()}?`,
@@ -981,6 +1226,9 @@ export function ask(random, tables) {
     if (!found) continue;
     let [text, sql] = found;
     text = text.replace(/\s+/g, " ").replaceAll("the the ", "the ").trim();
+    if (random.wide) text = text.replace(/\b(their|its) the /g, "$1 ");
+    // Not where the "a" is a value: "that ends with a or ...".
+    if (random.also(85)) text = text.replace(/\ba (?!(?:and|or|in|as|of|at|on|is|are)\b)(?=[aeio])/g, "an ");
     if (random.chance(30)) text = text[0].toLowerCase() + text.slice(1);
     else text = text[0].toUpperCase() + text.slice(1);
     if (/[?.]$/.test(text)) {

@@ -7,10 +7,11 @@ const [, ENGLISH_NOUNS, ADJECTIVES] = fs
   .split("\n\n")
   .map((part) => part.trim().split(/\s+/));
 
-/** A stream of random choices; the same seed gives the same stream. */
+/** A stream of random choices; the same seed gives the same stream. `wide`: of more kinds (generate.mjs). */
 export class Random {
-  constructor(seed) {
+  constructor(seed, wide = false) {
     this.state = seed >>> 0;
+    this.wide = wide;
   }
   /** 0 to below - 1 (mulberry32). */
   int(below) {
@@ -25,6 +26,10 @@ export class Random {
   }
   chance(percent) {
     return this.int(100) < percent;
+  }
+  /** A chance that only a wide stream has; it costs another one nothing. */
+  also(percent) {
+    return this.wide && this.chance(percent);
   }
   pick(list) {
     return list[this.int(list.length)];
@@ -75,7 +80,31 @@ function nameWord(random) {
   return inventedWord(random);
 }
 
+/** Names of three parts and more: level_of_membership, template_type_code, is_still_open. */
+function longColumn(random) {
+  const [a, b, c] = [nameWord(random), nameWord(random), nameWord(random)];
+  const type = random.pick(TYPES);
+  return random.pick([
+    () => ({ name: `${a}_${b}_${c}`, type }),
+    () => ({ name: `${a}_of_${b}`, type }),
+    () => ({ name: `num_of_${a.endsWith("s") ? a : plural(a)}`, type: "i" }),
+    () => ({ name: `number_of_${a.endsWith("s") ? a : plural(a)}`, type: "i" }),
+    () => ({ name: `date_of_${a}`, type: "d" }),
+    () => ({ name: `year_of_${a}`, type: "y" }),
+    () => ({ name: `date_${a}_${b}`, type: "d" }),
+    () => ({ name: `${a}_in_${b}`, type }),
+    () => ({
+      name: `${a}_${b}_${random.pick(["code", "name", "id", "date", "type", "number", "count", "rate"])}`,
+      type,
+    }),
+    () => ({ name: `${a}_by`, type: "t" }),
+    () => ({ name: `${random.pick(["other", "original", "final", "major", "total", "agreed"])}_${a}_${b}`, type }),
+    () => ({ name: `${a}_${random.int(9) + 1}`, type: "t" }),
+  ])();
+}
+
 function inventedColumn(random) {
+  if (random.also(35)) return longColumn(random);
   const parts = [nameWord(random)];
   if (random.chance(40)) parts.push(nameWord(random));
   if (random.chance(6))
@@ -117,7 +146,11 @@ function table(random, taken) {
   if (RESERVED.has(name) || taken.has(singular) || taken.has(name)) return null;
   taken.add(singular).add(name);
   const unique = new Map();
-  for (const column of random.some(columns, random.between(2, 6))) unique.set(column.name, column);
+  for (const column of random.some(columns, random.between(2, random.wide ? 7 : 6))) {
+    // "singer_name" in the table singer.
+    const own = random.also(18) && !column.name.includes(singular) ? `${singular}_${column.name}` : column.name;
+    unique.set(own, own === column.name ? column : { ...column, name: own });
+  }
   for (const reserved of RESERVED) unique.delete(reserved);
   unique.delete(singular);
   unique.delete(name);
@@ -134,7 +167,13 @@ export function schema(random) {
   const count = random.pick([1, 1, 2, 2, 3]);
   while (tables.length < count) {
     const one = table(random, taken);
-    if (one) tables.push(one);
+    if (!one) continue;
+    // Keys of other tables.
+    const other = tables.length > 0 && random.also(45) ? random.pick(tables) : null;
+    if (other && !one.columns.some((c) => c.name === `${other.singular}_id`)) {
+      one.columns.splice(random.int(one.columns.length + 1), 0, { name: `${other.singular}_id`, type: "f" });
+    }
+    tables.push(one);
   }
   return tables;
 }
@@ -155,6 +194,7 @@ export function textValue(random, column) {
   if (/code|number|plate|version/.test(n)) {
     return random.pick(["A", "B", "C", "X", "AB", "XK", "T"]) + random.between(1, 999);
   }
+  if (random.also(4)) return [0, 1, 2].map(() => capital(random.pick(ENGLISH_NOUNS))).join(" ");
   const kind = random.int(10);
   if (kind < 2) return random.pick(words.FIRST_NAMES);
   if (kind < 4) return `${random.pick(words.FIRST_NAMES)} ${random.pick(words.LAST_NAMES)}`;
