@@ -1,5 +1,5 @@
-// Everything that needs a GPU, in one command: kernels against the CPU's, the suites of decoding and training, compute-sanitizer,
-// benches. Writes bench/results/<date>-<GPU>-gpu-check.json and prints a summary. In a checkout it builds first; in a
+// Everything that needs a GPU, in one command: kernels against the CPU's, the suites of decoding and training,
+// compute-sanitizer, benches. Writes bench/results/<date>-<GPU>-gpu-check.json and prints a summary. In a checkout it builds first; in a
 // bundle (scripts/bundle-gpu.mjs) everything is there.
 //   npm run check:gpu [-- --only kernels,tests,sanitizer,kernel-bench,decode-bench] [--model FILE] [--no-build]
 import { spawnSync } from "node:child_process";

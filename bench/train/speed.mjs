@@ -33,16 +33,8 @@ await bench({ name: "train", about, options }, async (settings) => {
       ...{ bf16: true, trainEmbeddings: false, loraRank: 0, rowTokens, rowsPerPass: 1, passesPerStep: batch },
       ...{ labels: Math.floor(rowTokens * 0.75), blockSize: 16, arEpochs: 0, epochs: 100, cleanShare: 0.55, pool: 8 },
       ...{ rowSteps: 6, arWeight: 1, consistencyWeight: 1, softShare: 0.5, decay: 0.85, learningRate: 1e-5 },
-      ...{
-        arLearningRate: 1e-5,
-        weightDecay: 0.01,
-        clip: 1,
-        warmup: 10,
-        seed: 1,
-        threads,
-        gpu: false,
-        fingerprint: "bench",
-      },
+      ...{ arLearningRate: 1e-5, weightDecay: 0.01, clip: 1, warmup: 10, seed: 1, threads },
+      ...{ gpu: false, fingerprint: "bench" },
     };
     const trainer = await addon().createTrainer(file, native, randomData(vocabSize)).promise;
     const { trainedParameters, bytes } = trainer.info();

@@ -1,7 +1,8 @@
 // Questions about random schemas with their SQL, as JSON lines {"prompt", "answer"}:
 //   node models/text-to-sql/generate.mjs --schemas 20000 --questions 8 --seed 1 [--wide] --out train.jsonl
 // The same options give the same file. --wide: with the names and phrasings that were added after the vocabulary and the
-// first stages of training had been made without them. Seeds below 1000 are for training, those from 1000 on for what is held back.
+// first stages of training had been made without them. Seeds below 1000 are for training, those from 1000 on for what is
+// held back.
 import fs from "node:fs";
 import { parseArgs } from "node:util";
 import { ask } from "./questions.mjs";
@@ -41,13 +42,8 @@ if (process.argv[1] === new URL(import.meta.url).pathname) {
     },
   });
   const lines = [];
-  const { wide } = values;
-  for (const example of examples({
-    schemas: +values.schemas,
-    questions: +values.questions,
-    seed: +values.seed,
-    wide,
-  })) {
+  const { schemas, questions, seed, wide } = values;
+  for (const example of examples({ schemas: +schemas, questions: +questions, seed: +seed, wide })) {
     lines.push(JSON.stringify(example));
   }
   const chosen = lines.slice(+values.skip, +values.skip + +values.limit);

@@ -3,6 +3,7 @@ import { dateValue, numberValue, plural, spaced, textValue } from "./schemas.mjs
 
 const isText = (c) => c.type === "t";
 const isNumber = (c) => c.type === "i" || c.type === "r";
+const isGroup = (c) => c.type === "t" || c.type === "y" || c.type === "f";
 const isOrdered = (c) => isNumber(c) || c.type === "y" || c.type === "d";
 
 const UNITS = /_(cm|m|km|kg|g|mb|gb|pct|percent|minutes|hours|seconds|days|liters|usd|eur)$/;
@@ -19,6 +20,9 @@ const MADE =
 /** Columns of dates that say what was done then. */
 const DONE =
   /^(created|updated|built|made|sold|born|hired|opened|closed|founded|published|released|signed|paid|shipped)$/;
+/** Conditions that say what rows are. */
+const ARE =
+  /^(from|in|located|based|older|younger|cheaper|more expensive|aged|at least|at most|over|under|called|named) /;
 const SUPERLATIVES = [
   [/length|duration|time|distance|hours|minutes|period/, "longest", "shortest"],
   [/price|cost|fare|fee|rent/, "most expensive", "cheapest"],
@@ -339,12 +343,11 @@ class Asker {
     const op = this.pick(">", "<", "=", ">=", "<=");
     const sql = `${c.name} ${op} '${value}'`;
     const v = this.random.chance(30) ? `'${value}'` : value;
-    const participle = /^(\w+ed|built|made|sold|born|hired|shipped|paid)_(on|at|date|year)$/.exec(c.name)?.[1];
+    const participle =
+      /^(\w+ed|built|made|sold|born|hired|shipped|paid)_(on|at|date|year)$/.exec(c.name)?.[1] ??
+      (this.random.wide && DONE.test(c.name) ? c.name : null);
     if (participle && (op === ">" || op === "<") && this.random.chance(60)) {
       return { text: `${this.pick("", "that were ")}${participle} ${op === ">" ? "after" : "before"} ${v}`, sql };
-    }
-    if (DONE.test(c.name) && (op === ">" || op === "<") && this.random.also(60)) {
-      return { text: `${this.pick("", "that were ")}${c.name} ${op === ">" ? "after" : "before"} ${v}`, sql };
     }
     const text = {
       ">": [
@@ -445,61 +448,50 @@ class Asker {
 
   missing(c) {
     const word = this.column(c);
-    if (this.random.also(40)) {
-      return this.random.chance(60)
-        ? {
-            text: this.pick(
-              `that do not have a ${word}`,
-              `without ${word}`,
-              `without any ${word}`,
-              `which have no ${word}`,
-              `that lack a ${word}`,
-              `with a missing ${word}`,
-              `that have no recorded ${word}`,
-              `with no recorded ${word}`,
-              `whose ${word} is unknown`,
-              `whose ${word} is empty`,
-              `where the ${word} is missing`,
-            ),
-            sql: `${c.name} IS NULL`,
-          }
-        : {
-            text: this.pick(
-              `with a known ${word}`,
-              `that have some ${word}`,
-              `whose ${word} is not missing`,
-              `whose ${word} is recorded`,
-              `with a recorded ${word}`,
-              `which have a ${word}`,
-              `where the ${word} is known`,
-              `whose ${word} is set`,
-            ),
-            sql: `${c.name} IS NOT NULL`,
-          };
-    }
-    if (this.random.chance(50)) {
-      return {
-        text: this.pick(
-          `without a ${word}`,
-          `with no ${word}`,
-          `with no ${word} value`,
-          `that have no ${word}`,
-          `whose ${word} is missing`,
-          `where ${word} is null`,
-          `whose ${word} is null`,
-        ),
-        sql: `${c.name} IS NULL`,
-      };
-    }
-    return {
-      text: this.pick(
+    const more = this.random.also(40);
+    const missing = this.random.chance(more ? 60 : 50);
+    const forms = {
+      missing: [
+        `without a ${word}`,
+        `with no ${word}`,
+        `with no ${word} value`,
+        `that have no ${word}`,
+        `whose ${word} is missing`,
+        `where ${word} is null`,
+        `whose ${word} is null`,
+      ],
+      known: [
         `that have a ${word}`,
         `whose ${word} is not null`,
         `where ${word} is not null`,
         `whose ${word} is known`,
-      ),
-      sql: `${c.name} IS NOT NULL`,
+      ],
+      moreMissing: [
+        `that do not have a ${word}`,
+        `without ${word}`,
+        `without any ${word}`,
+        `which have no ${word}`,
+        `that lack a ${word}`,
+        `with a missing ${word}`,
+        `that have no recorded ${word}`,
+        `with no recorded ${word}`,
+        `whose ${word} is unknown`,
+        `whose ${word} is empty`,
+        `where the ${word} is missing`,
+      ],
+      moreKnown: [
+        `with a known ${word}`,
+        `that have some ${word}`,
+        `whose ${word} is not missing`,
+        `whose ${word} is recorded`,
+        `with a recorded ${word}`,
+        `which have a ${word}`,
+        `where the ${word} is known`,
+        `whose ${word} is set`,
+      ],
     };
+    const [plain, other] = missing ? [forms.missing, forms.moreMissing] : [forms.known, forms.moreKnown];
+    return { text: this.random.pick(more ? other : plain), sql: `${c.name} IS ${missing ? "" : "NOT "}NULL` };
   }
 
   equality(c) {
@@ -651,6 +643,7 @@ class Asker {
     if (isText(c)) ends = [["A", "Z"]];
     const [low, high] = this.random.pick(ends);
     const [first, last] = down ? [high, low] : [low, high];
+    const most = (end) => end.replace(/^(low|high)$/, "$1est");
     const alphabetical = down ? "in reverse alphabetical order" : this.pick("alphabetically", "in alphabetical order");
     const text = isText(c)
       ? this.pick(
@@ -659,34 +652,28 @@ class Asker {
           `sorted ${down ? "in reverse" : "alphabetically"} by ${word}`,
         )
       : this.pick(
-          `${by} ${word}, ${first === "low" || first === "high" ? `${first}est` : first} first`,
+          `${by} ${word}, ${most(first)} first`,
           `${by} ${word} from ${first} to ${last}`,
-          `${by} ${word}, from the ${first.replace(/^(low|high)$/, "$1est")} to the ${last.replace(/^(low|high)$/, "$1est")}`,
+          `${by} ${word}, from the ${most(first)} to the ${most(last)}`,
           `from ${first} to ${last} ${word}`,
-          `${by} ${this.pick("increasing", "ascending")} ${word}`.replace(
-            /(increasing|ascending)/,
-            down ? "decreasing" : "$1",
-          ),
+          `${by} ${down ? this.pick("decreasing", "decreasing") : this.pick("increasing", "ascending")} ${word}`,
         );
     return { c, text, sql: ` ORDER BY ${c.name}${down ? " DESC" : ""}` };
   }
 
-  /** "have no return date", "are older than 30": a condition as what is said of the rows, or null. */
-  predicate(text) {
-    const said = /^(?:that|who|which) (.*)$/.exec(text)?.[1];
-    if (said) return /^(were|was|are|have|has|do|cost|come|live|lack) /.test(said) ? said : null;
+  /** "have no return date", "are older than 30": one condition as what is said of the rows, or null. */
+  predicate(where) {
+    const said = this.said(where.text.trim());
+    return said && !/ (and|or) /.test(said) ? said : null;
+  }
+  said(text) {
+    const that = /^(?:that|who|which) (.*)$/.exec(text)?.[1];
+    if (that) return /^(were|was|are|have|has|do|cost|come|live|lack) /.test(that) ? that : null;
     const has = /^(?:with|having) (.*)$/.exec(text)?.[1];
     if (has) return `have ${has}`;
     const not = /^without (?:a |any )?(.*)$/.exec(text)?.[1];
     if (not) return this.pick(`have no ${not}`, `do not have a ${not}`);
-    if (
-      /^(from|in|located|based|older|younger|cheaper|more expensive|aged|at least|at most|over|under|called|named) /.test(
-        text,
-      )
-    ) {
-      return `are ${text}`;
-    }
-    return null;
+    return ARE.test(text) ? `are ${text}` : null;
   }
 
   show() {
@@ -722,8 +709,8 @@ const KINDS = {
     const w = a.where(45);
     const many = a.random.chance(45);
     if (w.text !== "" && a.random.also(15)) {
-      const said = a.predicate(w.text.trim());
-      if (said && !/ (and|or) /.test(said)) {
+      const said = a.predicate(w);
+      if (said) {
         const text = a.pick(
           `What ${many ? "are" : "is"} the ${a.columns(list, many)} of the ${a.rows()} that ${said}?`,
           `${a.show()} the ${a.columns(list, many)} of ${a.rows()} ${a.pick("that", "which", "who")} ${said}`,
@@ -762,8 +749,8 @@ const KINDS = {
   rowsOf(a) {
     const w = a.where(a.random.chance(75) ? 100 : 0);
     if (w.text && a.random.also(40)) {
-      const said = a.predicate(w.text.trim());
-      if (said && !/ (and|or) /.test(said)) {
+      const said = a.predicate(w);
+      if (said) {
         return [
           a.pick(`Which ${a.rows()} ${said}?`, `What ${a.rows()} ${said}?`),
           `SELECT * FROM ${a.table.name}${w.sql}`,
@@ -856,8 +843,8 @@ const KINDS = {
     const w = a.where(65);
     const rows = a.rows();
     if (w.text && a.random.also(20)) {
-      const said = a.predicate(w.text.trim());
-      if (said && !/ (and|or) /.test(said)) {
+      const said = a.predicate(w);
+      if (said) {
         return [`How many ${rows} ${said}?`, `SELECT count(*) FROM ${a.table.name}${w.sql}`];
       }
     }
@@ -1067,7 +1054,7 @@ const KINDS = {
     return [text, `SELECT ${list ? list.map((c) => c.name).join(", ") : "*"} FROM ${a.table.name} LIMIT ${k}`];
   },
   grouped(a) {
-    const g = a.of((x) => x.type === "t" || x.type === "y" || x.type === "f");
+    const g = a.of(isGroup);
     if (!g) return null;
     const c = a.random.chance(50) ? null : a.of((x) => isNumber(x) && x !== g);
     const w = a.where(18);
@@ -1128,7 +1115,7 @@ const KINDS = {
     return [text, sql];
   },
   having(a) {
-    const g = a.of((x) => x.type === "t" || x.type === "y" || x.type === "f");
+    const g = a.of(isGroup);
     if (!g) return null;
     const k = a.random.between(1, 20);
     const [op, than] = a.random.pick([
@@ -1160,9 +1147,10 @@ const KINDS = {
     ];
   },
   mostCommon(a) {
-    const g = a.of((x) => x.type === "t" || x.type === "y" || x.type === "f");
+    const g = a.of(isGroup);
     if (!g) return null;
     const down = a.random.chance(75);
+    const sql = `SELECT ${g.name} FROM ${a.table.name} GROUP BY ${g.name} ORDER BY count(*)${down ? " DESC" : ""} LIMIT 1`;
     if (a.random.also(35)) {
       const often = down
         ? a.pick("most common", "most frequent", "most popular")
@@ -1178,7 +1166,7 @@ const KINDS = {
             ? `Which ${a.column(g)} appears ${down ? "most" : "least"} often?`
             : `Which ${a.column(g)} do ${down ? "most" : "the fewest"} ${a.rows()} have?`,
         ),
-        `SELECT ${g.name} FROM ${a.table.name} GROUP BY ${g.name} ORDER BY count(*)${down ? " DESC" : ""} LIMIT 1`,
+        sql,
       ];
     }
     const text = down
@@ -1193,10 +1181,7 @@ const KINDS = {
           () => `What is the least common ${a.column(g)} ${a.ofRows()}?`,
           () => `${a.show()} the ${a.column(g)} with the fewest ${a.rows()}`,
         )();
-    return [
-      text,
-      `SELECT ${g.name} FROM ${a.table.name} GROUP BY ${g.name} ORDER BY count(*)${down ? " DESC" : ""} LIMIT 1`,
-    ];
+    return [text, sql];
   },
 };
 

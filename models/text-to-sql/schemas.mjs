@@ -80,15 +80,16 @@ function nameWord(random) {
   return inventedWord(random);
 }
 
-/** Names of three parts and more: level_of_membership, template_type_code, is_still_open. */
+/** Names of three parts, and such as date_of_birth, num_of_seats, directed_by. */
 function longColumn(random) {
   const [a, b, c] = [nameWord(random), nameWord(random), nameWord(random)];
   const type = random.pick(TYPES);
+  const many = a.endsWith("s") ? a : plural(a);
   return random.pick([
     () => ({ name: `${a}_${b}_${c}`, type }),
     () => ({ name: `${a}_of_${b}`, type }),
-    () => ({ name: `num_of_${a.endsWith("s") ? a : plural(a)}`, type: "i" }),
-    () => ({ name: `number_of_${a.endsWith("s") ? a : plural(a)}`, type: "i" }),
+    () => ({ name: `num_of_${many}`, type: "i" }),
+    () => ({ name: `number_of_${many}`, type: "i" }),
     () => ({ name: `date_of_${a}`, type: "d" }),
     () => ({ name: `year_of_${a}`, type: "y" }),
     () => ({ name: `date_${a}_${b}`, type: "d" }),

@@ -30,8 +30,8 @@ TrainingGraph::TrainingGraph(Weights& weights, ggml_backend_t backend, const Tra
       product_(weights.options().product),
       shape_(shape),
       tokens_count_(int64_t(shape.rows) * shape.length) {
-  const size_t nodes =
-      256 + 512 * static_cast<size_t>(arch_.layers);  // 280 with adapters, views and transposes counted
+  // A layer has up to 280, with adapters on a GPU.
+  const size_t nodes = 256 + 512 * static_cast<size_t>(arch_.layers);
   ctx_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * nodes * 2 + ggml_graph_overhead_custom(nodes, false),
                         .mem_buffer = nullptr,
                         .no_alloc = true}));
@@ -65,6 +65,10 @@ ggml_tensor* TrainingGraph::input(ggml_type type, int64_t ne0, int64_t ne1, int6
   ggml_set_input(tensor);
   expand(tensor);
   return tensor;
+}
+
+ggml_tensor* TrainingGraph::constant(float value, int64_t ne0, int64_t ne1) {
+  return ggml_fill_inplace(ctx_.get(), ggml_new_tensor_2d(ctx_.get(), GGML_TYPE_F32, ne0, ne1), value);
 }
 
 ggml_tensor* TrainingGraph::multiply(ggml_tensor* a, ggml_tensor* b) {
@@ -151,7 +155,6 @@ void TrainingGraph::build() {
   weight_ = input(GGML_TYPE_F32, 1, labels);
   soft_source_ = input(GGML_TYPE_I32, labels);
   label_at_ = input(GGML_TYPE_I32, tokens_count_);
-  zeros_ = input(GGML_TYPE_F32, arch_.width);
 
   const Parameter& embedding = weights_.get("token_embd.weight");
   ggml_tensor* x = ggml_get_rows(ctx_.get(), embedding.value, tokens_);
@@ -178,7 +181,8 @@ void TrainingGraph::build() {
   }
   ggml_tensor* dlast = norm_back(norm, last, dhidden);
   // No two labels are at one token, so that this is a gather: a token without one gets the row of zeros.
-  ggml_tensor* dx = node(ggml_get_rows(ctx_.get(), ggml_concat(ctx_.get(), dlast, zeros_, 1), label_at_));
+  ggml_tensor* dx =
+      node(ggml_get_rows(ctx_.get(), ggml_concat(ctx_.get(), dlast, constant(0, arch_.width, 1), 1), label_at_));
   for (int i = arch_.layers - 1; i >= 0; i--) dx = node(backward(layers[i], dx));
   if (embedding.trained) accumulate(embedding, embedding_back(dx, embedding.master));
 }
@@ -189,9 +193,8 @@ ggml_tensor* TrainingGraph::embedding_back(ggml_tensor* dx, ggml_tensor* like) {
   // nearly for nothing there.
   const int64_t vocab = arch_.vocab;
   token_places_ = input(GGML_TYPE_I64, tokens_count_);
-  ones_ = input(GGML_TYPE_F32, 1, tokens_count_);
-  ggml_tensor* places = ggml_new_tensor_2d(ctx_.get(), GGML_TYPE_F32, 1, tokens_count_ * vocab);
-  ggml_tensor* one_hot = ggml_set_rows(ctx_.get(), ggml_fill_inplace(ctx_.get(), places, 0), ones_, token_places_);
+  ggml_tensor* one_hot =
+      ggml_set_rows(ctx_.get(), constant(0, 1, tokens_count_ * vocab), constant(1, 1, tokens_count_), token_places_);
   one_hot = ggml_reshape_2d(ctx_.get(), one_hot, tokens_count_, vocab);
   return ggml_mul_mat(ctx_.get(), transposed(dx, GGML_TYPE_F32), one_hot);
 }
@@ -360,9 +363,7 @@ PassResult TrainingGraph::run(const PassInput& pass) {
     std::vector<int64_t> places(tokens_count_);
     for (int64_t t = 0; t < tokens_count_; t++) places[t] = pass.tokens[t] * tokens_count_ + t;
     send(token_places_, places.data());
-    send(ones_, std::vector<float>(tokens_count_, 1.0f).data());
   }
-  send(zeros_, std::vector<float>(arch_.width).data());
   const ggml_status status = ggml_backend_graph_compute(backend_, graph_);
   if (status == GGML_STATUS_ABORTED) throw Error("CLLM_ABORTED", "Training was aborted");
   if (status != GGML_STATUS_SUCCESS) throw Error("CLLM_TRAINING_FAILED", "ggml could not compute a training pass");

@@ -63,7 +63,8 @@ class TrainingGraph {
 
   void build();
   ggml_tensor* input(ggml_type type, int64_t ne0, int64_t ne1 = 1, int64_t ne2 = 1, int64_t ne3 = 1);
-  ggml_tensor* multiply(ggml_tensor* a, ggml_tensor* b);  // as ggml_mul_mat
+  ggml_tensor* constant(float value, int64_t ne0, int64_t ne1);  // filled in each pass
+  ggml_tensor* multiply(ggml_tensor* a, ggml_tensor* b);         // as ggml_mul_mat
   ggml_tensor* rounded(ggml_tensor* x);
   ggml_tensor* left(ggml_tensor* x);   // as first operand of a product
   ggml_tensor* right(ggml_tensor* x);  // as second
@@ -109,8 +110,7 @@ class TrainingGraph {
 
   ggml_tensor *rounded_from_ = nullptr, *rounded_ = nullptr;
   ggml_tensor *tokens_, *positions_, *mask_, *at_, *flat_, *flat64_, *hard_, *soft_, *weight_, *soft_source_;
-  ggml_tensor *label_at_, *zeros_;
-  ggml_tensor *token_places_ = nullptr, *ones_ = nullptr;
+  ggml_tensor *label_at_, *token_places_ = nullptr;
   ggml_tensor *choice_ = nullptr, *probability_ = nullptr, *probabilities_ = nullptr;
 };
 
