@@ -1,7 +1,11 @@
 import type { DecoderInfo as NativeInfo, NativeModel, DecoderOptions as NativeOptions } from "./addon.js";
-import { type BinaryInfo, binaryInfo } from "./binding.js";
-import type { Commands } from "./commands.js";
+import { type BinaryInfo, binaryInfo } from "./binary/binding.js";
 import { CllmError } from "./errors.js";
+import { LARGEST_PART, MOST_CANDIDATES } from "./machine/memory.js";
+import { defaultThreads } from "./machine/threads.js";
+import type { Model, ModelInfo } from "./model.js";
+import * as check from "./options.js";
+import type { Commands } from "./request/commands.js";
 import {
   DRAFT_SOURCES,
   type DraftSource,
@@ -11,16 +15,12 @@ import {
   type Input,
   streamOn,
   type Target,
-} from "./generate.js";
-import { LARGEST_PART, MOST_CANDIDATES } from "./memory.js";
-import type { Model, ModelInfo } from "./model.js";
-import * as check from "./options.js";
-import { SEED_MAX } from "./sampling.js";
+} from "./request/generate.js";
+import { SEED_MAX } from "./request/sampling.js";
+import type { GenerateStream } from "./request/stream.js";
 import { Sequence } from "./sequence.js";
-import type { GenerateStream } from "./stream.js";
-import { defaultThreads } from "./threads.js";
 
-export type { DraftSource, GenerateOptions, GenerateResult, GenerateStats, Input } from "./generate.js";
+export type { DraftSource, GenerateOptions, GenerateResult, GenerateStats, Input } from "./request/generate.js";
 
 /** Options of Model.createDecoder(). */
 export interface DecoderOptions {

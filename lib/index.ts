@@ -1,36 +1,43 @@
-import "./dispose-symbols.js";
-import type { PullOptions } from "./pull.js";
+import "./machine/dispose-symbols.js";
+import type { PullOptions } from "./pull/pull.js";
 
-export type { BinaryInfo, Device } from "./binding.js";
-export { binaryInfo } from "./binding.js";
-export type { Backend } from "./cuda.js";
+export type { BinaryInfo, Device } from "./binary/binding.js";
+export { binaryInfo } from "./binary/binding.js";
+export type { Backend } from "./binary/cuda.js";
 export type { DecoderInfo, DecoderOptions } from "./decoder.js";
 export { Decoder } from "./decoder.js";
 export { defaultModel } from "./default-model.js";
+export type { DistillResult } from "./distill/distill.js";
+export { distill } from "./distill/distill.js";
 export type { DistillOptions, DistillProgress } from "./distill/options.js";
-export type { DistillResult } from "./distill.js";
-export { distill } from "./distill.js";
 export type { CllmErrorCode } from "./errors.js";
 export { CllmError } from "./errors.js";
-export type { EvaluateOptions, EvaluateResult, EvaluateRow } from "./eval.js";
-export { evaluate } from "./eval.js";
-export type { DraftSource, GenerateOptions, GenerateResult, GenerateStats, Input, TokenLogprobs } from "./generate.js";
+export type { EvaluateOptions, EvaluateResult, EvaluateRow } from "./eval/eval.js";
+export { evaluate } from "./eval/eval.js";
 export type { ChooseOptions, Verdicts, VerifyInput } from "./kernels.js";
 export { kernels } from "./kernels.js";
 export type { ChatMessage, ModelInfo, ModelLoadOptions, SpecialTokens, TokenInfo } from "./model.js";
 export { Model } from "./model.js";
 export type { PromptItem } from "./prompt-data.js";
 export { readPromptData } from "./prompt-data.js";
-export type { PullOptions, PullProgress } from "./pull.js";
+export type { PullOptions, PullProgress } from "./pull/pull.js";
 export type { QuantizeOptions } from "./quantize.js";
 export { quantize } from "./quantize.js";
-export type { BiasOptions, RuleOptions, SamplingOptions } from "./sampling.js";
+export type {
+  DraftSource,
+  GenerateOptions,
+  GenerateResult,
+  GenerateStats,
+  Input,
+  TokenLogprobs,
+} from "./request/generate.js";
+export type { BiasOptions, RuleOptions, SamplingOptions } from "./request/sampling.js";
+export type { GenerateChunk, GenerateStream } from "./request/stream.js";
 export type { IterateOptions, Iteration } from "./sequence.js";
 export { Sequence } from "./sequence.js";
-export type { GenerateChunk, GenerateStream } from "./stream.js";
 export { tracePage } from "./trace/page.js";
-export type { Trace, TraceIteration, TraceKind, TraceOptions } from "./trace.js";
-export { trace } from "./trace.js";
+export type { Trace, TraceIteration, TraceKind, TraceOptions } from "./trace/trace.js";
+export { trace } from "./trace/trace.js";
 
 /**
  * Brings a model file into the cache and returns its path: `hf:owner/repo/file`, an https URL, or
@@ -43,6 +50,6 @@ export { trace } from "./trace.js";
  */
 export async function pull(source: string, options: PullOptions = {}): Promise<string> {
   // Loaded when it is needed: TLS, HTTP and unzip are 7.5 MB that a program with a local file should not pay for.
-  const { pull: run } = await import("./pull.js");
+  const { pull: run } = await import("./pull/pull.js");
   return run(source, options);
 }

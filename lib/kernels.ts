@@ -1,8 +1,8 @@
 import type { Verdicts } from "./addon.js";
-import { addon } from "./binding.js";
-import { MOST_CANDIDATES } from "./memory.js";
+import { addon } from "./binary/binding.js";
+import { MOST_CANDIDATES } from "./machine/memory.js";
 import * as check from "./options.js";
-import { readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./sampling.js";
+import { readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./request/sampling.js";
 
 export type { Verdicts } from "./addon.js";
 

@@ -1,15 +1,15 @@
 import type { NativeModel, NativeModelInfo } from "./addon.js";
-import { addon } from "./binding.js";
-import { type ChatMessage, chatMessages, renderChat } from "./chat.js";
-import { Commands } from "./commands.js";
-import { BACKENDS, type Backend } from "./cuda.js";
+import { addon } from "./binary/binding.js";
+import { BACKENDS, type Backend } from "./binary/cuda.js";
+import { type ChatMessage, chatMessages, renderChat } from "./chat/template.js";
 import { Decoder, type DecoderOptions, type DecoderSettings, decoderSettings } from "./decoder.js";
 import { defaultModel } from "./default-model.js";
 import { CllmError } from "./errors.js";
-import { checkContext, checkWeights } from "./gpu.js";
+import { checkContext, checkWeights } from "./machine/gpu.js";
 import * as check from "./options.js";
+import { Commands } from "./request/commands.js";
 
-export type { ChatMessage } from "./chat.js";
+export type { ChatMessage } from "./chat/template.js";
 
 /** Options of Model.load(). */
 export interface ModelLoadOptions {

@@ -1,6 +1,6 @@
 import { createReadStream } from "node:fs";
 import readline from "node:readline";
-import type { ChatMessage } from "./chat.js";
+import type { ChatMessage } from "./chat/template.js";
 import { CllmError } from "./errors.js";
 import type { Model } from "./model.js";
 

@@ -3,9 +3,9 @@ import { mkdirSync, renameSync, rmSync } from "node:fs";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { addon } from "./binding.js";
+import { addon } from "./binary/binding.js";
 import { CllmError } from "./errors.js";
-import { publish } from "./files.js";
+import { publish } from "./machine/files.js";
 import * as check from "./options.js";
 
 export interface QuantizeOptions {

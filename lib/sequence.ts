@@ -1,5 +1,6 @@
 import type { NativeDecoder } from "./addon.js";
 import { CllmError } from "./errors.js";
+import * as check from "./options.js";
 import {
   DRAFT_SOURCES,
   type DraftSource,
@@ -9,10 +10,9 @@ import {
   type Input,
   streamOn,
   type Target,
-} from "./generate.js";
-import * as check from "./options.js";
-import { readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./sampling.js";
-import type { GenerateStream } from "./stream.js";
+} from "./request/generate.js";
+import { readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./request/sampling.js";
+import type { GenerateStream } from "./request/stream.js";
 
 /** Options of Sequence.iterate(). */
 export interface IterateOptions extends SamplingOptions {

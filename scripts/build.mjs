@@ -56,7 +56,7 @@ async function cudaDefinitions({ arch = ["90"] }) {
   if (process.platform !== "linux" || process.arch !== "x64") {
     throw new Failure(`Expected Linux on x64 for the CUDA binary but this is ${process.platform} on ${process.arch}`);
   }
-  const { cudaToolkit } = await import("./cuda-toolkit.mjs");
+  const { cudaToolkit } = await import("./cuda/toolkit.mjs");
   const toolkit = await cudaToolkit({ cublas: true });
   // Under a name of its own: the path is in every command, and a toolkit that moves would cost half an hour.
   const link = path.join(work, "cuda-toolkit-in-use");

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { addon } from "../lib/binding.js";
+import { addon } from "../lib/binary/binding.js";
 
 // TypeScript 7 has no compiler API, so the declarations are read as text. Their form is simple: one member per line.
 const source = readFileSync(path.join(__dirname, "..", "..", "lib", "addon.d.ts"), "utf8")

@@ -3,10 +3,10 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { type AvailableBinaries, binaryInfo, chooseBinary, findBinaries } from "../lib/binding.js";
-import { type CpuFeatures, cpuFeatures, missingFeatures, parseCpuinfo, parseSysctl } from "../lib/cpu.js";
+import { type AvailableBinaries, binaryInfo, chooseBinary, findBinaries } from "../lib/binary/binding.js";
+import { type CpuFeatures, cpuFeatures, missingFeatures, parseCpuinfo, parseSysctl } from "../lib/binary/cpu.js";
+import { explainLoadFailure } from "../lib/binary/load-failure.js";
 import { CllmError } from "../lib/errors.js";
-import { explainLoadFailure } from "../lib/load-failure.js";
 
 const V3 = "fpu ssse3 sse4_1 sse4_2 popcnt movbe abm bmi1 bmi2 avx avx2 fma f16c";
 const AVX512 = `${V3} avx512f avx512cd avx512bw avx512dq avx512vl avx512vbmi avx512_vnni avx512_bf16`;
@@ -180,7 +180,7 @@ describe("loader: loading", () => {
     try {
       const broken = path.join(folder, "broken.node");
       writeFileSync(broken, "not a library");
-      const script = `try { require(${JSON.stringify(require.resolve("../lib/binding.js"))}).addon() }
+      const script = `try { require(${JSON.stringify(require.resolve("../lib/binary/binding.js"))}).addon() }
         catch (error) { console.log(JSON.stringify([error.code, error.message, error.cause?.message])) }`;
       const env = { ...process.env, CLLM_BINARY: broken };
       const [code, message, cause] = JSON.parse(

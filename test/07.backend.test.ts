@@ -3,10 +3,10 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { binaryInfo } from "../lib/binding.js";
-import { type CudaWorld, chooseCuda, cudaPackage } from "../lib/cuda.js";
-import { cublasFolders } from "../lib/cuda-load.js";
-import { explainNoDevice, type TrialResult, tryCuda } from "../lib/cuda-trial.js";
+import { binaryInfo } from "../lib/binary/binding.js";
+import { type CudaWorld, chooseCuda, cudaPackage } from "../lib/binary/cuda.js";
+import { cublasFolders } from "../lib/binary/cuda-load.js";
+import { explainNoDevice, type TrialResult, tryCuda } from "../lib/binary/cuda-trial.js";
 import { Model } from "../lib/index.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 

@@ -4,7 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import type { NativeDevice } from "../lib/addon.js";
 import { CllmError } from "../lib/errors.js";
-import { checkGpuMemory, checkMemory, contextNeeds, modelFileBytes, placement } from "../lib/memory.js";
+import { checkGpuMemory, checkMemory, contextNeeds, modelFileBytes, placement } from "../lib/machine/memory.js";
 
 const GIB = 2 ** 30;
 const gpu = (free: number, total = 80 * GIB): NativeDevice => ({

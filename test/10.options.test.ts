@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type Decoder, Model } from "../lib/index.js";
-import { countCores } from "../lib/threads.js";
+import { countCores } from "../lib/machine/threads.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 
 const fixtures = writeFixtures();

@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { DecoderEvent, FinishReason, GenerateRequest, NativeDecoder } from "../lib/addon.js";
-import { Commands } from "../lib/commands.js";
 import { decoderSettings } from "../lib/decoder.js";
-import { generateOn, streamOn, type Target } from "../lib/generate.js";
 import { CllmError, type Model, type ModelInfo } from "../lib/index.js";
+import { countCores, cpuQuota, defaultThreads } from "../lib/machine/threads.js";
 import * as check from "../lib/options.js";
-import type { GenerateChunk } from "../lib/stream.js";
-import { countCores, cpuQuota, defaultThreads } from "../lib/threads.js";
+import { Commands } from "../lib/request/commands.js";
+import { generateOn, streamOn, type Target } from "../lib/request/generate.js";
+import type { GenerateChunk } from "../lib/request/stream.js";
 
 const MODEL = {
   trainContextSize: 2048,

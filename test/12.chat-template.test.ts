@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { renderChat } from "../lib/chat.js";
+import { renderChat } from "../lib/chat/template.js";
 import { CllmError, Model } from "../lib/index.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type ChatMessage, chatMessages, renderChat } from "../lib/chat.js";
+import { type ChatMessage, chatMessages, renderChat } from "../lib/chat/template.js";
 import { CllmError } from "../lib/index.js";
 
 // As published with the models. What is expected of them was rendered by Python's jinja2 with the settings of

@@ -234,7 +234,7 @@ describe("bugs in the CUDA sources are found", function () {
 
   for (const { file, bug, edits } of mutations) {
     it(`${file}: ${bug}`, () => {
-      const original = file === HEADER ? `native/kernels/${file}.h` : `cuda/${file}.cu`;
+      const original = file === HEADER ? `native/kernels/${file}.h` : `cuda/kernels/${file}.cu`;
       let source = fs.readFileSync(path.join(root, original), "utf8");
       for (const [find, replace] of edits) {
         assert.equal(source.split(find).length, 2, `Expected ${JSON.stringify(find)} exactly once in ${original}`);
@@ -249,7 +249,7 @@ describe("bugs in the CUDA sources are found", function () {
       fs.writeFileSync(mutant, source);
       const users: readonly string[] = file === HEADER ? ["choose", "sample"] : [file];
       for (const user of users) {
-        const from = file === HEADER ? path.join(root, "cuda", `${user}.cu`) : mutant;
+        const from = file === HEADER ? path.join(root, "cuda", "kernels", `${user}.cu`) : mutant;
         compile(from, object(`mutant-${user}`), ...(file === HEADER ? [folder] : []));
       }
       const objects = FILES.map((name) => object(users.includes(name) ? `mutant-${name}` : name));

@@ -9,14 +9,14 @@ describe("CUDA sources", () => {
     this.timeout(300_000);
     if (process.platform !== "linux" || process.arch !== "x64") this.skip(); // needs nvcc's wheels
     const script = (name: string) =>
-      spawnSync(process.execPath, [path.join(root, "scripts", name)], { cwd: root, encoding: "utf8" });
-    const toolkit = script("cuda-toolkit.mjs");
+      spawnSync(process.execPath, [path.join(root, "scripts", "cuda", name)], { cwd: root, encoding: "utf8" });
+    const toolkit = script("toolkit.mjs");
     if (toolkit.status !== 0) {
       assert.doesNotMatch(toolkit.stderr, /DO NOT MATCH THE HASHES/);
       console.log(`      needs nvcc 12.8, or the Python package index to fetch it: ${toolkit.stderr.trim()}`);
       this.skip();
     }
-    const { status, stdout, stderr } = script("cuda-compile.mjs");
+    const { status, stdout, stderr } = script("compile.mjs");
     assert.equal(status, 0, stderr);
     for (const architecture of ["sm_80", "sm_90", "sm_120"]) {
       for (const kernel of ["choose", "sample", "bias", "verify", "roll_forward", "advance"]) {

@@ -4,7 +4,7 @@ import { writeFixtures } from "./fixtures/gguf.js";
 import { program } from "./programs.js";
 
 const fixtures = writeFixtures();
-// scripts/check-gpu.mjs: the same on the GPU, whose products would be in TF32.
+// scripts/cuda/check.mjs: the same on the GPU, whose products would be in TF32.
 const onGpu = process.env.CLLM_TEST_GPU === "1";
 const binary = program("cllm-train-test");
 

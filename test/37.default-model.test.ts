@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import { defaultModel, Model } from "../lib/index.js";
-import { cllm } from "./cli-child.js";
+import { cllm } from "./fixtures/cli-child.js";
 
 // Easy for it: whether it can do its job is measured by models/text-to-sql/make.mjs, not here.
 const TABLES =

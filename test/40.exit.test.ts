@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { cllm, type Ended } from "./cli-child.js";
+import { cllm, type Ended } from "./fixtures/cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 
 const LIMIT_MILLISECONDS = 20_000;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { Model } from "../lib/index.js";
-import { cllm } from "./cli-child.js";
+import { cllm } from "./fixtures/cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 import { decodeAll, startWorker } from "./fixtures/worker-child.js";
 

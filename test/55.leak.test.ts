@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { cllm } from "./cli-child.js";
+import { cllm } from "./fixtures/cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 import type { Report } from "./fixtures/leak-child.js";
 

@@ -5,8 +5,8 @@ import fs from "node:fs/promises";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
+import { type PullProgress, pull } from "../lib/pull/pull.js";
 import { tuning } from "../lib/pull/tuning.js";
-import { type PullProgress, pull } from "../lib/pull.js";
 import { failed, MODEL, PullWorld, SHA256, serve } from "./pull-world.js";
 
 describe("pull", () => {
@@ -263,7 +263,7 @@ describe("pull", () => {
     it("downloads once for several processes, also when the first is killed", async () => {
       let killed = false;
       world.handler = (request, response) => serve(MODEL, killed ? {} : { stall: 100_000 })(request, response);
-      const script = `require(${JSON.stringify(require.resolve("../lib/pull.js"))})
+      const script = `require(${JSON.stringify(require.resolve("../lib/pull/pull.js"))})
         .pull(process.argv[1], { cacheDir: process.argv[2], onProgress: () => process.send("running") })
         .then((file) => process.send(file))`;
       const start = (): ChildProcess =>

@@ -5,9 +5,9 @@ import os from "node:os";
 import path from "node:path";
 import { cacheDirectory } from "../lib/pull/cache.js";
 import { pipSettings } from "../lib/pull/pip.js";
+import type { PullProgress } from "../lib/pull/pull.js";
 import { parseSource, splitParts } from "../lib/pull/source.js";
 import { tuning } from "../lib/pull/tuning.js";
-import type { PullProgress } from "../lib/pull.js";
 import { failed, type Handler, MODEL, PullWorld, SHA256, serve, sha256, zip } from "./pull-world.js";
 
 describe("pull sources", () => {

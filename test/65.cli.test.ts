@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { cllm, type Ended } from "./cli-child.js";
+import { cllm, type Ended } from "./fixtures/cli-child.js";
 import { MODEL, PullWorld, serve } from "./pull-world.js";
 
 function failedWith(result: Ended, code: number, stderr: RegExp): void {

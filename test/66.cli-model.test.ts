@@ -4,7 +4,7 @@ import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { quantize } from "../lib/quantize.js";
-import { cllm } from "./cli-child.js";
+import { cllm } from "./fixtures/cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 
 describe("cli with a model", function () {

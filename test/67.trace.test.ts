@@ -6,7 +6,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Browser, Page } from "puppeteer-core";
 import { Model, type Trace, trace, tracePage } from "../lib/index.js";
-import { cllm } from "./cli-child.js";
+import { cllm } from "./fixtures/cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 
 const HOSTILE = `</script><img src=x onerror="document.title='broken'"><!-- \u2028 \u05d0\u05d1 😀 \u0000`;

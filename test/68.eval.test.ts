@@ -3,7 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { CllmError, type EvaluateResult, evaluate, Model, readPromptData } from "../lib/index.js";
-import { cllm } from "./cli-child.js";
+import { cllm } from "./fixtures/cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 
 describe("evaluate", () => {

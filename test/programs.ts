@@ -1,7 +1,7 @@
 import path from "node:path";
 
 /**
- * A program of test/native. CLLM_TEST_PROGRAMS names the folder of another build's: scripts/check-gpu.mjs that of the CUDA
+ * A program of test/native. CLLM_TEST_PROGRAMS names the folder of another build's: scripts/cuda/check.mjs that of the CUDA
  * build, whose rounding is the GPU's.
  */
 export function program(name: string): string {

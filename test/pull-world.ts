@@ -6,8 +6,8 @@ import type { AddressInfo } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { deflateRawSync } from "node:zlib";
+import { type PullOptions, pull } from "../lib/pull/pull.js";
 import { tuning } from "../lib/pull/tuning.js";
-import { type PullOptions, pull } from "../lib/pull.js";
 
 export type Handler = (request: http.IncomingMessage, response: http.ServerResponse) => void;
 

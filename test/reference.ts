@@ -55,7 +55,7 @@ export function firstDifference(tokens: readonly number[], expected: readonly Re
   return -1;
 }
 
-/** Whether the suites run on the CUDA binary (scripts/check-gpu.mjs). */
+/** Whether the suites run on the CUDA binary (scripts/cuda/check.mjs). */
 export const onGpu = process.env.CLLM_BACKEND === "cuda";
 /** Of the range of a row's logits, what ggml's CUDA kernels may round away: an F32 product is made of TF32 there. */
 const GPU_ROUNDING = 0.02;

@@ -12,7 +12,7 @@ if (!fs.existsSync(path.join(root, "dist", "index.js"))) {
 }
 // The compiled library: what is measured. lib/threads.ts is not public, but its default is what a user gets.
 const { binaryInfo } = await import("../../dist/esm.mjs");
-const { defaultThreads } = (await import("../../dist/threads.js")).default;
+const { defaultThreads } = (await import("../../dist/machine/threads.js")).default;
 
 let known;
 

@@ -11,7 +11,7 @@ import { models } from "../lib/models.mjs";
 import { median } from "../lib/numbers.mjs";
 
 const { Model } = await import("../../dist/esm.mjs");
-const { addon } = (await import("../../dist/binding.js")).default;
+const { addon } = (await import("../../dist/binary/binding.js")).default;
 const about = "Training of all weights but the embeddings: tokens per second";
 const options = { formats: "BF16", rowTokens: 512, batch: 4, steps: 4 };
 // Half of what PyTorch's compiled BF16 reached on one 2-core machine with AVX512-BF16.

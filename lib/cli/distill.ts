@@ -1,5 +1,5 @@
+import { distill } from "../distill/distill.js";
 import type { DistillOptions, DistillProgress } from "../distill/options.js";
-import { distill } from "../distill.js";
 import { EXIT, type Io, interruptible, UsageError, write } from "./io.js";
 import { modelPath } from "./model.js";
 import { Progress } from "./progress.js";

@@ -1,5 +1,5 @@
-import type { EvaluateResult } from "../eval.js";
-import { evaluate } from "../eval.js";
+import type { EvaluateResult } from "../eval/eval.js";
+import { evaluate } from "../eval/eval.js";
 import { readPromptData } from "../prompt-data.js";
 import { writeWhole } from "./files.js";
 import { EXIT, type Io, interruptible, write } from "./io.js";

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
-import type { GenerateOptions, Input } from "../generate.js";
 import type { Model } from "../model.js";
 import { isPullSource } from "../pull/source.js";
+import type { GenerateOptions, Input } from "../request/generate.js";
 import { EXIT, type Io, interruptible, UsageError, write } from "./io.js";
 import { createDecoder, DEFAULT_MODEL, type DecoderFlags, describeStats, withModel } from "./model.js";
 

@@ -1,4 +1,4 @@
-import { binaryInfo, type Device } from "../binding.js";
+import { binaryInfo, type Device } from "../binary/binding.js";
 import type { Decoder } from "../decoder.js";
 import type { Model } from "../model.js";
 import { formatBytes } from "../pull/cache.js";

@@ -1,10 +1,10 @@
 import { InvalidArgumentError } from "commander";
 import type { Decoder } from "../decoder.js";
 import { defaultModel } from "../default-model.js";
-import type { GenerateStats } from "../generate.js";
 import { Model } from "../model.js";
+import { pull } from "../pull/pull.js";
 import { isPullSource } from "../pull/source.js";
-import { pull } from "../pull.js";
+import type { GenerateStats } from "../request/generate.js";
 import type { Io } from "./io.js";
 import { Progress } from "./progress.js";
 

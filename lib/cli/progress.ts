@@ -1,6 +1,6 @@
 import { SingleBar } from "cli-progress";
 import { formatBytes } from "../pull/cache.js";
-import type { PullProgress } from "../pull.js";
+import type { PullProgress } from "../pull/pull.js";
 import type { Io } from "./io.js";
 
 /**

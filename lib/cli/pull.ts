@@ -1,4 +1,4 @@
-import { pull } from "../pull.js";
+import { pull } from "../pull/pull.js";
 import { EXIT, type Io, interruptible, write } from "./io.js";
 import { Progress } from "./progress.js";
 

@@ -1,4 +1,4 @@
-import { type TraceOptions, trace } from "../trace.js";
+import { type TraceOptions, trace } from "../trace/trace.js";
 import { writeWhole } from "./files.js";
 import { asInput, type PromptFlags, promptAndModel, readPrompt } from "./generate.js";
 import { EXIT, type Io, interruptible, UsageError, write } from "./io.js";

@@ -3,9 +3,9 @@ import { appendFile, readFile, rm } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
 import type { TrainData } from "../addon.js";
 import { CllmError } from "../errors.js";
-import { promptTokens } from "../generate.js";
 import type { Model } from "../model.js";
 import { answerTokens, type PromptItem } from "../prompt-data.js";
+import { promptTokens } from "../request/generate.js";
 import type { DistillSettings } from "./options.js";
 
 /** A prompt and its answer as tokens. */

@@ -1,7 +1,7 @@
-import { binaryInfo } from "../binding.js";
+import { binaryInfo } from "../binary/binding.js";
+import { defaultThreads } from "../machine/threads.js";
 import * as check from "../options.js";
-import { SEED_MAX } from "../sampling.js";
-import { defaultThreads } from "../threads.js";
+import { SEED_MAX } from "../request/sampling.js";
 
 /** What distill() is doing. */
 export interface DistillProgress {

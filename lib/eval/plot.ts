@@ -1,4 +1,4 @@
-import type { EvaluateResult } from "../eval.js";
+import type { EvaluateResult } from "./eval.js";
 
 const WIDTH = 720;
 const HEIGHT = 300;

@@ -1,6 +1,6 @@
-import type { Trace } from "../trace.js";
 import { SCRIPT } from "./script.js";
 import { STYLE } from "./style.js";
+import type { Trace } from "./trace.js";
 
 /**
  * One self-contained page that steps through a trace: no network, no other files. All texts of the model and of the user

@@ -12,13 +12,13 @@
 #include "addon/napi_api.h"
 #include "addon/task.h"
 #include "addon/trainer_object.h"
-#include "decode/error.h"
-#include "decode/ggml_guard.h"
-#include "decode/quantize.h"
+#include "base/error.h"
+#include "base/ggml_guard.h"
 #include "ggml-backend.h"
 #include "llama.h"
 #include "llama/json_schema.h"
 #include "llama/packed_buffer.h"
+#include "model/quantize.h"
 
 namespace cllm {
 

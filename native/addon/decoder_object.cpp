@@ -3,7 +3,7 @@
 #include "addon/convert.h"
 #include "addon/errors.h"
 #include "addon/task.h"
-#include "decode/error.h"
+#include "base/error.h"
 
 namespace cllm {
 

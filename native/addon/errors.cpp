@@ -2,7 +2,7 @@
 
 #include <new>
 
-#include "decode/error.h"
+#include "base/error.h"
 
 namespace cllm {
 

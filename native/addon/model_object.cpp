@@ -4,9 +4,10 @@
 #include "addon/decoder_object.h"
 #include "addon/errors.h"
 #include "addon/task.h"
+#include "base/error.h"
 #include "decode/engine.h"
-#include "decode/error.h"
 #include "kernels/draft.h"
+#include "llama/packed_buffer.h"
 
 namespace cllm {
 
@@ -87,7 +88,7 @@ Napi::Value ModelObject::info(const Napi::CallbackInfo& call) {
     text("architecture", info.architecture);
     number("parameterCount", static_cast<double>(info.parameter_count));
     number("fileSize", static_cast<double>(info.file_size));
-    number("packedBytes", static_cast<double>(info.packed_bytes));
+    number("packedBytes", static_cast<double>(packed_weights(model_->handle())));
     number("vocabSize", info.vocab_size);
     text("vocabType", info.vocab_type);
     number("trainContextSize", info.train_context_size);

@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "addon/napi_api.h"
-#include "decode/model.h"
+#include "model/model.h"
 
 namespace cllm {
 

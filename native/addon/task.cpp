@@ -3,7 +3,7 @@
 #include <new>
 
 #include "addon/errors.h"
-#include "decode/error.h"
+#include "base/error.h"
 
 namespace cllm {
 

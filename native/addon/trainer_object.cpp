@@ -6,8 +6,8 @@
 #include "addon/convert.h"
 #include "addon/errors.h"
 #include "addon/task.h"
-#include "decode/error.h"
-#include "decode/ggml_guard.h"
+#include "base/error.h"
+#include "base/ggml_guard.h"
 #include "train/trainer.h"
 
 namespace cllm {

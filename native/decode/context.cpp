@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
-#include "decode/error.h"
-#include "decode/ggml_guard.h"
+#include "base/error.h"
+#include "base/ggml_guard.h"
 #include "ggml-cpu.h"
 #include "ggml.h"
 #include "llama.h"

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "decode/model.h"
 #include "kernels/types.h"
+#include "model/model.h"
 
 struct llama_context;
 struct llama_batch;

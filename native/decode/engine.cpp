@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "decode/error.h"
-#include "decode/ggml_guard.h"
+#include "base/error.h"
+#include "base/ggml_guard.h"
 
 namespace cllm {
 

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "decode/command.h"
-#include "decode/model.h"
 #include "decode/text_stream.h"
+#include "model/model.h"
 
 namespace cllm {
 

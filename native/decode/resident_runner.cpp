@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cstring>
 
-#include "decode/ggml_guard.h"
+#include "base/ggml_guard.h"
 #include "kernels/draft.h"
 
 namespace cllm {

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "decode/error.h"
-#include "decode/ggml_guard.h"
+#include "base/error.h"
+#include "base/ggml_guard.h"
 #include "kernels/choose.h"
 #include "llama.h"
 #include "llama/grammar_check.h"

@@ -8,9 +8,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "decode/model.h"
 #include "kernels/sampling.h"
 #include "kernels/types.h"
+#include "model/model.h"
 
 struct llama_sampler;
 

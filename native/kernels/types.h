@@ -2,16 +2,10 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define CLLM_HOST_DEVICE __host__ __device__
-#else
-#define CLLM_HOST_DEVICE
-#endif
+#include "base/host_device.h"
+#include "base/token.h"
 
 namespace cllm {
-
-/// A token id, 0 <= id < vocabulary size. Same width as llama_token, without needing llama.h.
-using Token = int32_t;
 
 /// The shape of one forward pass of the device loop: B lanes, C candidate blocks each (candidate 0 is the lane's own
 /// block), n tokens a block. 1 <= B, 1 <= C <= 8, 1 <= n <= 128. "Row" r = (b * C + c) * n + j of the pass is token j

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "common.h"
-#include "decode/error.h"
 #include "json-schema-to-grammar.h"
 
 // All that the converter needs of llama.cpp's common.cpp, which would bring arguments, downloads and chat with it.

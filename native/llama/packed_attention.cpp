@@ -4,8 +4,8 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels/attention.h"
-#include "kernels/bf16_product.h"
+#include "products/attention.h"
+#include "products/bf16_product.h"
 #ifdef __GNUC__
 #pragma GCC diagnostic ignored "-Wunused-function"  // of ggml-impl.h
 #endif

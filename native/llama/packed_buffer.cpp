@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "ggml-cpu.h"
-#include "kernels/bf16_product.h"
-#include "kernels/quantized_product.h"
 #include "llama/packed_attention.h"
+#include "products/bf16_product.h"
+#include "products/quantized_product.h"
 #ifdef __GNUC__
 #pragma GCC diagnostic ignored "-Wunused-function"  // of ggml-impl.h
 #endif

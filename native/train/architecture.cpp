@@ -4,7 +4,7 @@
 #include <optional>
 #include <set>
 
-#include "decode/error.h"
+#include "base/error.h"
 #include "ggml.h"
 
 namespace cllm {

@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "decode/error.h"
+#include "base/error.h"
 #include "train/trainer.h"
 
 // A checkpoint is a GGUF file: the trained weights and AdamW's moments as F32 tensors, all other state as metadata.

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "decode/error.h"
+#include "base/error.h"
 #include "train/product.h"
 #include "train/transpose.h"
 

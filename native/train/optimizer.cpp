@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "decode/error.h"
+#include "base/error.h"
 #include "train/transpose.h"
 
 namespace cllm {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/bf16_product.h"
+#include "products/bf16_product.h"
 
 namespace cllm {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "decode/error.h"
+#include "base/error.h"
 #include "ggml-cpu.h"
 
 namespace cllm {

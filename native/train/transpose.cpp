@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/transpose_16x16.h"
+#include "products/transpose_16x16.h"
 
 namespace cllm {
 

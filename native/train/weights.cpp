@@ -4,8 +4,8 @@
 #include <cmath>
 #include <random>
 
-#include "decode/error.h"
-#include "decode/model_file.h"
+#include "base/error.h"
+#include "model/model_file.h"
 
 namespace cllm {
 

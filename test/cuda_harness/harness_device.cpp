@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/kernels.cuh"
+#include "cuda/kernels/kernels.cuh"
 #include "kernels/device.h"
 
 namespace cllm {

@@ -14,11 +14,11 @@
 #include "decode/lane.h"
 #include "decode/text_stream.h"
 #include "kernels/advance.h"
-#include "kernels/attention.h"
-#include "kernels/bf16_product.h"
 #include "kernels/choose.h"
-#include "kernels/quantized_product.h"
 #include "kernels/verify.h"
+#include "products/attention.h"
+#include "products/bf16_product.h"
+#include "products/quantized_product.h"
 
 using cllm::PassShape;
 using cllm::Token;

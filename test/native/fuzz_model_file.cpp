@@ -19,9 +19,9 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
+#include "base/ggml_guard.h"
 #include "decode/context.h"
-#include "decode/error.h"
-#include "decode/ggml_guard.h"
 #include "gguf_mutator.h"
 #include "llama.h"
 

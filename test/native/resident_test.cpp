@@ -8,8 +8,8 @@
 #include <cstring>
 #include <random>
 
-#include "decode/error.h"
-#include "decode/ggml_guard.h"
+#include "base/error.h"
+#include "base/ggml_guard.h"
 #include "decode/host_runner.h"
 #include "decode/resident_runner.h"
 #include "ggml-backend.h"

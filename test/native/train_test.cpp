@@ -10,8 +10,8 @@
 #include <random>
 #include <string_view>
 
-#include "decode/error.h"
-#include "decode/ggml_guard.h"
+#include "base/error.h"
+#include "base/ggml_guard.h"
 #include "ggml-cpu.h"
 #include "train/graph.h"
 #include "train/product.h"

@@ -1,0 +1,144 @@
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { getEnvironmentData, setEnvironmentData } from "node:worker_threads";
+import { type CpuFeatures, cpuFeatures, missingFeatures } from "./cpu.js";
+import { TRIAL_VARIABLE, type TrialResult, tryCuda } from "./cuda-trial.js";
+
+/** Which runs the model: `auto` is CUDA where it is installed and works, else the CPU. */
+export type Backend = "auto" | "cpu" | "cuda";
+
+export const BACKENDS: readonly Backend[] = ["auto", "cpu", "cuda"];
+
+/** The CUDA binary to use and why it, or why none. Reasons are sentences without a full stop. */
+export interface CudaChoice {
+  path: string | null;
+  reason: string;
+}
+
+/** Everything that is asked of the world outside, for tests. */
+export interface CudaWorld {
+  env: NodeJS.ProcessEnv;
+  platform: string;
+  arch: string;
+  cpu: CpuFeatures;
+  /** Folder and version of this package. */
+  packageRoot: string;
+  version: string;
+  /** The package.json of a package that the application or this package can require; null when there is none. */
+  resolve(name: string): string | null;
+  /** Whether the system has a device file of an NVIDIA driver. */
+  hasDevice(): boolean;
+  trial(file: string): TrialResult;
+}
+
+/** The package with the CUDA binary for a platform; null where none is made. */
+export function cudaPackage(platform: string, arch: string): string | null {
+  return platform === "linux" && arch === "x64" ? `@node-cllm/${platform}-${arch}-cuda` : null;
+}
+
+/**
+ * Finds a CUDA binary (CLLM_CUDA_BINARY, a local build, the platform's package) and tries it in a process of its own.
+ *
+ * @param insist try it also where the system has no GPU as far as one can see: the trial then says more
+ */
+export function chooseCuda(insist: boolean, world: CudaWorld = here()): CudaChoice {
+  const none = (reason: string): CudaChoice => ({ path: null, reason });
+  if (world.env[TRIAL_VARIABLE]) return none("Not used: this process is itself a trial of a CUDA binary");
+  const found = findCuda(world);
+  if (found.path === null) return found;
+  const where = `${found.reason} (${found.path})`;
+  if (!insist && !world.env.CLLM_CUDA_BINARY && !world.hasDevice()) {
+    return none(`Not used: this system has no NVIDIA GPU (no /dev/nvidiactl); there is a CUDA binary, ${where}`);
+  }
+  const lacking = unsupportedBy(found.path, world.cpu);
+  if (lacking.length > 0) return none(`Not used: the CPU lacks ${lacking.join(" ")}, which it needs: ${where}`);
+  const { devices, problem } = world.trial(found.path);
+  if (problem !== null) return none(`Not used: ${where} failed its trial: ${problem}`);
+  return { path: found.path, reason: `${where}; it worked in a process of its own, on ${describe(devices)}` };
+}
+
+function findCuda({ env, platform, arch, packageRoot, version, resolve }: CudaWorld): CudaChoice {
+  const none = (reason: string): CudaChoice => ({ path: null, reason });
+  if (env.CLLM_CUDA_BINARY) return { path: path.resolve(env.CLLM_CUDA_BINARY), reason: "CLLM_CUDA_BINARY names it" };
+  const local = path.join(unpacked(packageRoot), "build", "Release-cuda", "cllm.node");
+  if (existsSync(local)) return { path: local, reason: "built from source on this machine" };
+  const name = cudaPackage(platform, arch);
+  if (name === null) return none(`Not available: no CUDA binary is made for ${platform} on ${arch}`);
+  const manifest = resolve(name);
+  if (manifest === null) {
+    return none(`Not installed: \`npm install ${name}@${version}\` adds it, in a clone \`npm run build:cuda\``);
+  }
+  const installed = JSON.parse(readFileSync(manifest, "utf8")).version;
+  if (installed !== version) {
+    // Binary and library are two halves of one thing: another version's could misread what crosses between them.
+    return none(
+      `Not used: ${name} is version ${installed}, this is ${version}; \`npm install ${name}@${version}\` brings the right one`,
+    );
+  }
+  return { path: path.join(unpacked(path.dirname(manifest)), "cllm.node"), reason: `from the package ${name}` };
+}
+
+/** In an Electron app files may be in an archive; binaries lie beside it. */
+function unpacked(folder: string): string {
+  return folder.replace(/\.asar(?=[\\/]|$)/, ".asar.unpacked");
+}
+
+/** What the CPU lacks for the host code of the binary; scripts/build.mjs writes its level beside it. */
+function unsupportedBy(file: string, cpu: CpuFeatures): string[] {
+  try {
+    const { level, cpuFlags } = JSON.parse(readFileSync(path.join(path.dirname(file), "cllm.json"), "utf8"));
+    if (level === "x86-64-v3" || level === "x86-64-avx512") return missingFeatures(level, cpu);
+    const { flags } = cpu;
+    return flags === null ? [] : cpuFlags.filter((flag: string) => !flags.has(flag));
+  } catch {
+    return []; // a file that somebody put there
+  }
+}
+
+function describe(devices: readonly { description: string; totalMemory: number }[]): string {
+  return devices
+    .map(({ description, totalMemory }) => `${description} with ${(totalMemory / 2 ** 30).toFixed(1)} GiB`)
+    .join(", ");
+}
+
+function here(): CudaWorld {
+  const packageRoot = path.join(__dirname, "..", "..");
+  return {
+    env: process.env,
+    platform: process.platform,
+    arch: process.arch,
+    cpu: cpuFeatures(),
+    packageRoot,
+    version: JSON.parse(readFileSync(path.join(packageRoot, "package.json"), "utf8")).version,
+    resolve: resolvePackage,
+    hasDevice: () => process.platform !== "linux" || ["/dev/nvidiactl", "/dev/dxg"].some((file) => existsSync(file)),
+    trial: tryOnce,
+  };
+}
+
+/**
+ * From this package, where npm puts an optional peer, and from the program's main file. Not from the working directory:
+ * a program that is started in somebody else's folder must not load code from there.
+ */
+function resolvePackage(name: string): string | null {
+  const program = require.main?.filename ?? process.argv[1];
+  for (const from of program === undefined ? [__filename] : [__filename, program]) {
+    try {
+      return createRequire(path.resolve(from)).resolve(`${name}/package.json`);
+    } catch {
+      // the next
+    }
+  }
+  return null;
+}
+
+/** One trial per process and binary: workers started later know its result. */
+function tryOnce(file: string): TrialResult {
+  const key = `node-cllm: trial of ${file}`;
+  const known = getEnvironmentData(key) as TrialResult | undefined;
+  if (known) return known;
+  const result = tryCuda(file);
+  setEnvironmentData(key, result as never);
+  return result;
+}

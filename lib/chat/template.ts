@@ -1,0 +1,66 @@
+import { CllmError } from "../errors.js";
+import { typeError } from "../options.js";
+
+/** @huggingface/jinja, loaded when the first template is rendered: it costs 1.3 MB. */
+function jinja() {
+  // Its types claim to be an ES module only, which TypeScript will not let CommonJS import; the package has both.
+  return require("@huggingface/jinja") as {
+    Template: new (source: string) => { render(items: Record<string, unknown>): string };
+  };
+}
+
+/** One message of a conversation. */
+export interface ChatMessage {
+  /** `system`, `user` or `assistant`; a template may know more. */
+  role: string;
+  /** Its text. */
+  content: string;
+}
+
+/** Texts of the special tokens that templates name. */
+export interface TemplateTokens {
+  bos: string;
+  eos: string;
+}
+
+/** Checks messages once; returns them unchanged. */
+export function chatMessages(value: unknown): readonly ChatMessage[] {
+  if (!Array.isArray(value)) throw typeError("an array of chat messages", "messages", value);
+  for (const [i, entry] of value.entries()) {
+    if (typeof entry !== "object" || entry === null) {
+      throw typeError("an object with role and content", `messages[${i}]`, entry);
+    }
+    const { role, content } = entry as Partial<ChatMessage>;
+    if (typeof role !== "string") throw typeError("a string", `messages[${i}].role`, role);
+    if (typeof content !== "string") throw typeError("a string", `messages[${i}].content`, content);
+  }
+  return value as readonly ChatMessage[];
+}
+
+/**
+ * Renders a chat template (Jinja, as in the GGUF key `tokenizer.chat_template`) with the variables that transformers
+ * gives it. `raise_exception`, `strftime_now` and `range` are the library's.
+ *
+ * @throws {@link CllmError} `CLLM_CHAT_TEMPLATE` when the template is malformed, or refuses the messages.
+ */
+export function renderChat(
+  template: string,
+  messages: readonly ChatMessage[],
+  addGenerationPrompt: boolean,
+  tokens: TemplateTokens,
+): string {
+  try {
+    return new (jinja().Template)(template).render({
+      messages,
+      add_generation_prompt: addGenerationPrompt,
+      bos_token: tokens.bos,
+      eos_token: tokens.eos,
+      // As transformers does: templates ask `tools is not none` without asking whether it is defined.
+      tools: null,
+      documents: null,
+    });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new CllmError("CLLM_CHAT_TEMPLATE", `The chat template could not be rendered: ${reason}`, { cause });
+  }
+}

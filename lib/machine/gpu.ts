@@ -1,0 +1,39 @@
+import type { NativeDevice, NativeModelInfo, DecoderOptions as NativeOptions } from "../addon.js";
+import { addon } from "../binary/binding.js";
+import { checkGpuMemory, checkMemory, contextNeeds, modelFileBytes, placement } from "./memory.js";
+
+/** The GPU that models run and are trained on: the first. Null on the backend cpu. */
+export function gpuDevice(): NativeDevice | null {
+  const isGpu = ({ kind }: NativeDevice) => kind === "gpu" || kind === "integrated";
+  return addon().devices(false).find(isGpu) ?? null;
+}
+
+/**
+ * Refuses a model that does not fit into the GPU, before it is loaded. Where some layers stay in host memory llama.cpp
+ * refuses by itself, after it has tried.
+ *
+ * @throws {@link CllmError} `CLLM_OUT_OF_MEMORY`
+ */
+export function checkWeights(path: string, gpuLayers: number): void {
+  const gpu = gpuDevice();
+  if (gpu === null || gpuLayers >= 0) return;
+  const advice = "use a smaller or more quantised model, fewer gpuLayers, or the backend cpu";
+  checkGpuMemory(modelFileBytes(path), `the weights of ${path}`, gpu, advice);
+}
+
+/**
+ * The same for a decoder's KV cache and logits, wherever the model's layers are.
+ *
+ * @throws {@link CllmError} `CLLM_OUT_OF_MEMORY`
+ */
+export function checkContext(options: NativeOptions, model: NativeModelInfo, gpuLayers: number): void {
+  const { contextSize, lanes, blockSize } = options;
+  const { kv, logits } = contextNeeds(options, model);
+  const what = `a KV cache of ${lanes} x ${contextSize} tokens and logits of ${lanes} x ${blockSize}`;
+  const gpu = gpuDevice();
+  const where = placement(gpuLayers, model.layerCount, gpu);
+  if (where === "cpu") checkMemory(kv + logits, what);
+  if (where === "gpu" && gpu !== null) {
+    checkGpuMemory(kv + logits, what, gpu, "use a smaller contextSize, fewer lanes or a quantised kvType");
+  }
+}

@@ -1,0 +1,230 @@
+// Everything that needs a GPU, in one command: kernels against the CPU's, the suites of decoding and training,
+// compute-sanitizer, benches. Writes bench/results/<date>-<GPU>-gpu-check.json and prints a summary. In a checkout it builds first; in a
+// bundle (scripts/cuda/bundle.mjs) everything is there.
+//   npm run check:gpu [-- --only kernels,tests,sanitizer,kernel-bench,decode-bench] [--model FILE] [--no-build]
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import { createRequire } from "node:module";
+import os from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { Failure, main, output, readText, root, say, work } from "../common.mjs";
+
+const require = createRequire(import.meta.url);
+const MINUTE = 60_000;
+const bin = path.join(work, "cuda", "bin");
+const deviceTest = path.join(bin, "cllm-device-test");
+const bundled = !fs.existsSync(path.join(root, "CMakeLists.txt"));
+
+/** What a part found. Not run is `pending`, with the reason; nothing passes silently. */
+const passed = (summary, details = {}) => ({ status: "passed", summary, ...details });
+const failed = (summary, details = {}) => ({ status: "failed", summary, ...details });
+const pending = (summary) => ({ status: "pending", summary });
+
+const parts = {
+  kernels: () => {
+    const { code, text } = execute(deviceTest, [], 10 * MINUTE);
+    const lines = text.split("\n").filter((line) => /^(ok|FAILED) /.test(line));
+    if (!/^device (?!cpu)/m.test(text)) return failed("the test ran on the CPU, not on the GPU", { lines });
+    return code === 0 ? passed(`${lines.length} groups equal the CPU's`, { lines }) : failed(last(text), { lines });
+  },
+
+  tests: () => {
+    const directory = path.join(root, "dist-test", "test");
+    const files = fs.readdirSync(directory).filter((name) => /^(26|3\d)\..*\.test\.js$/.test(name));
+    const results = files.sort().map((name) => [name, suite(path.join(directory, name))]);
+    const sum = (key) => results.reduce((total, [, result]) => total + (result[key] ?? 0), 0);
+    const summary = `${sum("passed")} passed, ${sum("failed")} failed, ${sum("skipped")} skipped`;
+    const details = { suites: Object.fromEntries(results) };
+    return sum("failed") > 0 || sum("passed") === 0 ? failed(summary, details) : passed(summary, details);
+  },
+
+  sanitizer: () => {
+    if (output("compute-sanitizer", ["--version"]) === null) return pending("compute-sanitizer is not on PATH");
+    const tools = {};
+    for (const tool of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
+      const args = ["--tool", tool, "--error-exitcode", "9", deviceTest, "--quick"];
+      const { code, text } = execute("compute-sanitizer", args, 10 * MINUTE);
+      const summary = /^=+ (?:ERROR|RACECHECK) SUMMARY: (.*)$/m.exec(text)?.[1] ?? last(text);
+      tools[tool] = { ok: code === 0, summary, ...(code === 0 ? {} : { text: text.slice(0, 4000) }) };
+    }
+    const text = Object.entries(tools).map(([tool, { summary }]) => `${tool}: ${summary}`);
+    return (Object.values(tools).every(({ ok }) => ok) ? passed : failed)(text.join("; "), { tools });
+  },
+
+  "kernel-bench": () => {
+    const { code, text, stdout } = execute(deviceTest, ["--quick", "--bench"], 10 * MINUTE);
+    if (code !== 0) return failed(last(text));
+    const figures = JSON.parse(stdout.slice(stdout.indexOf("{")));
+    const met = figures.kernels.filter(({ all, goal }) => all <= goal).length;
+    const goal = "choose + verify + advance within 1.3 times the memory floor + 8 us";
+    const summary = `${goal}: ${met} of ${figures.kernels.length} sizes`;
+    return passed(`${summary}; a copy moves ${(figures.bandwidth / 1e12).toFixed(2)} TB/s`, { figures });
+  },
+
+  "decode-bench": ({ model }) => {
+    const results = path.join(root, "bench", "results");
+    const before = new Set(fs.existsSync(results) ? fs.readdirSync(results) : []);
+    const args = [path.join(root, "bench", "decode", "gpu.mjs"), ...(model ? ["--model", path.resolve(model)] : [])];
+    const started = Date.now();
+    const { code, text } = execute(process.execPath, args, 30 * MINUTE);
+    if (code !== 0) return failed(last(text));
+    const file = fs.readdirSync(results).find((name) => {
+      const fresh = !before.has(name) || fs.statSync(path.join(results, name)).mtimeMs >= started;
+      return fresh && name.endsWith("-gpu-decode.json");
+    });
+    const { goals, rows } = JSON.parse(readText(path.join(results, file)));
+    const met = goals.filter((goal) => goal.met).length;
+    return passed(`${met} of ${goals.length} goals met; ${file}`, { goals, rows });
+  },
+};
+
+function attempt(part, values) {
+  try {
+    return part(values);
+  } catch (error) {
+    return failed(`the check itself failed: ${error.message}`);
+  }
+}
+
+/** Compute capability times ten ("90") of the first GPU; "" where there is one but nobody says which; null without. */
+function gpuCapability() {
+  const text = output("nvidia-smi", ["--query-gpu=compute_cap", "--format=csv,noheader"]);
+  if (text) return text.split("\n")[0].trim().replace(".", "");
+  return ["/dev/nvidiactl", "/dev/dxg"].some((file) => fs.existsSync(file)) ? "" : null;
+}
+
+async function prepare(capability) {
+  const { build } = await import("../build.mjs");
+  const { compile } = await import("../compile.mjs");
+  const { install } = await import("../common.mjs");
+  await install();
+  const targets = ["cllm", "cllm-device-test", "cllm-reference", "cllm-resident-test", "cllm-train-test"];
+  await build({ cuda: capability ? { arch: [capability] } : {}, targets });
+  await compile();
+}
+
+/** The programs beside the addon find cuBLAS by LD_LIBRARY_PATH alone; python3 knows where its wheels put it. */
+function findCublas() {
+  const { cublasFolders } = require(path.join(root, "dist", "binary", "cuda-load.js"));
+  const python = output("python3", ["-c", "import sys; print('\\n'.join(sys.path))"])?.split("\n") ?? [];
+  const wheels = python.filter(Boolean).flatMap((folder) => list(path.join(folder, "nvidia")));
+  const known = [...cublasFolders(process.env), "/usr/local/cuda/lib64", "/opt/cuda/lib64"];
+  const candidates = [...known, ...wheels.map((folder) => path.join(folder, "lib"))];
+  const given = process.env.CLLM_CUDA_LIBRARIES;
+  const found = given ?? candidates.find((folder) => list(folder).some((file) => file.endsWith("libcublas.so.13")));
+  if (!found)
+    return say("cuBLAS 13 was not found; if the system does not find it either, CLLM_CUDA_LIBRARIES names its folder");
+  process.env.CLLM_CUDA_LIBRARIES = found;
+  process.env.LD_LIBRARY_PATH = [found, process.env.LD_LIBRARY_PATH].filter(Boolean).join(":");
+}
+
+function list(folder) {
+  return fs.existsSync(folder) ? fs.readdirSync(folder).map((name) => path.join(folder, name)) : [];
+}
+
+/** One suite in a process of its own, as `npm test` runs it. */
+function suite(file) {
+  if (/smollm2/.test(file) && bundled)
+    return { skipped: 1, pending: ["needs SmolLM2, 98 MB, which is not in a bundle"] };
+  const report = path.join(os.tmpdir(), `cllm-gpu-mocha-${process.pid}.json`);
+  fs.rmSync(report, { force: true });
+  const mocha = path.join(root, "node_modules", "mocha", "bin", "mocha.js");
+  const reporter = path.join(root, "scripts", "mocha-reporter.cjs");
+  const args = [mocha, "--reporter", reporter, "--timeout", "120000", file];
+  const { code, text } = execute(process.execPath, args, 10 * MINUTE, { CLLM_TEST_REPORT: report });
+  const counts = readText(report);
+  fs.rmSync(report, { force: true });
+  if (!counts) return { failed: 1, failures: [`the process ended with ${code}: ${last(text)}`] };
+  const result = JSON.parse(counts);
+  // The messages of what failed, for whoever reads the file somewhere else.
+  return result.failed > 0 ? { ...result, text: text.slice(-8000) } : result;
+}
+
+/** Runs a program with its output shown, and returns it. */
+function execute(command, args, timeout, env = {}) {
+  const child = spawnSync(command, args, {
+    cwd: root,
+    env: { ...process.env, ...env },
+    encoding: "utf8",
+    maxBuffer: 2 ** 28,
+    timeout,
+    killSignal: "SIGKILL",
+  });
+  const stdout = child.stdout ?? "";
+  const text = `${stdout}${child.stderr ?? ""}${child.error ? child.error.message : ""}`;
+  process.stderr.write(text);
+  return { code: child.status ?? child.signal ?? 1, text, stdout };
+}
+
+const last = (text) => text.trim().split("\n").at(-1) ?? "";
+
+function write(gpu, info, results) {
+  const now = new Date().toISOString();
+  const name = gpu.description
+    .toLowerCase()
+    .match(/[a-z0-9.]+/g)
+    .slice(0, 4)
+    .join("-");
+  const file = path.join(root, "bench", "results", `${now.slice(0, 10)}-${name}-gpu-check.json`);
+  const driver = output("nvidia-smi", ["--query-gpu=driver_version", "--format=csv,noheader"])?.split("\n")[0] ?? null;
+  const { llamaCommit, cpuLevel } = info;
+  const result = {
+    name: "gpu-check",
+    date: now,
+    gpu,
+    driver,
+    llamaCommit,
+    cpuLevel,
+    node: process.versions.node,
+    results,
+  };
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  fs.writeFileSync(file, `${JSON.stringify(result, null, 1)}\n`);
+  return path.relative(root, file);
+}
+
+await main(import.meta.url, async (argv) => {
+  const { values } = parseArgs({
+    args: argv,
+    options: { only: { type: "string" }, model: { type: "string" }, "no-build": { type: "boolean" } },
+  });
+  const chosen = values.only?.split(",") ?? Object.keys(parts);
+  for (const name of chosen) {
+    if (!parts[name]) throw new Failure(`Expected parts of ${Object.keys(parts).join(", ")} but received ${name}`);
+  }
+  // Before a build of half an hour.
+  const capability = gpuCapability();
+  if (capability === null) {
+    throw new Failure(
+      "There is no NVIDIA GPU here (nvidia-smi and /dev/nvidiactl are missing): nothing was run. " +
+        "`npm run bundle:gpu` makes a folder to take to a machine that has one.",
+    );
+  }
+  if (!bundled && !values["no-build"]) await prepare(capability);
+  findCublas();
+  process.env.CLLM_BACKEND = "cuda";
+  process.env.CLLM_TEST_PROGRAMS = bin;
+  process.env.CLLM_TEST_GPU = "1";
+  const { binaryInfo } = await import(path.join(root, "dist", "esm.mjs"));
+  let info;
+  try {
+    info = binaryInfo();
+  } catch (error) {
+    throw new Failure(`${error.message}\n\nNothing was run on the GPU.`);
+  }
+  const gpu = info.devices.find(({ kind }) => kind === "gpu" || kind === "integrated");
+  say(`GPU       ${gpu.description}, ${(gpu.totalMemory / 2 ** 30).toFixed(1)} GiB\nBinary    ${info.path}\n`);
+  const results = {};
+  let file = "";
+  for (const name of chosen) {
+    say(`--- ${name}`);
+    results[name] = attempt(parts[name], values);
+    file = write(gpu, info, results); // of what is done, should a later part take the machine with it
+  }
+  console.log(`\nWritten to ${file}\n`);
+  for (const [name, { status, summary }] of Object.entries(results)) {
+    console.log(`${status.toUpperCase().padEnd(8)} ${name}: ${summary}`);
+  }
+  if (Object.values(results).some(({ status }) => status === "failed")) process.exitCode = 1;
+});

@@ -1,0 +1,105 @@
+// Where nvcc is: a toolkit of the machine's, or NVIDIA's wheels from the Python package index, pinned and hash-checked.
+import fs from "node:fs";
+import path from "node:path";
+import { Failure, locked, main, output, readText, root, run, say, work } from "../common.mjs";
+
+/** The first release that compiles for sm_120. */
+const OLDEST = [12, 8];
+const PARTS = ["requirements.txt", "requirements-cublas.txt"];
+
+/**
+ * A CUDA toolkit for Linux x64: { root, nvcc, version, origin }. `cublas`: with cuBLAS, which is 400 MB more to fetch.
+ * CUDA_HOME or CUDA_PATH, else nvcc on PATH, else the wheels (python3 and pip's settings).
+ */
+export async function cudaToolkit({ cublas = false } = {}) {
+  const own = installed(cublas);
+  if (own) return own;
+  if (process.platform !== "linux" || process.arch !== "x64") {
+    throw new Failure(`Expected nvcc in CUDA_HOME or on PATH: its wheels are for Linux on x64 only`);
+  }
+  const target = path.join(work, "cuda-toolkit");
+  await locked(path.join(work, "cuda-toolkit.lock"), () => fetchWheels(target, cublas ? PARTS : PARTS.slice(0, 1)));
+  return describe(path.join(target, "nvidia", "cu13"), "wheels of the Python package index");
+}
+
+function installed(cublas) {
+  const homes = [process.env.CUDA_HOME, process.env.CUDA_PATH];
+  const onPath = output("sh", ["-c", "command -v nvcc"]);
+  if (onPath) homes.push(path.dirname(path.dirname(fs.realpathSync(onPath))));
+  for (const home of homes.filter(Boolean)) {
+    if (!fs.existsSync(path.join(home, "bin", "nvcc"))) continue;
+    const found = describe(home, home);
+    const [major, minor] = found.version.split(".").map(Number);
+    if (major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1])) {
+      say(`CUDA ${found.version} in ${home} is older than ${OLDEST.join(".")}: not used`);
+    } else if (cublas && !fs.existsSync(path.join(home, "include", "cublas_v2.h"))) {
+      say(`CUDA ${found.version} in ${home} has no cuBLAS: not used`);
+    } else {
+      return found;
+    }
+  }
+  return null;
+}
+
+function describe(home, origin) {
+  const nvcc = path.join(home, "bin", "nvcc");
+  const version = /release ([\d.]+)/.exec(output(nvcc, ["--version"]) ?? "")?.[1];
+  if (!version) throw new Failure(`Expected ${nvcc} to tell its version but it did not start`);
+  return { root: home, nvcc, version, origin };
+}
+
+async function fetchWheels(target, parts) {
+  for (const part of parts) {
+    const wanted = readText(path.join(root, "scripts", part));
+    const marker = path.join(target, part);
+    if (readText(marker) === wanted) continue;
+    if (output("python3", ["-m", "pip", "--version"]) === null) {
+      throw new Failure("Expected nvcc, or python3 with pip to fetch it, but found neither (apt install python3-pip)");
+    }
+    say(
+      `Fetching ${part === PARTS[0] ? "the CUDA compiler (100 MB)" : "cuBLAS (400 MB)"} from the Python package index`,
+    );
+    // Into a folder of its own: pip replaces the folder `nvidia`, which all of them share, as a whole.
+    const fetched = `${target}.part`;
+    fs.rmSync(fetched, { recursive: true, force: true });
+    const options = ["--target", fetched, "--no-deps", "--require-hashes", "--only-binary=:all:"];
+    const quiet = ["--quiet", "--disable-pip-version-check", "--no-warn-script-location", "--root-user-action=ignore"];
+    const files = ["-r", path.join(root, "scripts", part)];
+    await run("python3", ["-m", "pip", "install", ...options, ...quiet, ...files], { stdio: ["ignore", 2, 2] });
+    fs.cpSync(path.join(fetched, "nvidia"), path.join(target, "nvidia"), { recursive: true, force: true });
+    fs.rmSync(fetched, { recursive: true, force: true });
+    asInstalled(path.join(target, "nvidia", "cu13"));
+    fs.writeFileSync(marker, wanted);
+  }
+}
+
+/** The wheels lack the names that linkers and CMake look for. */
+function asInstalled(home) {
+  const link = (to, from) => {
+    fs.mkdirSync(path.dirname(from), { recursive: true });
+    fs.rmSync(from, { force: true });
+    fs.symlinkSync(to, from);
+  };
+  link("lib", path.join(home, "lib64"));
+  for (const name of ["lib", "include"]) link(`../../${name}`, path.join(home, "targets", "x86_64-linux", name));
+  for (const file of fs.readdirSync(path.join(home, "lib"))) {
+    const name = /^(lib\w+\.so)\.[\d.]+$/.exec(file)?.[1];
+    if (name) link(file, path.join(home, "lib", name));
+  }
+  for (const file of fs.readdirSync(path.join(home, "bin"))) {
+    const at = path.join(home, "bin", file);
+    if (fs.statSync(at).isFile()) fs.chmodSync(at, 0o755);
+  }
+  fs.chmodSync(path.join(home, "nvvm", "bin", "cicc"), 0o755);
+  // pip gives files the time of their installation; a toolkit that was fetched again must not make the half hour of
+  // ggml-cuda look out of date.
+  const released = new Date("2025-09-30T00:00:00Z");
+  for (const file of fs.readdirSync(home, { recursive: true, withFileTypes: true })) {
+    if (file.isFile()) fs.utimesSync(path.join(file.parentPath, file.name), released, released);
+  }
+}
+
+await main(import.meta.url, async (argv) => {
+  const { root: home, version, origin } = await cudaToolkit({ cublas: argv.includes("--cublas") });
+  console.log(`CUDA ${version} in ${home} (${origin})`);
+});
