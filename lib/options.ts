@@ -34,24 +34,90 @@ export function rangeError(expected: string, name: string, value: unknown): Rang
 }
 
 /**
- * The options object itself. A name that is not known is a TypeError: a misspelt option that is silently ignored costs
- * its user hours.
+ * Reads the options that a caller gave. `read` asks the reader for each option by its name; a name that the caller gave
+ * and nobody asked for is a TypeError, because a misspelt option that is silently ignored costs its user hours. So `read`
+ * must ask for every option, whatever the values of the others are.
+ *
+ * @throws TypeError, RangeError
+ * @example
+ * const { lanes, signal } = readOptions(options, (read) => ({
+ *   lanes: read.integer("lanes", 1, MAX_LANES, 1),
+ *   signal: read.abortSignal("signal"),
+ * }));
  */
-export function optionsObject(value: unknown, known: readonly string[]): Record<string, unknown> {
-  if (value === undefined) return {};
-  // By tag, which a plain object of another realm shares: a signal, a Map or a promise somebody forgot to await has no
-  // keys of its own and would pass as "no options".
-  if (Object.prototype.toString.call(value) !== "[object Object]") throw typeError("an object", "options", value);
-  for (const key of Object.keys(value as object)) {
-    if (!known.includes(key)) {
-      throw new TypeError(`Expected one of ${known.join(", ")} as the name of an option but received ${key}`);
+export function readOptions<T>(value: unknown, read: (reader: OptionsReader) => T): T {
+  const reader = new OptionsReader(value);
+  const result = read(reader);
+  reader.refuseUnknownNames();
+  return result;
+}
+
+/** An options object, and the names that it was asked for. Values are checked by the functions below. */
+export class OptionsReader {
+  readonly #given: Readonly<Record<string, unknown>>;
+  readonly #asked = new Set<string>();
+
+  constructor(value: unknown) {
+    // By tag, which a plain object of another realm shares: a signal, a Map or a promise somebody forgot to await has no
+    // keys of its own and would pass as "no options".
+    if (value !== undefined && Object.prototype.toString.call(value) !== "[object Object]") {
+      throw typeError("an object", "options", value);
+    }
+    this.#given = (value ?? {}) as Record<string, unknown>;
+  }
+
+  /** The value of an option, unchecked; undefined where it was not given. */
+  value(name: string): unknown {
+    this.#asked.add(name);
+    return this.#given[name];
+  }
+
+  integer<F>(name: string, lowest: number, highest: number, fallback: F): number | F {
+    return integer(this.value(name), name, lowest, highest, fallback);
+  }
+
+  number<F>(name: string, lowest: number, highest: number, fallback: F): number | F {
+    return number(this.value(name), name, lowest, highest, fallback);
+  }
+
+  boolean<F>(name: string, fallback: F): boolean | F {
+    return boolean(this.value(name), name, fallback);
+  }
+
+  oneOf<T extends string, F>(name: string, choices: readonly T[], fallback: F): T | F {
+    return oneOf(this.value(name), name, choices, fallback);
+  }
+
+  nonEmptyString<F>(name: string, fallback: F): string | F {
+    const value = this.value(name);
+    return value === undefined ? fallback : nonEmptyString(value, name);
+  }
+
+  callback<T extends (...args: never[]) => unknown>(name: string): T | null {
+    return callback<T>(this.value(name), name);
+  }
+
+  abortSignal(name = "signal"): AbortSignal | null {
+    return abortSignal(this.value(name), name);
+  }
+
+  /** @throws TypeError for a name that was given and that nobody asked for. */
+  refuseUnknownNames(): void {
+    for (const name of Object.keys(this.#given)) {
+      if (this.#asked.has(name)) continue;
+      const known = [...this.#asked].join(", ");
+      throw new TypeError(`Expected one of ${known} as the name of an option but received ${name}`);
     }
   }
-  return value as Record<string, unknown>;
+}
+
+/** The old way, until every caller uses readOptions(). */
+export function optionsObject(value: unknown, known: readonly string[]): Record<string, unknown> {
+  return readOptions(value, (read) => Object.fromEntries(known.map((name) => [name, read.value(name)])));
 }
 
 /** An integer from `lowest` to `highest`, or `fallback` for undefined. */
-export function integer(value: unknown, name: string, lowest: number, highest: number, fallback: number): number {
+export function integer<F>(value: unknown, name: string, lowest: number, highest: number, fallback: F): number | F {
   if (value === undefined) return fallback;
   let expected = `an integer from ${lowest} to ${highest}`;
   if (highest === Number.MAX_SAFE_INTEGER) expected = lowest === 1 ? "a positive integer" : `an integer from ${lowest}`;
@@ -61,7 +127,7 @@ export function integer(value: unknown, name: string, lowest: number, highest: n
 }
 
 /** A number from `lowest` to `highest`, or `fallback` for undefined. */
-export function number(value: unknown, name: string, lowest: number, highest: number, fallback: number): number {
+export function number<F>(value: unknown, name: string, lowest: number, highest: number, fallback: F): number | F {
   if (value === undefined) return fallback;
   const expected = `a number from ${lowest} to ${highest}`;
   if (typeof value !== "number") throw typeError(expected, name, value);
@@ -69,7 +135,7 @@ export function number(value: unknown, name: string, lowest: number, highest: nu
   return value;
 }
 
-export function boolean<T>(value: unknown, name: string, fallback: T): boolean | T {
+export function boolean<F>(value: unknown, name: string, fallback: F): boolean | F {
   if (value === undefined) return fallback;
   if (typeof value !== "boolean") throw typeError("a boolean", name, value);
   return value;
@@ -81,7 +147,7 @@ export function nonEmptyString(value: unknown, name: string): string {
   return value;
 }
 
-export function oneOf<T extends string>(value: unknown, name: string, choices: readonly T[], fallback: T): T {
+export function oneOf<T extends string, F>(value: unknown, name: string, choices: readonly T[], fallback: F): T | F {
   if (value === undefined) return fallback;
   const expected = `one of ${choices.join(", ")}`;
   if (typeof value !== "string") throw typeError(expected, name, value);
@@ -95,9 +161,9 @@ export function callback<T extends (...args: never[]) => unknown>(value: unknown
   return value as T;
 }
 
-export function abortSignal(value: unknown): AbortSignal | null {
+export function abortSignal(value: unknown, name = "signal"): AbortSignal | null {
   if (value === undefined) return null;
-  if (!(value instanceof AbortSignal)) throw typeError("an AbortSignal", "signal", value);
+  if (!(value instanceof AbortSignal)) throw typeError("an AbortSignal", name, value);
   return value;
 }
 
