@@ -14,9 +14,9 @@ inline constexpr int kMaxLanes = 256;
 inline constexpr int kMaxCandidates = 8;
 /// Iterations of a burst, at most.
 inline constexpr int kMaxBurst = 16;
-/// Tokens that one lane contributes to a forward pass, at most; larger blocks run in equal parts (and so never in parts of
-/// one token). ggml's CPU attention rounds otherwise from 64 tokens of one lane on (GGML_FA_TILE_Q), and for a single
-/// token: so all blocks of two and more have the logits of small blocks.
+/// Tokens that one lane contributes to a forward pass, at most; larger blocks run in equal parts (and so never in parts
+/// of one token). ggml's CPU attention rounds otherwise from 64 tokens of one lane on (GGML_FA_TILE_Q), and for a
+/// single token: so all blocks of two and more have the logits of small blocks.
 inline constexpr int kMaxPartTokens = 48;
 /// Tokens of a forward pass over blocks, at most: it bounds the compute buffers when lanes x block is large.
 inline constexpr int kMaxPassTokens = 512;
