@@ -24,7 +24,7 @@ struct DeviceLane {
   int group_first = -1;            // LaneGroup::first
   PassShape group_shape;           // LaneGroup::shape
   ResidentGraph* graph = nullptr;  // the group's; null: none that is valid
-  uint64_t epoch = 0;              // of the bridge, when the graph was made
+  uint64_t epoch = 0;              // of the bridge, when it handed the graph out
   uint64_t touches = 0;            // of the context's lane, when its rows were claimed
   ScratchRows scratch;
 
