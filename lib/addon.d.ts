@@ -234,15 +234,13 @@ export interface DecoderOptions {
 /**
  * Where the tokens of a draft come from, beside the choices that the last iteration made for later positions:
  * - `random`: from random tokens of the prompt, behind those choices (CLLM, arXiv 2403.00835);
- * - `own`: from what followed the same tokens earlier in prompt or answer (prompt lookup), behind those choices;
+ * - `choices`: from what followed the same tokens earlier in prompt or answer (prompt lookup), behind those choices;
  * - `lookup`: where the last token stood before, from what followed there, instead of those choices; the place
  *   where most of the last three stood
- * - `recycled`: as `lookup`, also from what blocks held behind their first wrong token; on the host runner. It has not
- *   paid (docs/architecture.md), so it is not in `auto`
- * - `auto`: `own` or `lookup`, whichever would have had more tokens accepted lately.
+ * - `auto`: `choices` or `lookup`, whichever would have had more tokens accepted lately.
  * The modes of native/kernels/draft.h.
  */
-export type DraftSource = "auto" | "random" | "own" | "lookup" | "recycled";
+export type DraftSource = "auto" | "random" | "choices" | "lookup";
 
 export interface DecoderInfo {
   runner: "host" | "resident";

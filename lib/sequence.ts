@@ -121,7 +121,7 @@ export class Sequence implements AsyncDisposable {
     const given = check.optionsObject(options, ["blockSize", "draft", "draftSource", "logits", ...SAMPLING_NAMES]);
     const blockSize = check.integer(given.blockSize, "blockSize", 1, this.#target.blockSize, this.#target.blockSize);
     const choosing = readChoosing(given, this.#target.seed, this.#target.model.info.vocabSize);
-    const draftSource = check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, "own");
+    const draftSource = check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, "choices");
     const logits = check.boolean(given.logits, "logits", false);
     let draft: Int32Array | null = null;
     if (given.draft !== undefined) {

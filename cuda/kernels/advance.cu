@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "base/limits.h"
 #include "cuda/kernels/check.cuh"
 #include "cuda/kernels/kernels.cuh"
 #include "kernels/draft.h"
@@ -11,8 +12,7 @@ namespace cllm::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLoads = 8;  // of a thread at a time, of tokens that are searched
-constexpr int kLongestBlock = 128;
+constexpr int kLoads = 8;          // of a thread at a time, of tokens that are searched
 constexpr uint32_t kShownF32 = 0;  // bits of 0.0f; those of f16 0.0 are zero too
 
 /// Copies the verdict and the winner's block and choices to the ring, and the block to shared memory: its place in
@@ -33,7 +33,7 @@ __device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict&
 }
 
 /// find_continuation() by all threads: each looks at places in strides, the longest key and then the latest place wins.
-__device__ inline Continuation find_by_all(const DraftView& view, const Begun& begun, unsigned long long* best) {
+__device__ inline Continuation find_by_all(const DraftView& view, const FirstTokens& taken, unsigned long long* best) {
   if (threadIdx.x == 0) *best = 0;
   __syncthreads();
   unsigned long long mine = 0;
@@ -50,7 +50,7 @@ __device__ inline Continuation find_by_all(const DraftView& view, const Begun& b
     for (int i = 0; i < kLoads; i++) {
       if (before[i] != last) continue;
       const int64_t place = base + i * kThreads + 1;
-      if (begun.has(view.tokens[place])) continue;
+      if (taken.has(view.tokens[place])) continue;
       const auto length = static_cast<unsigned long long>(key_before(view, place));
       const unsigned long long found = length << 32 | static_cast<unsigned long long>(place);
       if (found > mine) mine = found;
@@ -93,20 +93,20 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   }
 }
 
-/// draft_candidates() by all threads, into blocks [candidates, n] in global memory. `block`, `begun` and `best` are
-/// shared memory.
+/// draft_candidates() by all threads, into blocks [candidates, n] in global memory. `block`, `first_tokens` and `best`
+/// are shared memory.
 __device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, int32_t n, Token* blocks, Token* block,
-                                    Token* begun, unsigned long long* best) {
+                                    Token* first_tokens, unsigned long long* best) {
   const int64_t size = static_cast<int64_t>(lane.position) + 1;
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
   int32_t count = 0;
   for (int32_t c = 1; c < candidates; c++) {
     __syncthreads();  // before `block` and `best` are used again
     const DraftView view{lane.tokens, size, block, 0};
-    const Continuation from = find_by_all(view, {begun, count}, best);
+    const Continuation from = find_by_all(view, {first_tokens, count}, best);
     if (from.length > 0) {
       if (thread == 0) {
-        begun[count] = lane.tokens[from.place];
+        first_tokens[count] = lane.tokens[from.place];
         for (int32_t slot = 1; slot < n; slot++) block[slot] = continued(view, from, slot);
       }
       count++;
@@ -124,9 +124,9 @@ __device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, i
 
 /// Block b owns lane b: first all threads record, then each takes tokens, rows and mask cells in turn.
 __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) {
-  CLLM_SHARED(Token, block, kLongestBlock);
-  CLLM_SHARED(Token, next_block, kLongestBlock);
-  CLLM_SHARED(Token, begun, kMostCandidates);
+  CLLM_SHARED(Token, block, kMaxBlockSize);
+  CLLM_SHARED(Token, next_block, kMaxBlockSize);
+  CLLM_SHARED(Token, first_tokens, kMaxCandidates);
   CLLM_SHARED(unsigned long long, best, 1);
   const int32_t b = static_cast<int32_t>(blockIdx.x);
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
     const int32_t slot = verdict.emitted + j;
     args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && block[slot] == next_block[j] ? 1 : 0;
   }
-  draft_by_all(lane, candidates, n, inputs.tokens + first, next_block, begun, best);
+  draft_by_all(lane, candidates, n, inputs.tokens + first, next_block, first_tokens, best);
   if (inputs.positions != nullptr) {
     for (int32_t r = thread; r < rows; r += kThreads) inputs.positions[first + r] = next + r % n;
   }
@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
 }  // namespace
 
 cudaError_t advance(const AdvanceArgs& args, cudaStream_t stream) {
-  if (args.shape.block > kLongestBlock) return cudaErrorInvalidValue;
+  if (args.shape.block > kMaxBlockSize) return cudaErrorInvalidValue;
   CLLM_LAUNCH(advance_kernel, dim3(static_cast<unsigned>(args.shape.lanes)), dim3(kThreads), stream, args);
   return launched();
 }

@@ -99,7 +99,7 @@ export interface TokenLogprobs {
 }
 
 export type { DraftSource } from "../addon.js";
-export const DRAFT_SOURCES = ["auto", "random", "own", "lookup", "recycled"] as const;
+export const DRAFT_SOURCES = ["auto", "random", "choices", "lookup"] as const;
 
 /** What a generation runs on: a decoder and, for a sequence, its native id (0 = any free lane). */
 export interface Target {

@@ -4,6 +4,7 @@
 #include "addon/errors.h"
 #include "addon/task.h"
 #include "base/error.h"
+#include "base/limits.h"
 
 namespace cllm {
 
@@ -157,7 +158,7 @@ Napi::Value DecoderObject::generate(const Napi::CallbackInfo& call) {
     }
     params.stream = to_bool(request.Get("stream"), "stream");
     params.render_special = to_bool(request.Get("renderSpecial"), "renderSpecial");
-    params.logprobs = static_cast<int>(to_integer(request.Get("logprobs"), "logprobs", -1, 100));
+    params.logprobs = static_cast<int>(to_integer(request.Get("logprobs"), "logprobs", -1, kMaxLogprobs));
     if (!request.Get("rules").IsNull()) {
       RuleOptions rules = to_rules(request.Get("rules"));
       rules.mask_always = params.logprobs >= 0;

@@ -4,8 +4,8 @@
 
 #include "addon/convert.h"
 #include "addon/errors.h"
+#include "base/limits.h"
 #include "kernels/device.h"
-#include "kernels/draft.h"
 
 namespace cllm {
 
@@ -73,8 +73,8 @@ Napi::Value verify_blocks(const Napi::CallbackInfo& call) {
     const auto input = to_object(call[0], "input");
     PassShape shape;
     shape.lanes = static_cast<int32_t>(to_integer(input.Get("lanes"), "lanes", 1, 1 << 16));
-    shape.candidates = static_cast<int32_t>(to_integer(input.Get("candidates"), "candidates", 1, kMostCandidates));
-    shape.block = static_cast<int32_t>(to_integer(input.Get("block"), "block", 1, 128));
+    shape.candidates = static_cast<int32_t>(to_integer(input.Get("candidates"), "candidates", 1, kMaxCandidates));
+    shape.block = static_cast<int32_t>(to_integer(input.Get("block"), "block", 1, kMaxBlockSize));
     const auto rows = static_cast<size_t>(shape.rows());
     const auto lanes = static_cast<size_t>(shape.lanes);
     const auto own = lanes * static_cast<size_t>(shape.block);

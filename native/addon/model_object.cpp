@@ -5,8 +5,8 @@
 #include "addon/errors.h"
 #include "addon/task.h"
 #include "base/error.h"
+#include "base/limits.h"
 #include "decode/engine.h"
-#include "kernels/draft.h"
 #include "llama/packed_buffer.h"
 
 namespace cllm {
@@ -18,8 +18,8 @@ using ModelPointer = std::shared_ptr<const Model>;
 ContextOptions to_context_options(const Napi::Object& object) {
   ContextOptions options;
   options.context_size = static_cast<int>(to_integer(object.Get("contextSize"), "contextSize", 1, 1 << 30));
-  options.lanes = static_cast<int>(to_integer(object.Get("lanes"), "lanes", 1, 256));
-  options.block_size = static_cast<int>(to_integer(object.Get("blockSize"), "blockSize", 1, 128));
+  options.lanes = static_cast<int>(to_integer(object.Get("lanes"), "lanes", 1, kMaxLanes));
+  options.block_size = static_cast<int>(to_integer(object.Get("blockSize"), "blockSize", 1, kMaxBlockSize));
   options.threads = static_cast<int>(to_integer(object.Get("threads"), "threads", 1, 512));
   options.prefill_chunk = static_cast<int>(to_integer(object.Get("prefillChunk"), "prefillChunk", 1, 4096));
   options.consistency_model = to_bool(object.Get("consistencyModel"), "consistencyModel");
@@ -27,7 +27,7 @@ ContextOptions to_context_options(const Napi::Object& object) {
   if (flash.IsBoolean()) options.flash_attention = flash.As<Napi::Boolean>().Value();
   options.kv_type = to_text(object.Get("kvType"), "kvType");
   options.runner = to_text(object.Get("runner"), "runner");
-  options.candidates = static_cast<int>(to_integer(object.Get("candidates"), "candidates", 1, kMostCandidates));
+  options.candidates = static_cast<int>(to_integer(object.Get("candidates"), "candidates", 1, kMaxCandidates));
   options.burst = static_cast<int>(to_integer(object.Get("burst"), "burst", 1, 16));
   return options;
 }

@@ -23,4 +23,10 @@ inline constexpr int kMaxPassTokens = 512;
 /// Alternatives that are told for each token, at most.
 inline constexpr int kMaxLogprobs = 100;
 
+// The rest is native code's alone.
+
+/// llama.cpp rounds the KV cells of a stream, and those that a pass attends to, up to a multiple of this.
+inline constexpr int64_t kCellPadding = 256;
+constexpr int64_t padded_cells(int64_t cells) { return (cells + kCellPadding - 1) / kCellPadding * kCellPadding; }
+
 }  // namespace cllm

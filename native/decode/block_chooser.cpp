@@ -7,28 +7,29 @@ namespace cllm {
 
 namespace {
 
-// Multiples of four are what CPU kernels like; few sizes, because each has a graph.
+// Multiples of four are what CPU kernels like. The sizes are few, because each has a graph.
 constexpr int32_t kSizes[] = {1, 2, 4, 8, 16, 32, 64, 128};
 constexpr int32_t kCandidates[] = {1, 2, 4, 8};
-constexpr int kTrial = 4;
+constexpr int32_t kTrialBlock = 4;
 // The first pass of a shape builds its graph.
 constexpr int kWarmUp = 1;
-// Until so many have been seen the quickest counts: one that was interrupted must not keep a size from being tried
-// again.
+// Until a shape has been seen so often its quickest pass counts: an interrupted one must not keep a size from being
+// tried again.
 constexpr int kSettled = 5;
-constexpr double kLatest = 0.1;
-// A pass that took far longer was interrupted by something else, most likely: it counts as one that took a little
+constexpr double kLatestWeight = 0.1;
+// A pass that took far longer was most likely interrupted by something else: it counts as one that took a little
 // longer.
 constexpr double kOutlier = 1.25;
-// The present size stays unless another is better by more than noise. Ordinary decoding stays unless a block promises
+// The current size stays unless another is better by more than noise. Ordinary decoding stays unless a block promises
 // clearly more: what drafts will be worth is a guess, and a block that does not pay costs more than one that is not
 // tried.
-constexpr double kNoise = 1.03, kClearly = 1.1;
-// What has not been measured is taken to be a little cheaper than it seems, so that what might pay is tried.
-constexpr double kHope = 0.8;
+constexpr double kStay = 1.03, kStayOrdinary = 1.1;
+// A shape that has not been measured is taken to be a little cheaper than it seems, so that one that might pay is
+// tried.
+constexpr double kUnmeasured = 0.8;
 
-// How costs grow with the tokens of a pass, until measured: between an ordinary quantised model (0.3 to 0.6 per further
-// token) and one with cheap blocks (0.05 to 0.1).
+// How costs grow with the tokens of a pass, until they are measured: between an ordinary quantised model (0.3 to 0.6
+// per further token) and one with cheap blocks (0.05 to 0.1).
 double guess(int64_t tokens) { return 1 + 0.25 * static_cast<double>(tokens - 1); }
 
 }  // namespace
@@ -40,49 +41,49 @@ void BlockChooser::observe(const PassShape& shape, double milliseconds) {
     if (cost.count <= kWarmUp + 1 || milliseconds < cost.milliseconds) cost.milliseconds = milliseconds;
     return;
   }
-  cost.milliseconds += kLatest * (std::min(milliseconds, kOutlier * cost.milliseconds) - cost.milliseconds);
+  cost.milliseconds += kLatestWeight * (std::min(milliseconds, kOutlier * cost.milliseconds) - cost.milliseconds);
 }
 
 double BlockChooser::cost(const PassShape& shape) const {
-  const auto known = costs_.find(shape);
-  const bool measured_here = known != costs_.end() && known->second.count > kWarmUp;
-  if (measured_here && known->second.count >= kSettled) return known->second.milliseconds;
+  const auto found = costs_.find(shape);
+  const bool measured_here = found != costs_.end() && found->second.count > kWarmUp;
+  if (measured_here && found->second.count >= kSettled) return found->second.milliseconds;
   double nearest = INFINITY, cost = guess(shape.rows());
   for (const auto& [other, measured] : costs_) {
     if (measured.count < kSettled) continue;
     const double distance = std::abs(std::log(static_cast<double>(shape.rows()) / static_cast<double>(other.rows())));
     if (distance >= nearest) continue;
     nearest = distance;
-    cost = kHope * measured.milliseconds * guess(shape.rows()) / guess(other.rows());
+    cost = kUnmeasured * measured.milliseconds * guess(shape.rows()) / guess(other.rows());
   }
-  return measured_here && known->second.milliseconds < cost ? known->second.milliseconds : cost;
+  return measured_here && found->second.milliseconds < cost ? found->second.milliseconds : cost;
 }
 
 PassShape BlockChooser::choose(int lanes, const std::function<bool(const PassShape&)>& fits,
                                const std::function<double(const PassShape&)>& emitted) {
   PassShape best{lanes, 1, 1};
-  double most = 0;
+  double best_rate = 0;
   for (const int32_t n : kSizes) {
     for (const int32_t candidates : kCandidates) {
       const PassShape shape{lanes, candidates, n};
       if (!fits(shape)) break;
-      const bool present = n == present_.block && candidates == present_.candidates;
-      const double rate = emitted(shape) / cost(shape) * (n == 1 ? kClearly : present ? kNoise : 1);
-      if (rate <= most) continue;
-      most = rate;
+      const bool current = n == current_.block && candidates == current_.candidates;
+      const double rate = emitted(shape) / cost(shape) * (n == 1 ? kStayOrdinary : current ? kStay : 1);
+      if (rate <= best_rate) continue;
+      best_rate = rate;
       best = shape;
     }
   }
-  const PassShape trial{lanes, 1, kTrial};
+  const PassShape trial{lanes, 1, kTrialBlock};
   if (best.block > 1) {
-    single_ = 0;
-    single_most_ = kFirstTrial;
-  } else if (++single_ >= single_most_ && fits(trial)) {
-    single_ = 0;
-    single_most_ = std::min(2 * single_most_, kLastTrial);
-    return trial;  // and back, unless it was worth it
+    singles_ = 0;
+    wait_ = kMinWait;
+  } else if (++singles_ >= wait_ && fits(trial)) {
+    singles_ = 0;
+    wait_ = std::min(2 * wait_, kMaxWait);
+    return trial;  // for one pass, unless it was worth it
   }
-  present_ = best;
+  current_ = best;
   return best;
 }
 

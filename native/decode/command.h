@@ -15,22 +15,22 @@
 
 namespace cllm {
 
-// What the JS side asks of an Engine, and what it answers. Plain values: they cross between threads.
+// What the JS side asks of an Engine, and what the Engine answers: plain values, because they cross between threads.
 
-/// Where a request's drafts come from: a DraftMode, or null for the one that drafts better.
+/// Where a request's drafts come from: a DraftMode, or null for whichever drafts better.
 using DraftSource = std::optional<DraftMode>;
 
 /// How the tokens of a request are chosen.
 struct Choosing {
   Sampling sampling;
-  std::shared_ptr<const std::vector<float>> bias;  // [vocab], added to the logits first; null: none
+  std::shared_ptr<const std::vector<float>> bias;  // [vocab], added to the logits first, or null
 
   bool operator==(const Choosing&) const = default;
 };
 
-/// What every iteration of a request is made with.
+/// What every iteration of a request depends on.
 struct DecodeParams {
-  int block_size = 1;  // 0: the one that pays most, iteration by iteration
+  int block_size = 1;  // 0: in each iteration the one that pays most
   uint32_t seed = 0;
   Choosing choosing;
   DraftSource draft_source;
@@ -42,7 +42,7 @@ struct GenerateParams : DecodeParams {
   bool stream = false;
   bool render_special = false;
   std::shared_ptr<TokenRules> rules;  // null: none
-  int logprobs = -1;                  // of so many of the most probable tokens beside the chosen one; -1: none
+  int logprobs = -1;                  // of this many most probable tokens beside the chosen one; -1: none at all
 };
 
 /// Natural logarithms of probabilities, by the logits that a token was chosen from: after biases and rules, before
@@ -60,8 +60,8 @@ struct IterateParams : DecodeParams {
 struct Command {
   enum class Kind { kGenerate, kAbort, kOpenSequence, kCloseSequence, kPrefill, kIterate, kRollback, kFork };
   Kind kind;
-  uint32_t id;            // answered by events with this id; for kAbort the id of what to abort, not answered itself
-  uint32_t sequence = 0;  // 0 = none
+  uint32_t id;                // events answer with it; for kAbort the id of the command to abort, not answered itself
+  uint32_t sequence = 0;      // 0 = none
   std::vector<Token> tokens;  // kGenerate, kPrefill
   int position = 0;           // kRollback
   GenerateParams generate;
@@ -76,8 +76,8 @@ struct Stats {
   int64_t iterations = 0;
   int64_t fast_forwarded_tokens = 0;
   int64_t stationary_tokens = 0;
-  std::map<int, int64_t> block_sizes;  // iterations of each
-  std::map<int, int64_t> candidates;   // iterations with so many blocks
+  std::map<int, int64_t> block_sizes;  // iterations by block size
+  std::map<int, int64_t> candidates;   // iterations by number of candidates
   double prefill_milliseconds = 0;
   double decode_milliseconds = 0;
   double forward_milliseconds = 0;
@@ -91,7 +91,7 @@ struct Event {
   std::vector<Token> tokens;        // kChunk, kDone, kSequence
   const char* reason = "";          // finish reason of kDone, code of kError
   Stats stats;                      // kDone
-  std::vector<Logprobs> logprobs;   // kDone, if asked for: of every token
+  std::vector<Logprobs> logprobs;   // kDone, of every token, if asked for
   uint32_t sequence = 0;            // kSequence
   int reused = 0, prefilled = 0;    // kPrefilled
   Iteration iteration;              // kIteration

@@ -5,19 +5,12 @@
 
 #include "base/error.h"
 #include "base/ggml_guard.h"
-#include "ggml-cpu.h"
-#include "ggml.h"
-#include "llama.h"
+#include "base/limits.h"
+#include "decode/threadpool.h"
 
 namespace cllm {
 
 namespace {
-
-constexpr int kRowPadding = 256;  // llama.cpp rounds a stream up to this many cells
-// How long idle compute threads poll for the next graph before they sleep, in ggml's unit of 131072 pauses (about 2
-// ms). Long enough to bridge the gap between two iterations, short enough to leave the core to the event loop after
-// that.
-constexpr uint32_t kPoll = 1;
 
 ggml_type kv_type_of(const std::string& name) {
   for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,
@@ -27,10 +20,36 @@ ggml_type kv_type_of(const std::string& name) {
   throw Error("CLLM_NOT_SUPPORTED", "Expected a KV cache type that llama.cpp has but received " + name);
 }
 
-// These look up their position in a table as long as the context they were trained on, and ggml ends the process on a
-// position beyond it. (Of MPT models only some do; the others, with ALiBi, are held to the same limit.)
+// These architectures look up their position in a table as long as the context they were trained on, and ggml ends the
+// process on a position beyond it. (Only some MPT models do; the others, with ALiBi, are held to the same limit.)
 bool has_learned_positions(const std::string& architecture) {
   return architecture == "gpt2" || architecture == "starcoder" || architecture == "mpt";
+}
+
+void check_model(const Model& model, const ContextOptions& options) {
+  const ModelInfo& info = model.info();
+  const std::string refusal = model.why_not_decodable();
+  if (!refusal.empty()) {
+    throw Error("CLLM_UNSUPPORTED_MODEL",
+                "Expected a decoder-only language model but " + info.description + " cannot be decoded: " + refusal);
+  }
+  if (!info.can_roll_back && options.block_size > 1) {
+    throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a blockSize of 1 for " + info.description +
+                                              ": its recurrent state cannot be rolled back over rejected drafts");
+  }
+  if (has_learned_positions(info.architecture) && options.context_size > info.train_context_size) {
+    throw Error("CLLM_NOT_SUPPORTED", "Expected a contextSize of at most " + std::to_string(info.train_context_size) +
+                                          " for " + info.description + " but received " +
+                                          std::to_string(options.context_size) + ": its positions are a learned table");
+  }
+}
+
+// The cells of all lanes' streams. Candidates beyond the lane's own block have rows of their own behind the context.
+uint32_t cells_of(const ContextOptions& options) {
+  const int64_t scratch = std::min<int64_t>(int64_t{options.candidates - 1} * options.block_size, kMaxPartTokens);
+  const int64_t cells = padded_cells(options.context_size + scratch) * options.lanes;
+  if (cells > INT32_MAX) throw Error("CLLM_OUT_OF_MEMORY", "Expected lanes x contextSize below 2^31 tokens");
+  return static_cast<uint32_t>(cells);
 }
 
 }  // namespace
@@ -40,48 +59,39 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
       options_(options),
       rows_(static_cast<size_t>(options.lanes), 0),
       touches_(rows_.size(), 0) {
-  const std::string refusal = model_->why_not_decodable();
-  if (!refusal.empty()) {
-    throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a decoder-only language model but " + model_->info().description +
-                                              " cannot be decoded: " + refusal);
-  }
-  if (!model_->info().can_roll_back && options.block_size > 1) {
-    throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a blockSize of 1 for " + model_->info().description +
-                                              ": its recurrent state cannot be rolled back over rejected drafts");
-  }
-  if (has_learned_positions(model_->info().architecture) && options.context_size > model_->info().train_context_size) {
-    throw Error("CLLM_NOT_SUPPORTED", "Expected a contextSize of at most " +
-                                          std::to_string(model_->info().train_context_size) + " for " +
-                                          model_->info().description + " but received " +
-                                          std::to_string(options.context_size) + ": its positions are a learned table");
-  }
-  const int64_t block_tokens = static_cast<int64_t>(options.lanes) * options.block_size;
-  // Candidates beyond the lane's own block have rows of their own behind the context.
-  const int64_t scratch = std::min<int64_t>(int64_t{options.candidates - 1} * options.block_size, kLargestPart);
-  const int64_t stream = (options.context_size + scratch + kRowPadding - 1) / kRowPadding * kRowPadding;
-  const int64_t cells = stream * options.lanes;
-  if (cells > INT32_MAX) throw Error("CLLM_OUT_OF_MEMORY", "Expected lanes x contextSize below 2^31 tokens");
-
-  llama_context_params params = llama_context_default_params();
-  params.n_ctx = static_cast<uint32_t>(cells);
-  params.n_seq_max = static_cast<uint32_t>(options.lanes);
+  check_model(*model_, options);
   // A pass carries blocks of lanes, in parts if need be, or one lane's prefill chunk (a lone token is padded to two).
   // llama.cpp never has to split it: it would leave parts of any size.
-  const int64_t largest = std::max<int64_t>({std::min<int64_t>(block_tokens, kLargestPass), options.prefill_chunk, 2});
-  params.n_batch = static_cast<uint32_t>(largest);
-  params.n_ubatch = static_cast<uint32_t>(largest);
-  params.n_outputs_max = static_cast<uint32_t>(std::max<int64_t>(largest, options.lanes));
-  params.n_threads = options.threads;
-  params.n_threads_batch = options.threads;
+  const int64_t block_tokens = std::min<int64_t>(int64_t{options.lanes} * options.block_size, kMaxPassTokens);
+  const int64_t pass_tokens = std::max<int64_t>({block_tokens, options.prefill_chunk, 2});
+  create_context(pass_tokens);
+  batch_.reset(new llama_batch(llama_batch_init(static_cast<int32_t>(pass_tokens), 0, 1)));
+  if (!model_->proved()) {
+    prove_model();
+    model_->set_proved();
+  }
+  threadpool_ = make_threadpool(options.threads);
+  llama_attach_threadpool(context_.get(), threadpool_.get(), threadpool_.get());
+}
+
+void Context::create_context(int64_t pass_tokens) {
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = cells_of(options_);
+  params.n_seq_max = static_cast<uint32_t>(options_.lanes);
+  params.n_batch = static_cast<uint32_t>(pass_tokens);
+  params.n_ubatch = static_cast<uint32_t>(pass_tokens);
+  params.n_outputs_max = static_cast<uint32_t>(std::max<int64_t>(pass_tokens, options_.lanes));
+  params.n_threads = options_.threads;
+  params.n_threads_batch = options_.threads;
   params.kv_unified = false;
   // A sliding-window cache overwrites rows that a rollback needs again: keep all of them.
   params.swa_full = true;
   params.no_perf = true;
-  params.type_k = kv_type_of(options.kv_type);
+  params.type_k = kv_type_of(options_.kv_type);
   params.type_v = params.type_k;
-  params.flash_attn_type = !options.flash_attention   ? LLAMA_FLASH_ATTN_TYPE_AUTO
-                           : *options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED
-                                                      : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  params.flash_attn_type = !options_.flash_attention   ? LLAMA_FLASH_ATTN_TYPE_AUTO
+                           : *options_.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED
+                                                       : LLAMA_FLASH_ATTN_TYPE_DISABLED;
   params.abort_callback_data = this;
   params.abort_callback = [](void* data) {
     return static_cast<Context*>(data)->abort_.load(std::memory_order_relaxed);
@@ -89,59 +99,36 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
   clear_last_log_error();
   try {
     GgmlGuard guard;
-    context_ = llama_init_from_model(model_->handle(), params);
+    context_.reset(llama_init_from_model(model_->handle(), params));
   } catch (const GgmlAbort& abort) {
     throw Error("CLLM_UNSUPPORTED_MODEL", std::string("llama.cpp refused to create a context: ") + abort.what());
   }
-  if (context_ == nullptr) {
-    const std::string reason = take_last_log_error();
-    const bool memory = reason.find("alloc") != std::string::npos;
-    throw Error(memory ? "CLLM_OUT_OF_MEMORY" : "CLLM_NOT_SUPPORTED",
-                "llama.cpp could not create a context: " + (reason.empty() ? "no reason given" : reason));
-  }
-  batch_ = std::make_unique<llama_batch>(llama_batch_init(static_cast<int32_t>(largest), 0, 1));
-  if (!model_->proved()) {
-    try {
-      prove_model();
-    } catch (...) {
-      llama_batch_free(*batch_);
-      llama_free(context_);
-      throw;
-    }
-    model_->set_proved();
-  }
-  // Without a pool of its own ggml would start and join its threads for every single graph.
-  ggml_threadpool_params pool = ggml_threadpool_params_default(options.threads);
-  pool.poll = kPoll;
-  threadpool_ = ggml_threadpool_new(&pool);
-  if (threadpool_ != nullptr) llama_attach_threadpool(context_, threadpool_, threadpool_);
+  if (context_ != nullptr) return;
+  const std::string reason = take_last_log_error();
+  const bool memory = reason.find("alloc") != std::string::npos;
+  throw Error(memory ? "CLLM_OUT_OF_MEMORY" : "CLLM_NOT_SUPPORTED",
+              "llama.cpp could not create a context: " + (reason.empty() ? "no reason given" : reason));
 }
 
-// A pass on this thread alone, where a failed assertion of ggml can be caught: on its compute threads it ends the
-// process. For what no check of the file foresees, in some hundred architectures. Once per model, before the pool
-// exists.
+// Runs a pass on this thread alone, where a failed assertion of ggml can be caught: on its compute threads it ends the
+// process. It stands in for what no check of the file foresees, in some hundred architectures. Once per model, before
+// the pool exists.
 void Context::prove_model() {
   const Token tokens[2] = {0, 0};
-  const Piece piece{0, 0, std::span<const Token>(tokens, model_->info().can_roll_back ? 2 : 1)};
-  llama_set_n_threads(context_, 1, 1);
+  const LaneTokens lane{0, 0, std::span<const Token>(tokens, model_->info().can_roll_back ? 2 : 1)};
+  llama_set_n_threads(context_.get(), 1, 1);
   std::string reason;
-  const PassResult result = run({&piece, 1}, true, &reason);
+  const PassResult result = run({&lane, 1}, true, &reason);
   if (result != PassResult::kOk) {
     throw Error("CLLM_INVALID_MODEL", "Expected a model that llama.cpp can compute but " + model_->info().description +
                                           " failed: " + (reason.empty() ? take_last_log_error() : reason));
   }
-  llama_set_n_threads(context_, options_.threads, options_.threads);
+  llama_set_n_threads(context_.get(), options_.threads, options_.threads);
   trim(0, 0);
 }
 
-Context::~Context() {
-  if (batch_) llama_batch_free(*batch_);
-  if (context_ != nullptr) llama_free(context_);
-  if (threadpool_ != nullptr) ggml_threadpool_free(threadpool_);
-}
-
 uint64_t Context::kv_bytes() const {
-  const int64_t cells = static_cast<int64_t>(llama_n_ctx(context_));
+  const int64_t cells = static_cast<int64_t>(llama_n_ctx(context_.get()));
   const ggml_type type = kv_type_of(options_.kv_type);
   // kv_bytes_per_token counts two bytes an element.
   const double element = static_cast<double>(ggml_type_size(type)) / static_cast<double>(ggml_blck_size(type));
@@ -151,7 +138,7 @@ uint64_t Context::kv_bytes() const {
 int Context::trim(int lane, int keep) {
   if (rows_[lane] <= keep) return rows_[lane];
   touches_[lane]++;
-  llama_memory_t memory = llama_get_memory(context_);
+  llama_memory_t memory = llama_get_memory(context_.get());
   if (keep == 0 || !llama_memory_seq_rm(memory, lane, keep, -1)) {
     llama_memory_seq_rm(memory, lane, -1, -1);
     keep = 0;
@@ -164,58 +151,58 @@ void Context::copy(int from, int to) {
   trim(to, 0);
   touches_[to]++;
   if (rows_[from] == 0) return;
-  llama_memory_seq_cp(llama_get_memory(context_), from, to, -1, -1);
+  llama_memory_seq_cp(llama_get_memory(context_.get()), from, to, -1, -1);
   rows_[to] = rows_[from];
 }
 
-PassResult Context::decode(std::span<const Piece> pieces, bool logits) {
-  for (const Piece& piece : pieces) {
-    if (trim(piece.lane, piece.position) != piece.position) return PassResult::kFailed;
+PassResult Context::decode(std::span<const LaneTokens> lanes, bool logits) {
+  for (const LaneTokens& lane : lanes) {
+    if (trim(lane.index, lane.position) != lane.position) return PassResult::kFailed;
   }
   pass_milliseconds_ = 0;
   collected_.clear();
-  if (!logits) return forget_on_failure(pieces, run(pieces, false));
+  if (!logits) return forget_on_failure(lanes, run(lanes, false));
 
   int64_t total = 0;
-  int longest = 0;
-  for (const Piece& piece : pieces) {
-    total += static_cast<int64_t>(piece.tokens.size());
-    longest = std::max(longest, static_cast<int>(piece.tokens.size()));
+  int longest_block = 0;
+  for (const LaneTokens& lane : lanes) {
+    total += static_cast<int64_t>(lane.tokens.size());
+    longest_block = std::max(longest_block, static_cast<int>(lane.tokens.size()));
   }
-  if (longest <= kLargestPart && total <= kLargestPass) {
-    const PassResult result = forget_on_failure(pieces, run(pieces, true));
-    logits_ = result == PassResult::kOk ? llama_get_logits(context_) : nullptr;
+  if (longest_block <= kMaxPartTokens && total <= kMaxPassTokens) {
+    const PassResult result = forget_on_failure(lanes, run(lanes, true));
+    logits_ = result == PassResult::kOk ? llama_get_logits(context_.get()) : nullptr;
     return result;
   }
-  return forget_on_failure(pieces, run_in_parts(pieces, longest, total));
+  return forget_on_failure(lanes, run_in_parts(lanes, longest_block, total));
 }
 
-// Every lane's block in the same number of equal parts, and as many lanes at a time as a pass may carry. llama.cpp
+// Runs every lane's block in the same number of equal parts, and as many lanes at a time as a pass may carry. llama.cpp
 // overwrites its logits with every call, so they are collected.
-PassResult Context::run_in_parts(std::span<const Piece> pieces, int longest, int64_t total) {
+PassResult Context::run_in_parts(std::span<const LaneTokens> lanes, int longest_block, int64_t total) {
   const auto vocab = static_cast<size_t>(model_->info().vocab_size);
   collected_.resize(static_cast<size_t>(total) * vocab);
   logits_ = collected_.data();
-  const int parts = (longest + kLargestPart - 1) / kLargestPart;
-  const size_t lanes = std::max<size_t>(1, static_cast<size_t>(kLargestPass / ((longest + parts - 1) / parts)));
-  for (size_t first = 0; first < pieces.size(); first += lanes) {
-    const auto group = pieces.subspan(first, std::min(lanes, pieces.size() - first));
+  const int parts = (longest_block + kMaxPartTokens - 1) / kMaxPartTokens;
+  const int longest_part = (longest_block + parts - 1) / parts;
+  const size_t lanes_per_pass = std::max<size_t>(1, static_cast<size_t>(kMaxPassTokens / longest_part));
+  for (size_t first = 0; first < lanes.size(); first += lanes_per_pass) {
+    const auto group = lanes.subspan(first, std::min(lanes_per_pass, lanes.size() - first));
     for (int part = 0; part < parts; part++) {
-      std::vector<Piece> batch;
-      std::vector<size_t> rows;  // of the collected logits, where each piece's part begins
+      std::vector<LaneTokens> batch;
+      std::vector<size_t> rows;  // of the collected logits, where each lane's part begins
       size_t row = 0;
-      for (const Piece& piece : pieces.first(first)) row += piece.tokens.size();
-      for (const Piece& piece : group) {
-        const size_t begin = piece.tokens.size() * static_cast<size_t>(part) / static_cast<size_t>(parts);
-        const size_t end = piece.tokens.size() * static_cast<size_t>(part + 1) / static_cast<size_t>(parts);
-        batch.push_back(
-            {piece.lane, piece.position + static_cast<int>(begin), piece.tokens.subspan(begin, end - begin)});
+      for (const LaneTokens& lane : lanes.first(first)) row += lane.tokens.size();
+      for (const LaneTokens& lane : group) {
+        const size_t begin = lane.tokens.size() * static_cast<size_t>(part) / static_cast<size_t>(parts);
+        const size_t end = lane.tokens.size() * static_cast<size_t>(part + 1) / static_cast<size_t>(parts);
+        batch.push_back({lane.index, lane.position + static_cast<int>(begin), lane.tokens.subspan(begin, end - begin)});
         rows.push_back(row + begin);
-        row += piece.tokens.size();
+        row += lane.tokens.size();
       }
       const PassResult result = run(batch, true);
       if (result != PassResult::kOk) return result;
-      const float* from = llama_get_logits(context_);
+      const float* from = llama_get_logits(context_.get());
       for (size_t i = 0; i < batch.size(); i++) {
         const size_t count = batch[i].tokens.size() * vocab;
         std::copy(from, from + count, collected_.begin() + static_cast<std::ptrdiff_t>(rows[i] * vocab));
@@ -226,17 +213,17 @@ PassResult Context::run_in_parts(std::span<const Piece> pieces, int longest, int
   return PassResult::kOk;
 }
 
-// One llama_decode.
-PassResult Context::run(std::span<const Piece> pieces, bool logits, std::string* reason) {
+// Runs one llama_decode.
+PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, std::string* reason) {
   llama_batch& batch = *batch_;
   batch.n_tokens = 0;
-  for (const Piece& piece : pieces) {
-    for (size_t i = 0; i < piece.tokens.size(); i++) {
+  for (const LaneTokens& lane : lanes) {
+    for (size_t i = 0; i < lane.tokens.size(); i++) {
       const int at = batch.n_tokens++;
-      batch.token[at] = piece.tokens[i];
-      batch.pos[at] = piece.position + static_cast<int>(i);
+      batch.token[at] = lane.tokens[i];
+      batch.pos[at] = lane.position + static_cast<int>(i);
       batch.n_seq_id[at] = 1;
-      batch.seq_id[at][0] = piece.lane;
+      batch.seq_id[at][0] = lane.index;
       batch.logits[at] = logits;
     }
   }
@@ -245,28 +232,28 @@ PassResult Context::run(std::span<const Piece> pieces, bool logits, std::string*
   clear_last_log_error();
   try {
     GgmlGuard guard;
-    status = llama_decode(context_, batch);
-    if (status == 0) llama_synchronize(context_);
+    status = llama_decode(context_.get(), batch);
+    if (status == 0) llama_synchronize(context_.get());
   } catch (const std::exception& error) {
     status = -3;  // GgmlAbort, bad_alloc: treated as llama.cpp's own "fatal" status
     if (reason != nullptr) *reason = error.what();
   }
   pass_milliseconds_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
   if (status != 0) return status == 2 ? PassResult::kAborted : PassResult::kFailed;
-  for (const Piece& piece : pieces) {
-    rows_[piece.lane] = piece.position + static_cast<int>(piece.tokens.size());
-    touches_[piece.lane]++;
+  for (const LaneTokens& lane : lanes) {
+    rows_[lane.index] = lane.position + static_cast<int>(lane.tokens.size());
+    touches_[lane.index]++;
   }
   return PassResult::kOk;
 }
 
-// Parts of a failed pass may have been written: nothing of its lanes can be trusted.
-PassResult Context::forget_on_failure(std::span<const Piece> pieces, PassResult result) {
+// Parts of a failed pass may have been written, so nothing of its lanes can be trusted.
+PassResult Context::forget_on_failure(std::span<const LaneTokens> lanes, PassResult result) {
   if (result == PassResult::kOk) return result;
-  for (const Piece& piece : pieces) {
-    llama_memory_seq_rm(llama_get_memory(context_), piece.lane, -1, -1);
-    rows_[piece.lane] = 0;
-    touches_[piece.lane]++;
+  for (const LaneTokens& lane : lanes) {
+    llama_memory_seq_rm(llama_get_memory(context_.get()), lane.index, -1, -1);
+    rows_[lane.index] = 0;
+    touches_[lane.index]++;
   }
   return result;
 }

@@ -6,8 +6,8 @@ namespace cllm {
 
 namespace {
 
-constexpr float kForget = 0.97f;  // about the last thirty drafts count
-constexpr float kPrior = 2;       // drafts that what is assumed counts for
+constexpr float kForget = 0.97f;  // so about the last thirty drafts count
+constexpr float kPrior = 2;       // the assumed probability weighs as much as so many drafts
 
 }  // namespace
 

@@ -5,19 +5,19 @@
 namespace cllm {
 
 /// How likely a draft of one kind is right, learned from the drafts of a lane: for each slot j >= 1 the share of right
-/// tokens where all before them were right. Later slots count as likely as the one before until they have been seen.
-/// Older drafts are forgotten slowly.
+/// tokens among those with only right ones before them. A slot that has not been seen counts as likely as the one
+/// before it. Older drafts are forgotten slowly.
 class DraftOdds {
  public:
   static constexpr int kSlots = 31;
 
-  /// `prior`: what slot 1 counts as before anything was seen.
+  /// `prior`: the probability that slot 1 is right, until drafts have been seen.
   explicit DraftOdds(float prior) : prior_(prior) {}
   DraftOdds() = default;
 
-  /// The first `right` tokens of a draft were right; the one behind them wrong, or (`!wrong`) not seen.
+  /// Learns from a draft whose first `right` tokens were right; the token behind them was wrong, or (`!wrong`) unseen.
   void observe(int right, bool wrong);
-  /// Tokens that a block of n emits on average: 1 and the drafts that are accepted.
+  /// Tokens that a block of n emits on average: 1 and the accepted drafts.
   double emitted(int n) const;
 
  private:

@@ -15,13 +15,13 @@ Logprobs logprobs_of(const float* row, int64_t vocab, Token chosen, int count) {
   const float largest = row[*std::max_element(order.begin(), order.end(), below)];
   double sum = 0;
   for (int64_t i = 0; i < vocab; i++) sum += std::isnan(row[i]) ? 0 : std::exp(static_cast<double>(row[i]) - largest);
-  const double all = largest + std::log(sum);
-  const auto logprob = [&](Token token) { return static_cast<float>(row[token] - all); };
+  const double log_sum = largest + std::log(sum);
+  const auto logprob = [&](Token token) { return static_cast<float>(row[token] - log_sum); };
   Logprobs result{.chosen = logprob(chosen), .top = {}};
   const auto end = order.begin() + std::min<int64_t>(count, vocab);
   std::partial_sort(order.begin(), end, order.end(),
                     [&](Token a, Token b) { return below(b, a) || (!below(a, b) && a < b); });
-  // What is banned or forbidden is no alternative.
+  // A banned or forbidden token is no alternative.
   for (auto token = order.begin(); token != end && row[*token] > -INFINITY; token++) {
     result.top.emplace_back(*token, logprob(*token));
   }
@@ -30,10 +30,10 @@ Logprobs logprobs_of(const float* row, int64_t vocab, Token chosen, int count) {
 
 }  // namespace
 
-int Generation::accept(const Iteration& iteration, const float* logits, int most) {
+int Generation::accept(const Iteration& iteration, const float* logits, int valid) {
   int taken = 0;
   const char* reason = "";
-  while (taken < std::min(most, iteration.emitted) && *reason == '\0') {
+  while (taken < std::min(valid, iteration.emitted) && *reason == '\0') {
     const Token token = iteration.choices[static_cast<size_t>(taken++)];
     if (params.logprobs >= 0 && logits != nullptr) {
       const int64_t vocab = model_.info().vocab_size;

@@ -18,14 +18,14 @@ class Generation {
   }
 
   /// Takes the emitted tokens of an iteration one by one until a stop rule holds; returns how many it took.
-  /// `logits` [n, vocab] of the block, where logprobs are asked for.
-  /// Of the emitted tokens the first `most` are right.
-  int accept(const Iteration& iteration, const float* logits, int most);
-  /// Gives up the text held back for stop strings: no more tokens come.
+  /// Only the first `valid` of the emitted tokens are right. `logits` [n, vocab] of the block, where logprobs are asked
+  /// for.
+  int accept(const Iteration& iteration, const float* logits, int valid);
+  /// Ends the generation: text that was held back for stop strings goes out.
   void finish(const char* reason);
   bool finished() const { return *finish_reason_ != '\0'; }
 
-  /// The chunk that has become ready since the last call; empty text and tokens when there is none.
+  /// The chunk that has become ready since the last call; its text and tokens are empty when there is none.
   Event take_chunk();
   Event done();
 
@@ -39,7 +39,7 @@ class Generation {
   TextStream text_;
   std::vector<Token> tokens_;  // all emitted tokens
   std::vector<Logprobs> logprobs_;
-  size_t sent_ = 0;     // of them, how many went out in chunks
+  size_t sent_ = 0;     // tokens_ that went out in chunks
   std::string answer_;  // all text
   std::string ready_;   // text for the next chunk
   const char* finish_reason_ = "";

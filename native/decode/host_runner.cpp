@@ -4,65 +4,62 @@
 
 namespace cllm {
 
-bool HostRunner::begin(std::span<const LaneRun> lanes, const PassShape& shape) {
-  lanes_.assign(lanes.begin(), lanes.end());
-  block_size_ = shape.block;
-  return true;
+std::optional<Burst> HostRunner::run(std::span<const LaneWork> lanes, const PassShape& shape, int /*count*/) {
+  const int n = shape.block;
+  blocks_.clear();
+  outcomes_.clear();
+  for (const LaneWork& work : lanes) {
+    blocks_.push_back({work.index, work.lane->position(), work.lane->block(n, work.seed, work.draft_mode)});
+  }
+  const PassResult result = context_.decode(blocks_, true);
+  if (result != PassResult::kOk) return Burst{.result = result};
+
+  choose_tokens(lanes, n);
+  const int64_t vocab = context_.model().info().vocab_size;
+  const uint8_t* ends = context_.model().end_of_generation().data();
+  for (size_t i = 0; i < lanes.size(); i++) {
+    const LaneWork& work = lanes[i];
+    const auto first = static_cast<int64_t>(i) * n;
+    const std::span<Token> choices(choices_.data() + first, static_cast<size_t>(n));
+    float* logits = context_.logits() + first * vocab;
+    if (work.rules != nullptr) {
+      work.rules->choose(logits, blocks_[i].tokens, blocks_[i].position, work.budget, work.choosing.sampling,
+                         choices.data());
+    }
+    const Iteration& iteration = work.lane->advance(choices, work.budget, work.stop_at_end ? ends : nullptr);
+    outcomes_.push_back({work.index, &iteration, logits});
+  }
+  return Burst{.outcomes = outcomes_, .forward_milliseconds = context_.pass_milliseconds()};
 }
 
-PassResult HostRunner::iterate(int /*count*/) {
-  pieces_.clear();
-  outcomes_.clear();
-  for (const LaneRun& run : lanes_) {
-    const int position = static_cast<int>(run.lane->tokens().size()) - 1;
-    pieces_.push_back({run.index, position, run.lane->block(block_size_, run.seed, run.draft_mode)});
-  }
-  const PassResult result = context_.decode(pieces_, true);
-  if (result != PassResult::kOk) return result;
-
+// Fills choices_ from the logits of the last pass, to which the lanes' biases are added in place.
+void HostRunner::choose_tokens(std::span<const LaneWork> lanes, int block_size) {
   const int64_t vocab = context_.model().info().vocab_size;
-  const int64_t rows = static_cast<int64_t>(lanes_.size()) * block_size_;
+  const int64_t rows = static_cast<int64_t>(lanes.size()) * block_size;
   choices_.resize(static_cast<size_t>(rows));
-  float* logits = context_.logits();
   samplings_.clear();
   biases_.clear();
   states_.clear();
-  for (size_t i = 0; i < lanes_.size(); i++) {
-    const Choosing& choosing = lanes_[i].choosing;
-    samplings_.push_back(choosing.sampling);
-    biases_.push_back(choosing.bias ? choosing.bias->data() : nullptr);
-    states_.push_back({.position = pieces_[i].position});
+  for (const LaneWork& work : lanes) {
+    samplings_.push_back(work.choosing.sampling);
+    biases_.push_back(work.choosing.bias ? work.choosing.bias->data() : nullptr);
+    states_.push_back({.position = work.lane->position()});
   }
-  bias({.logits = logits,
+  bias({.logits = context_.logits(),
         .rows = rows,
         .vocab = vocab,
         .stride = vocab,
-        .rows_per_lane = block_size_,
+        .rows_per_lane = block_size,
         .biases = biases_.data()});
-  choose({.logits = logits,
+  choose({.logits = context_.logits(),
           .rows = rows,
           .vocab = vocab,
           .stride = vocab,
           .choices = choices_.data(),
           .sampling = samplings_.data(),
-          .rows_per_lane = block_size_,
+          .rows_per_lane = block_size,
           .lanes = states_.data(),
-          .block = block_size_});
-  const uint8_t* ends = context_.model().end_of_generation().data();
-  for (size_t i = 0; i < lanes_.size(); i++) {
-    LaneRun& run = lanes_[i];
-    const auto first = static_cast<int64_t>(i) * block_size_;
-    const auto choices =
-        std::span<const Token>(choices_).subspan(static_cast<size_t>(first), static_cast<size_t>(block_size_));
-    if (run.rules != nullptr) {
-      run.rules->choose(logits + first * vocab, pieces_[i].tokens, pieces_[i].position, run.budget,
-                        run.choosing.sampling, choices_.data() + first);
-    }
-    const Iteration& iteration = run.lane->advance(choices, run.budget, run.stop_at_end ? ends : nullptr);
-    run.budget -= iteration.emitted;
-    outcomes_.push_back({run.index, &iteration, logits + first * vocab});
-  }
-  return PassResult::kOk;
+          .block = block_size});
 }
 
 }  // namespace cllm

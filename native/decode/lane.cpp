@@ -6,15 +6,8 @@
 
 namespace cllm {
 
-namespace {
-
-constexpr Token kNoToken = -1;
-constexpr size_t kMostTails = 1024;  // tokens; the older half goes
-
-}  // namespace
-
-std::span<const Token> Lane::prefill_piece(int chunk) const {
-  const int count = std::min<int>(chunk, static_cast<int>(tokens_.size()) - 1 - written_);
+std::span<const Token> Lane::prefill_tokens(int chunk) const {
+  const int count = std::min(chunk, position() - written_);
   return std::span<const Token>(tokens_).subspan(static_cast<size_t>(written_), static_cast<size_t>(count));
 }
 
@@ -25,14 +18,13 @@ int Lane::assign(std::vector<Token> tokens) {
   tokens_ = std::move(tokens);
   written_ = common;
   prompt_size_ = static_cast<int>(tokens_.size());
-  tails_.clear();
   forget_draft();
-  // Those are of the text; own choices are the model's.
+  // What a lookup is worth depends on the text, so it is learned anew; what choices are worth depends on the model.
   for (int i = 0; i < kLongestKey; i++) {
-    looked_up_odds_[i] = DraftOdds(kLookedUp[i]);
-    for (auto& [count, odds] : best_odds_) odds[i] = DraftOdds(std::max(kLookedUp[i], own_prior_));
+    lookup_odds_[i] = DraftOdds(kLookupPriors[i]);
+    for (auto& [count, odds] : candidate_odds_) odds[i] = DraftOdds(std::max(kLookupPriors[i], choice_prior_));
   }
-  if (!tokens_.empty()) look_up();
+  if (!tokens_.empty()) watch_lookups();
   revision_++;
   return common;
 }
@@ -52,10 +44,10 @@ void Lane::lost_rows(int rows) {
 }
 
 void Lane::forget_draft() {
-  carried_ = 0;
-  given_ = false;
-  own_.clear();
-  key_ = 0;
+  shift_ = 0;
+  draft_is_set_ = false;
+  choices_.clear();
+  key_length_ = 0;
   watched_.clear();
 }
 
@@ -63,51 +55,21 @@ std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
   block_.resize(static_cast<size_t>(n));
   stood_.resize(static_cast<size_t>(n));
   block_[0] = tokens_.back();
-  const auto kept = static_cast<int32_t>(std::min(own_.size(), static_cast<size_t>(n) - 1));
-  std::copy_n(own_.begin(), kept, block_.begin() + 1);
-  // A draft that was given stands.
-  if (given_ && mode >= kDraftLookup) mode = kDraftFill;
-  if (mode == kDraftRecycled) {
-    own_used_ = draft_recycled(block_, kept, seed);
-  } else {
-    own_used_ = given_ || key_ >= least_key(mode) ? 0 : kept;
-    const auto size = static_cast<int64_t>(tokens_.size());
-    complete_draft(tokens_.data(), size, prompt_size_, seed, mode, kept, n, block_.data());
-  }
-  recycles_ = mode == kDraftRecycled;
-  const auto before = carried_ > 0 ? static_cast<int32_t>(last_.block.size()) : 0;
-  mark_stood(last_.block.data(), before, carried_, block_.data(), n, stood_.data());
+  const auto kept = static_cast<int32_t>(std::min(choices_.size(), static_cast<size_t>(n) - 1));
+  std::copy_n(choices_.begin(), kept, block_.begin() + 1);
+  if (draft_is_set_ && mode >= kDraftLookup) mode = kDraftChoices;
+  drafted_choices_ = draft_is_set_ || key_length_ >= least_key(mode) ? 0 : kept;
+  complete_draft(tokens_.data(), static_cast<int64_t>(tokens_.size()), prompt_size_, seed, mode, kept, n,
+                 block_.data());
+  const auto before = shift_ > 0 ? static_cast<int32_t>(last_.block.size()) : 0;
+  mark_stood(last_.block.data(), before, shift_, block_.data(), n, stood_.data());
   return block_;
-}
-
-// kDraftRecycled: of the own choices block[1 .. kept] those that are left in the draft, all or none.
-int Lane::draft_recycled(std::span<Token> block, int32_t kept, uint64_t seed) const {
-  std::vector<Token> held = tails_;
-  held.push_back(kNoToken);
-  held.insert(held.end(), tokens_.begin(), tokens_.end());
-  const auto size = static_cast<int64_t>(held.size());
-  const Begun not_the_end{&kNoToken, 1};  // of a tail: nothing is known to follow
-  DraftView view{held.data(), size, block.data(), 0};
-  Continuation from = find_continuation(view, not_the_end);
-  if (from.length == 0) {
-    view.drafted = kept;
-    from = find_continuation(view, not_the_end);
-  }
-  bool follows = from.length > 0;
-  for (int32_t slot = view.drafted + 1; slot < std::ssize(block); slot++) {
-    const Token token = follows ? continued(view, from, slot) : kNoToken;
-    follows = token != kNoToken;
-    block[static_cast<size_t>(slot)] = follows ? token
-                                               : random_prompt_token(tokens_.data(), prompt_size_, seed,
-                                                                     static_cast<int64_t>(tokens_.size()) - 1 + slot);
-  }
-  return view.drafted;
 }
 
 void Lane::set_draft(std::span<const Token> draft) {
   forget_draft();
-  own_.assign(draft.begin(), draft.end());
-  given_ = true;
+  choices_.assign(draft.begin(), draft.end());
+  draft_is_set_ = true;
   revision_++;
 }
 
@@ -119,7 +81,7 @@ void Lane::take_candidate(std::span<const Token> block) {
 
 const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, const uint8_t* end_of_generation) {
   const int n = static_cast<int>(choices.size());
-  last_.position = static_cast<int>(tokens_.size()) - 1;
+  last_.position = position();
   last_.block = block_;
   last_.choices.assign(choices.begin(), choices.end());
   last_.accepted = count_accepted(block_.data(), choices.data(), n);
@@ -128,30 +90,26 @@ const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, c
 
   observe(choices.first(static_cast<size_t>(last_.emitted)));
   tokens_.insert(tokens_.end(), choices.begin(), choices.begin() + last_.emitted);
-  written_ = static_cast<int>(tokens_.size()) - 1;  // the rows of block[0 .. emitted - 1], all of them right
+  written_ = position();  // the rows of block[0 .. emitted - 1] are right
   revision_++;
-  given_ = false;
-  carried_ = last_.emitted;
-  own_.assign(choices.begin() + last_.emitted, choices.end());
-  if (recycles_) {
-    tails_.push_back(kNoToken);
-    tails_.insert(tails_.end(), choices.begin() + last_.emitted - 1, choices.end());
-    if (tails_.size() > kMostTails) tails_.erase(tails_.begin(), tails_.begin() + kMostTails / 2);
-  }
-  look_up();
+  draft_is_set_ = false;
+  shift_ = last_.emitted;
+  choices_.assign(choices.begin() + last_.emitted, choices.end());
+  watch_lookups();
   return last_;
 }
 
-// Own choices are seen where they were drafted, what is looked up also where it was not: tokens come anyway.
+// Choices are observed where they were drafted. Lookups are observed also where they were not: the emitted tokens show
+// what they would have been worth.
 void Lane::observe(std::span<const Token> emitted) {
-  if (own_used_ > 0) {  // another candidate may have won
-    const auto end = own_.begin() + std::min<std::ptrdiff_t>(own_used_, std::ssize(emitted));
-    const auto right = static_cast<int>(std::mismatch(own_.begin(), end, emitted.begin()).first - own_.begin());
-    own_odds_.observe(right, own_.begin() + right != end);
+  if (drafted_choices_ > 0) {  // compared with the tokens, because another candidate may have won
+    const auto end = choices_.begin() + std::min<std::ptrdiff_t>(drafted_choices_, std::ssize(emitted));
+    const auto first_wrong = std::mismatch(choices_.begin(), end, emitted.begin()).first;
+    choice_odds_.observe(static_cast<int>(first_wrong - choices_.begin()), first_wrong != end);
   }
   for (const Token token : emitted) {
     bool over = true;
-    for (Watched& draft : watched_) {
+    for (WatchedDraft& draft : watched_) {
       if (draft.over()) continue;
       if (draft.tokens[draft.right] == token) {
         draft.right++;
@@ -160,57 +118,59 @@ void Lane::observe(std::span<const Token> emitted) {
       }
       over = over && draft.over();
     }
-    if (over && !watched_.empty()) settle();
+    if (over && !watched_.empty()) learn_from_watched();
   }
 }
 
-// What was watched is over.
-void Lane::settle() {
-  const Watched& looked_up = watched_[1];
-  looked_up_odds_[watched_key_ - 1].observe(static_cast<int>(looked_up.right), looked_up.wrong);
-  for (auto& [count, odds] : best_odds_) {
+void Lane::learn_from_watched() {
+  const auto observe = [this](OddsByKey& odds, const WatchedDraft& draft) {
+    odds[watched_key_length_ - 1].observe(static_cast<int>(draft.right), draft.wrong);
+  };
+  observe(lookup_odds_, watched_[1]);
+  for (auto& [count, odds] : candidate_odds_) {
     const auto last = watched_.begin() + std::min<std::ptrdiff_t>(count, std::ssize(watched_));
-    const auto best = std::max_element(watched_.begin(), last, [](const Watched& a, const Watched& b) {
-      return std::pair(a.right, !a.wrong) < std::pair(b.right, !b.wrong);
-    });
-    odds[watched_key_ - 1].observe(static_cast<int>(best->right), best->wrong);
+    observe(odds, *std::max_element(watched_.begin(), last, [](const WatchedDraft& a, const WatchedDraft& b) {
+              return std::pair(a.right, !a.wrong) < std::pair(b.right, !b.wrong);
+            }));
   }
   watched_.clear();
 }
 
 DraftMode Lane::better_mode(int n) const {
-  const double own = own_odds_.emitted(n);
+  const double by_choices = choice_odds_.emitted(n);
   for (int length = 1; length <= kLongestKey; length++) {
-    if (looked_up_odds_[length - 1].emitted(n) > own) return static_cast<DraftMode>(kDraftLookup + length - 1);
+    if (lookup_odds_[length - 1].emitted(n) > by_choices) return static_cast<DraftMode>(kDraftLookup + length - 1);
   }
-  return kDraftFill;
+  return kDraftChoices;
 }
 
 double Lane::expected(int n, int candidates) const {
-  const double own = own_odds_.emitted(n);
-  if (key_ == 0) return own;
-  const double alone = std::max(own, looked_up_odds_[key_ - 1].emitted(n));
-  return candidates == 1 ? alone : std::max(alone, best_odds_.at(candidates)[key_ - 1].emitted(n));
+  const double by_choices = choice_odds_.emitted(n);
+  if (key_length_ == 0) return by_choices;
+  const double alone = std::max(by_choices, lookup_odds_[key_length_ - 1].emitted(n));
+  return candidates == 1 ? alone : std::max(alone, candidate_odds_.at(candidates)[key_length_ - 1].emitted(n));
 }
 
-void Lane::look_up() {
+// Looks up what may follow the lane's tokens now. It is watched unless earlier drafts still are.
+void Lane::watch_lookups() {
   std::array<Token, DraftOdds::kSlots + 1> block{tokens_.back()};
   const DraftView view{tokens_.data(), static_cast<int64_t>(tokens_.size()), block.data(), 0};
   Continuation from = find_continuation(view);
-  key_ = from.length;
-  if (key_ == 0 || !watched_.empty()) return;
-  watched_key_ = key_;
-  const std::ptrdiff_t most = best_odds_.empty() ? 1 : best_odds_.rbegin()->first;
-  watched_.push_back({most > 1 ? own_ : std::vector<Token>{}});
+  key_length_ = from.length;
+  if (key_length_ == 0 || !watched_.empty()) return;
+  watched_key_length_ = key_length_;
+  const std::ptrdiff_t max_candidates = candidate_odds_.empty() ? 1 : candidate_odds_.rbegin()->first;
+  watched_.push_back({max_candidates > 1 ? choices_ : std::vector<Token>{}});
   watched_[0].wrong = watched_[0].tokens.empty();
-  std::vector<Token> begun;
+  std::vector<Token> first_tokens;
   while (from.length > 0) {
-    for (int32_t slot = 1; slot < std::ssize(block); slot++)
+    for (int32_t slot = 1; slot < std::ssize(block); slot++) {
       block[static_cast<size_t>(slot)] = continued(view, from, slot);
+    }
     watched_.push_back({{block.begin() + 1, block.end()}});
-    if (std::ssize(watched_) >= most) break;
-    begun.push_back(block[1]);
-    from = find_continuation(view, {begun.data(), static_cast<int32_t>(begun.size())});
+    if (std::ssize(watched_) >= max_candidates) break;
+    first_tokens.push_back(block[1]);
+    from = find_continuation(view, {first_tokens.data(), static_cast<int32_t>(first_tokens.size())});
   }
 }
 

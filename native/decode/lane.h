@@ -12,6 +12,17 @@
 
 namespace cllm {
 
+// One lane has these faces, each in the file that uses it:
+//
+//   Lane        its tokens, draft and count of written KV rows (here)
+//   ServedLane  the lane and the requests that it serves (served_lane.h)
+//   LaneWork    what a runner is asked to do with it, and LaneOutcome, what an iteration did (iteration_runner.h)
+//   LaneTokens  the tokens that it contributes to a forward pass (context.h)
+//   DeviceLane  what the host knows of the lane on the device (device_lanes.h)
+//   LaneState   the device's own record of it (kernels/types.h)
+//
+// A LaneGroup (device_lanes.h) is a row of consecutive lanes that share a graph.
+
 /// What one Jacobi iteration did to a lane.
 struct Iteration {
   int position = 0;            // of block[0]
@@ -31,13 +42,15 @@ class Lane {
  public:
   const std::vector<Token>& tokens() const { return tokens_; }
   int written() const { return written_; }
-  /// Random drafts are drawn from the first so many tokens, at least one where there are tokens.
+  /// The position of x[0], the last confirmed token.
+  int position() const { return static_cast<int>(tokens_.size()) - 1; }
+  /// Random drafts are drawn from the first prompt_size() tokens, at least one where there are tokens.
   int prompt_size() const { return prompt_size_; }
   /// Grows with every change of tokens or draft, but not with block(), whose result is a function of the rest.
   uint64_t revision() const { return revision_; }
-  bool needs_prefill() const { return written_ + 1 < static_cast<int>(tokens_.size()); }
-  /// Tokens whose rows are to be written by the next prefill pass, at most `chunk`.
-  std::span<const Token> prefill_piece(int chunk) const;
+  bool needs_prefill() const { return written_ < position(); }
+  /// The tokens whose rows the next prefill pass writes, at most `chunk`.
+  std::span<const Token> prefill_tokens(int chunk) const;
   void prefilled(int count) {
     written_ += count;
     revision_++;
@@ -50,28 +63,29 @@ class Lane {
   /// The cache lost this lane's rows from `rows` on.
   void lost_rows(int rows);
 
-  /// The next block of n tokens: the last confirmed token, and the draft, completed as `mode` says.
+  /// The next block of n tokens: the last confirmed token and the draft, completed by the rule of `mode`.
   std::span<const Token> block(int n, uint64_t seed, DraftMode mode);
-  /// A draft that no mode replaces.
+  /// Sets a draft that no mode replaces.
   void set_draft(std::span<const Token> draft);
-  /// What drafts best in blocks of n: kDraftLookup where a key of one token has had more tokens accepted than own
-  /// choices, else kDraftLookup2 or 3 where longer keys have, else kDraftFill.
+  /// The mode that drafts better in blocks of n: kDraftLookup where a key of one token has had more tokens accepted
+  /// than the lane's choices, else kDraftLookup2 or 3 where longer keys have, else kDraftChoices.
   DraftMode better_mode(int n) const;
-  /// What the next iteration emits on average with `candidates` blocks of n: 1, by the better mode, or 2, 4, 8, if
-  /// watch_candidates() says so.
+  /// The tokens that the next iteration emits on average with `candidates` blocks of n: one block, by the better mode,
+  /// or 2, 4, 8 as far as watch_candidates() allows.
   double expected(int n, int candidates = 1) const;
-  /// A consistency LLM's own choices are good drafts, those of other models hardly ever.
-  void expect_own_choices(bool consistency_model) {
-    own_odds_ = DraftOdds(own_prior_ = consistency_model ? kOwnOfConsistencyModel : kOwn);
+  /// A consistency LLM's choices for later positions are good drafts; those of other models hardly ever are.
+  void expect_consistency(bool consistency_model) {
+    choice_odds_ = DraftOdds(choice_prior_ = consistency_model ? kConsistencyPrior : kChoicePrior);
   }
-  /// Learn what up to `most` candidates together are worth, whether they are verified or not.
-  void watch_candidates(int most) {
-    best_odds_.clear();
-    for (int count = 2; count <= most; count *= 2) best_odds_[count] = {};
+  /// Makes the lane learn what up to `max_candidates` candidates together are worth, whether they are verified or not.
+  void watch_candidates(int max_candidates) {
+    candidate_odds_.clear();
+    for (int count = 2; count <= max_candidates; count *= 2) candidate_odds_[count] = {};
   }
   /// [n] of the last block(): 1 where the draft token stood at its position in the iteration before.
   const std::vector<uint8_t>& stood() const { return stood_; }
-  /// Another candidate won: its block [n] takes the place of the draft. What the draft held too goes on standing.
+  /// Another candidate won: its block [n] takes the place of the draft. Tokens that the draft held too keep their
+  /// marks in stood().
   void take_candidate(std::span<const Token> block);
   /// Verifies the block against the model's choices [n], emits by the stop rule (count_emitted) and rolls the block
   /// forward. The result is valid until the next call.
@@ -79,46 +93,44 @@ class Lane {
 
  private:
   void forget_draft();
-  int draft_recycled(std::span<Token> block, int32_t kept, uint64_t seed) const;
   void observe(std::span<const Token> emitted);
-  void look_up();
-  void settle();
+  void watch_lookups();
+  void learn_from_watched();
 
   std::vector<Token> tokens_;
   int written_ = 0;
-  int prompt_size_ = 0;       // the first tokens_ that drafts are drawn from
-  std::vector<Token> own_;    // the choices that the last iteration made for later positions, or a draft that was given
-  std::vector<Token> block_;  // of the last block()
-  std::vector<uint8_t> stood_;  // [block], 1 where a draft token stood there in the iteration before
-  // With kDraftRecycled: of each iteration a kNoToken, and what it chose from its last emitted token on.
-  std::vector<Token> tails_;
-  bool recycles_ = false;  // the last block() did
-  bool given_ = false;     // by set_draft()
-  int carried_ = 0;        // emitted tokens of last_, whose block the draft comes from; 0: it comes from elsewhere
+  int prompt_size_ = 0;
+  std::vector<Token> choices_;  // of the last iteration for later positions; or the draft of set_draft()
+  bool draft_is_set_ = false;   // choices_ is the draft of set_draft()
+  std::vector<Token> block_;    // of the last block()
+  std::vector<uint8_t> stood_;  // [block], see stood()
+  int shift_ = 0;               // positions by which the block moved since last_; 0: the draft comes from elsewhere
   uint64_t revision_ = 0;
   Iteration last_;
 
-  // Until drafts have been seen. What is looked up by the tokens of its key, 1 to kLongestKey.
-  static constexpr float kOwn = 0.2f, kOwnOfConsistencyModel = 0.85f, kLookedUp[kLongestKey] = {0.15f, 0.45f, 0.7f};
-  float own_prior_ = kOwn;
-  DraftOdds own_odds_{kOwn};
-  std::array<DraftOdds, kLongestKey> looked_up_odds_;            // set by assign()
-  std::map<int, std::array<DraftOdds, kLongestKey>> best_odds_;  // of 2, 4, 8 candidates together, as far as allowed
-  int own_used_ = 0;                                             // own choices in the last block()
-  int key_ = 0;  // tokens of the longest key that stood before; 0: nothing to look up
+  // Probabilities that a draft's first token is right, assumed until drafts have been seen. Lookups by length of key.
+  static constexpr float kChoicePrior = 0.2f, kConsistencyPrior = 0.85f;
+  static constexpr float kLookupPriors[kLongestKey] = {0.15f, 0.45f, 0.7f};
+  using OddsByKey = std::array<DraftOdds, kLongestKey>;
+  float choice_prior_ = kChoicePrior;
+  DraftOdds choice_odds_{kChoicePrior};
+  OddsByKey lookup_odds_;                    // set by assign()
+  std::map<int, OddsByKey> candidate_odds_;  // of 2, 4, 8 candidates together, as far as allowed
+  int drafted_choices_ = 0;                  // the choices_ that stand in the last block()
+  int key_length_ = 0;  // tokens of the longest key that stood at an earlier place; 0: nothing to look up
 
-  /// A draft that could have been, and how far it came true.
-  struct Watched {
+  /// A draft that was possible, and how far it came true.
+  struct WatchedDraft {
     std::vector<Token> tokens;
     size_t right = 0;
     bool wrong = false;
 
     bool over() const { return wrong || right == tokens.size(); }
   };
-  // Own choices, where there may be candidates, and what was looked up, in the order of candidates; whether they were
-  // drafted or not.
-  std::vector<Watched> watched_;
-  int watched_key_ = 0;
+  // [0] holds the lane's choices (nothing where there are no candidates), the rest what was looked up, in the order of
+  // candidates. They are watched whether they were drafted or not.
+  std::vector<WatchedDraft> watched_;
+  int watched_key_length_ = 0;
 };
 
 }  // namespace cllm

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "decode/device_lanes.h"
 #include "decode/iteration_runner.h"
 #include "kernels/device.h"
 #include "llama/graph_bridge.h"
@@ -23,92 +24,43 @@ class ResidentRunner : public IterationRunner {
   /// Null when the context cannot be decoded this way; `reason` says why.
   static std::unique_ptr<ResidentRunner> create(Context& context, std::string& reason);
 
-  const char* name() const override { return "resident"; }
-  std::string reason() const override;
+  /// What runs where, one line for decoder.info.
+  std::string reason() const;
   /// Whether a pass of this shape can run here: what needs splitting into parts is for HostRunner.
   bool fits(const PassShape& shape) const;
-  bool begin(std::span<const LaneRun> lanes, const PassShape& shape) override;
-  PassResult iterate(int count) override;
-  std::span<const LaneOutcome> poll() override { return outcomes_; }
-  void end() override {}
-  double forward_milliseconds() const override { return forward_milliseconds_; }
+  std::optional<Burst> run(std::span<const LaneWork> lanes, const PassShape& shape, int count) override;
 
-  /// For tests: the tokens of candidate c >= 1 of a resident lane for its next iteration, [block_size]; the first is
-  /// replaced by the lane's confirmed token.
+  // For tests:
+  /// Makes the lanes resident, as run() does before its first iteration. False where run() would be null.
+  bool take(std::span<const LaneWork> lanes, const PassShape& shape);
+  /// Sets the tokens of candidate c >= 1 of a resident lane for its next iteration, [block]; the lane's confirmed token
+  /// stands for the first.
   void set_candidate(int lane, int candidate, std::span<const Token> tokens);
-  /// For tests: the graph of a resident lane's run, and what the device knows of the lane.
-  const ResidentGraph* graph_of(int lane) const { return resident(lane).graph; }
-  const LaneState& state_of(int lane) const { return resident(lane).state; }
+  const DeviceLane& device_lane(int lane) const { return lanes_[lane]; }
   KernelDevice& device() { return *device_; }
 
  private:
-  /// The claim that a lane's rows are part of.
-  struct Held {
-    int first = -1;
-    PassShape shape;
-    uint64_t epoch = 0;  // of the bridge's graphs
-  };
-  /// What the host knows of a lane on the device.
-  struct Resident {
-    Held held;
-    ResidentGraph* graph = nullptr;
-    ScratchRows scratch;
-    uint64_t touches = 0;   // of the context's lane, when its rows were claimed
-    uint64_t revision = 0;  // of the Lane, when device and Lane were last the same
-    LaneState state;
-    bool uploaded = false;  // the device's inputs and state are those of the Lane
-    Choosing choosing;      // as the device has it
-    float* bias = nullptr;  // [vocab], its place in device memory, once one was needed
-  };
-  /// Consecutive lanes, which share a graph.
-  struct Run {
-    int first = 0;
-    std::vector<LaneRun> lanes;
-    PassShape shape;
-  };
-
   ResidentRunner(Context& context, std::unique_ptr<GraphBridge> bridge, std::unique_ptr<KernelDevice> device);
-  Resident& resident(int lane) { return resident_[static_cast<size_t>(lane)]; }
-  const Resident& resident(int lane) const { return resident_[static_cast<size_t>(lane)]; }
-  int32_t* ring(const Run& run) const;
-  bool begin_run(const Run& run);
-  bool claimed(const Run& run) const;
-  bool claim(const Run& run);
-  void upload(const Run& run, size_t b);
-  void upload_choosing(const LaneRun& lane);
-  PassResult compute(const Run& run);
-  void enqueue_kernels(const Run& run, int slot);
+  bool take_group(const LaneGroup& group);
+  bool is_claimed(const LaneGroup& group) const;
+  bool claim(const LaneGroup& group);
+  PassResult compute(const LaneGroup& group);
+  void enqueue_kernels(const LaneGroup& group, int ring_slot);
   bool all_stopped() const;
-  const float* read_logits(const Run& run, size_t b, int winner);
+  // resident_replay.cpp
   bool replay(int count);
+  bool replay_lane(LaneGroup& group, size_t b, int ring_slot);
+  const float* read_logits(const LaneGroup& group, size_t b, int winner);
 
   Context& context_;
   std::unique_ptr<GraphBridge> bridge_;
   std::unique_ptr<KernelDevice> device_;
-  int most_candidates_;
-  int max_block_;
-  std::vector<Resident> resident_;  // [lanes of the context]
-  std::vector<Run> runs_;           // of the burst
+  DeviceLanes lanes_;
+  std::vector<LaneGroup> groups_;  // of the burst
 
-  // Device arrays, each with room for all lanes and the largest block; a run uses the part that begins at its first
-  // lane.
-  Token* choices_ = nullptr;              // [lanes, C, n]
-  Verdict* verdicts_ = nullptr;           // [lanes]
-  LaneState* states_ = nullptr;           // [lanes]
-  Sampling* samplings_ = nullptr;         // [lanes]
-  const float** biases_ = nullptr;        // [lanes] of [vocab] or null
-  uint8_t* stood_ = nullptr;              // [lanes, n]
-  Token* tokens_ = nullptr;               // [lanes, context_size + 1]: a lane writes up to row_end
-  uint8_t* end_of_generation_ = nullptr;  // [vocab]
-  KvTensor* kv_tensors_ = nullptr;
-  int32_t* ring_ = nullptr;  // [lanes, kRingSlots, ring_words(n)]
-
-  std::vector<Iteration> iterations_;
+  std::vector<Iteration> iterations_;  // of the burst, and room for longer ones
   std::vector<LaneOutcome> outcomes_;
   std::deque<std::vector<float>> logits_;  // of the last iteration, per lane that asked for them
-  std::vector<int64_t> staged_indices_;
-  std::vector<Token> staged_words_;
-  std::vector<uint64_t> staged_mask_;
   double forward_milliseconds_ = 0;
 };
 

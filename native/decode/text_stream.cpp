@@ -87,8 +87,8 @@ void TextStream::decode(bool final) {
   held_.erase(0, safe);
 }
 
-// The longest tail of held_ that is a proper beginning of a stop string. It begins at a character because stop strings
-// do, and everything in front of it can no longer become part of a match.
+// Returns the length of the longest tail of held_ that is a proper beginning of a stop string. The tail begins at a
+// character because stop strings do, and nothing in front of it can still become part of a match.
 size_t TextStream::held_back() const {
   size_t longest = 0;
   for (const auto& stop : stop_) {

@@ -6,9 +6,9 @@
 
 namespace cllm {
 
-/// Turns the bytes of tokens into text that may be shown at once: whole UTF-8 characters only, and never the beginning
-/// of what may still become a stop string. Invalid bytes become U+FFFD, so that the text is the same whichever way it
-/// was cut into chunks.
+/// Turns the bytes of tokens into text that may be shown at once: only whole UTF-8 characters, and nothing that may
+/// still become a stop string. Invalid bytes become U+FFFD, so that the text is the same whichever way it was cut into
+/// chunks.
 class TextStream {
  public:
   /// Stop strings are valid UTF-8 and not empty.
@@ -18,7 +18,7 @@ class TextStream {
   bool push(std::string_view bytes);
   /// The text that has become safe to show since the last call.
   std::string take();
-  /// No more bytes come: gives up what was held back (unless a stop string was found).
+  /// Ends the stream: text that was held back becomes ready, unless a stop string was found.
   void finish();
   bool stopped() const { return stopped_; }
 

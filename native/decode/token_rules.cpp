@@ -7,12 +7,9 @@
 #include "base/error.h"
 #include "base/ggml_guard.h"
 #include "kernels/choose.h"
-#include "llama.h"
 #include "llama/grammar_check.h"
 
 namespace cllm {
-
-void TokenRules::Free::operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
 
 TokenRules::TokenRules(const Model& model, const RuleOptions& options, std::span<const Token> prompt)
     : model_(model), options_(options) {
@@ -70,7 +67,7 @@ void TokenRules::choose_row(float* row, int position, const Sampling& sampling, 
     penalise(row);
     choose_again();
   }
-  // Most often what is chosen is allowed; to ask that of the whole vocabulary takes milliseconds.
+  // The chosen token is allowed most of the time; to ask for the whole vocabulary takes milliseconds.
   if (grammar_ && (options_.mask_always || !allows(choice, row[choice]))) {
     restrict(row);
     choose_again();
@@ -90,10 +87,10 @@ void TokenRules::penalise(float* row) const {
 
 bool TokenRules::allows(Token token, float logit) const {
   if (std::binary_search(silent_.begin(), silent_.end(), token)) return false;
-  llama_token_data one{token, logit, 0};
-  llama_token_data_array alone{&one, 1, -1, false};
+  llama_token_data data{token, logit, 0};
+  llama_token_data_array alone{&data, 1, -1, false};
   llama_sampler_apply(grammar_.get(), &alone);
-  return one.logit > -INFINITY;
+  return data.logit > -INFINITY;
 }
 
 void TokenRules::restrict(float* row) {

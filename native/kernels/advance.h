@@ -18,7 +18,7 @@ struct GraphInputs {
   void* mask = nullptr;      // [B, C * n, n_kv]: 0 where the row sees the cell, else -inf; f16 or f32
   int32_t mask_f16 = 0;      // 1: f16, 0: f32
   int32_t first_stream = 0;  // of lane 0; lane b has stream first_stream + b
-  int64_t n_kv = 0;          // cells that the pass attends to, a multiple of 256
+  int64_t n_kv = 0;          // cells that the pass attends to, a multiple of kCellPadding
   int64_t kv_size = 0;       // cells of a stream, >= n_kv
   int64_t v_width = 0;       // E, elements of a V row, when V is transposed; else 0
 };

@@ -1,12 +1,14 @@
 #include "kernels/draft.h"
 
+#include "base/limits.h"
+
 namespace cllm {
 
-Continuation find_continuation(const DraftView& view, const Begun& begun) {
+Continuation find_continuation(const DraftView& view, const FirstTokens& taken) {
   Continuation best;
   const Token last = view.at(view.end() - 1);
   for (int64_t place = view.size - 1; place >= 1 && best.length < kLongestKey; place--) {
-    if (view.tokens[place - 1] != last || begun.has(view.tokens[place])) continue;
+    if (view.tokens[place - 1] != last || taken.has(view.tokens[place])) continue;
     const int32_t length = key_before(view, place);
     if (length > best.length) best = {place, length};
   }
@@ -35,14 +37,14 @@ void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint
 
 void draft_candidates(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, int32_t candidates,
                       int32_t n, Token* blocks) {
-  Token begun[kMostCandidates];
+  Token first_tokens[kMaxCandidates];
   int32_t count = 0;
   for (int32_t c = 1; c < candidates; c++) {
     Token* block = blocks + static_cast<int64_t>(c) * n;
     block[0] = blocks[0];
     const DraftView view{tokens, size, block, 0};
-    const Continuation from = find_continuation(view, {begun, count});
-    if (from.length > 0) begun[count++] = tokens[from.place];
+    const Continuation from = find_continuation(view, {first_tokens, count});
+    if (from.length > 0) first_tokens[count++] = tokens[from.place];
     for (int32_t slot = 1; slot < n; slot++) {
       block[slot] = from.length > 0
                         ? continued(view, from, slot)

@@ -6,28 +6,25 @@
 
 namespace cllm {
 
-/// What stands in a draft beside the choices that the last iteration made for later positions (its own choices, Jacobi
-/// iteration). All of it but kDraftRecycled is a pure function of the lane's tokens and its seed, so that what a lane
-/// drafts does not depend on other lanes, nor on where it is computed.
+/// What a draft is made of. A lane's choices are the tokens that the last iteration chose for later positions (Jacobi
+/// iteration). The rest of a draft is a pure function of the lane's tokens and its seed, so a lane's drafts depend
+/// neither on other lanes nor on where they are computed.
 enum DraftMode : int32_t {
-  /// Own choices, then random tokens of the prompt: CLLM (arXiv 2403.00835), section 3.2 and its released code.
+  /// The lane's choices, then random tokens of the prompt: CLLM (arXiv 2403.00835), section 3.2 and its released code.
   kDraftRandom = 0,
-  /// Own choices, then what followed the last tokens where they stood before, else random tokens of the prompt.
-  kDraftFill = 1,
-  /// What followed the last confirmed tokens where at least one of them stood before (prompt lookup, over prompt and
-  /// answer alike), instead of own choices; elsewhere as kDraftFill.
+  /// The lane's choices, then what followed the last tokens at an earlier place, else random tokens of the prompt.
+  kDraftChoices = 1,
+  /// What followed the last confirmed tokens at an earlier place, in prompt or answer (prompt lookup), instead of the
+  /// lane's choices. At least the last token must have stood there; elsewhere it is kDraftChoices.
   kDraftLookup = 2,
-  /// The same where at least two, or three, of them stood before.
+  /// kDraftLookup where at least the last two, or three, tokens stood at the earlier place.
   kDraftLookup2 = 3,
   kDraftLookup3 = 4,
-  /// As kDraftLookup, in rejected tails too. They are in no device's memory: a lane's own (Lane::block), not for
-  /// complete_draft.
-  kDraftRecycled = 5,
 };
 
 constexpr int32_t kLongestKey = 3;  // tokens that are looked up
 
-/// Tokens that must have stood before for what followed them to be drafted instead of own choices.
+/// Tokens that must have stood at an earlier place for what followed them to replace the lane's choices.
 CLLM_HOST_DEVICE inline int32_t least_key(DraftMode mode) {
   return mode < kDraftLookup ? kLongestKey + 1 : mode - kDraftLookup + 1;
 }
@@ -60,7 +57,7 @@ struct DraftView {
   CLLM_HOST_DEVICE int64_t end() const { return size + drafted; }
 };
 
-/// How many of the view's last tokens, at most kLongestKey, stand right before tokens[place], 1 <= place < size.
+/// The number of the view's last tokens, at most kLongestKey, that stand right before tokens[place], 1 <= place < size.
 CLLM_HOST_DEVICE inline int32_t key_before(const DraftView& view, int64_t place) {
   int32_t length = 0;
   while (length < kLongestKey && length < place &&
@@ -70,10 +67,8 @@ CLLM_HOST_DEVICE inline int32_t key_before(const DraftView& view, int64_t place)
   return length;
 }
 
-constexpr int32_t kMostCandidates = 8;
-
-/// The tokens that a lane's candidates begin with already, [count].
-struct Begun {
+/// The first draft tokens of a lane's candidates so far, [count].
+struct FirstTokens {
   const Token* tokens;
   int32_t count;
 
@@ -85,35 +80,36 @@ struct Begun {
   }
 };
 
-/// A place where the lane's text may go on as it did before: the one with the longest key, and of those the latest.
+/// A place after which the lane's text may go on as it did there: one with the longest key, and the latest among
+/// equals.
 struct Continuation {
-  int64_t place = 0;   // tokens[place] is what came then
+  int64_t place = 0;   // tokens[place] followed the key
   int32_t length = 0;  // of the key; 0: there is no such place
 };
 
-/// The token that is drafted for slot `slot` > view.drafted: the continuation goes on into the draft itself.
+/// The token that is drafted for slot `slot` > view.drafted. A continuation may reach the draft and then repeats it.
 CLLM_HOST_DEVICE inline Token continued(const DraftView& view, const Continuation& from, int32_t slot) {
   return view.at(from.place + slot - view.drafted - 1);
 }
 
-/// Of the places that go on with a token that is not in `begun`. On the CPU.
-Continuation find_continuation(const DraftView& view, const Begun& begun = {nullptr, 0});
+/// The best place whose token tokens[place] is not in `taken`. On the CPU.
+Continuation find_continuation(const DraftView& view, const FirstTokens& taken = {nullptr, 0});
 
-/// Of one lane: the draft block[1 .. n-1], of which block[1 .. kept] are own choices already. prompt_size, seed:
-/// LaneState's. On the CPU.
+/// Completes one lane's draft block[1 .. n-1], of which block[1 .. kept] are the lane's choices already. prompt_size,
+/// seed: LaneState's. On the CPU.
 void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, DraftMode mode, int32_t kept,
                     int32_t n, Token* block);
 
-/// Of one lane: the candidates 1 .. candidates - 1 of blocks [candidates, n], of which only blocks[0] need hold
-/// anything, the last confirmed token. Each goes on as the lane's text did at the best place, by the order of
-/// Continuation, that goes on with another token than the candidates before it; where there is none, random tokens of
-/// the prompt. So candidate 1 is what kDraftLookup would draft. On the CPU.
+/// Writes one lane's candidates 1 .. candidates - 1 into blocks [candidates, n]; blocks[0] holds the last confirmed
+/// token. Each candidate is what followed the lane's last tokens at the best place, in the order of Continuation, whose
+/// next token no candidate before it begins with; where there is no such place, it is random tokens of the prompt. So
+/// candidate 1 is what kDraftLookup would draft. On the CPU.
 void draft_candidates(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, int32_t candidates,
                       int32_t n, Token* blocks);
 
-/// Which tokens of the next block stood at their position in this iteration's block already: `before` [n] is that
-/// block, `emitted` how many tokens the iteration emitted, `block` [n_next] the next one. stood [n_next], stood[0] = 0.
-/// On the CPU.
+/// Marks the tokens of the next block that stood at their position in this iteration's block already. `before` [n] is
+/// this iteration's block, `emitted` the number of tokens it emitted, `block` [n_next] the next block. stood [n_next],
+/// stood[0] = 0. On the CPU.
 void mark_stood(const Token* before, int32_t n, int32_t emitted, const Token* block, int32_t n_next, uint8_t* stood);
 
 }  // namespace cllm

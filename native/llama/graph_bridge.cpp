@@ -7,6 +7,8 @@
 #include <set>
 #include <typeinfo>
 
+#include "base/ggml_pointers.h"
+#include "base/limits.h"
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
@@ -135,15 +137,6 @@ struct Inputs {
   }
 };
 
-struct BufferDeleter {
-  void operator()(ggml_backend_buffer_t buffer) const { ggml_backend_buffer_free(buffer); }
-};
-using Buffer = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
-
-struct GallocrDeleter {
-  void operator()(ggml_gallocr_t allocator) const { ggml_gallocr_free(allocator); }
-};
-
 struct Cached {
   PassShape shape;
   int first_lane = 0;
@@ -151,13 +144,10 @@ struct Cached {
   uint64_t used = 0;
   std::unique_ptr<llm_graph_result> result;
   Inputs tensors;
-  Buffer buffer;  // of the inputs
+  BufferPointer buffer;  // of the inputs
   ResidentGraph graph;
 
-  bool is(const PassShape& s, int lane, int64_t kv) const {
-    return shape.lanes == s.lanes && shape.candidates == s.candidates && shape.block == s.block && first_lane == lane &&
-           n_kv == kv;
-  }
+  bool is(const PassShape& s, int lane, int64_t kv) const { return shape == s && first_lane == lane && n_kv == kv; }
 };
 
 }  // namespace
@@ -173,7 +163,7 @@ struct GraphBridge::Impl {
   llama_adapter_cvec no_control_vector;
   llama_adapter_loras no_loras;
   llama_cross no_cross;
-  std::unique_ptr<ggml_gallocr, GallocrDeleter> allocator;  // one buffer for the intermediate values of all graphs
+  AllocatorPointer allocator;  // one buffer for the intermediate values of all graphs
   std::vector<std::unique_ptr<Cached>> graphs;
   uint64_t uses = 0;
   std::vector<KvTensor> tensors;
@@ -333,7 +323,7 @@ void GraphBridge::Impl::write_constants(Cached& cached) {
     if (target == nullptr) return;
     // set_input_*_rot writes to host memory only.
     ggml_tensor host = *target;
-    const Buffer buffer(ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), ggml_nbytes(target)));
+    const BufferPointer buffer(ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), ggml_nbytes(target)));
     if (!buffer) throw std::bad_alloc();
     host.buffer = buffer.get();
     host.data = ggml_backend_buffer_get_base(buffer.get());
@@ -378,10 +368,9 @@ void GraphBridge::Impl::collect_tensors(const llama_kv_cache_context& memory) {
     tensors.push_back(tensor);
   };
   for (const uint32_t layer : cache->get_layer_ids()) {
-    ggml_context* scratch = ggml_init(params);
-    add(memory.get_k(scratch, static_cast<int32_t>(layer)), false);
-    add(memory.get_v(scratch, static_cast<int32_t>(layer)), transposed);
-    ggml_free(scratch);
+    const GgmlContextPointer scratch(ggml_init(params));
+    add(memory.get_k(scratch.get(), static_cast<int32_t>(layer)), false);
+    add(memory.get_v(scratch.get(), static_cast<int32_t>(layer)), transposed);
   }
 }
 
@@ -444,13 +433,13 @@ GraphBridge::~GraphBridge() = default;
 
 int64_t GraphBridge::kv_size() const { return impl_->cache->get_size(); }
 
-ResidentGraph* GraphBridge::prepare(const PassShape& shape, int first_lane, std::span<const Claim> claims,
+ResidentGraph* GraphBridge::prepare(const PassShape& shape, int first_lane, std::span<const CellRange> cells,
                                     std::string& reason) {
   // Copies between lanes (forks) wait for this.
   impl_->context->memory_update(false);
   int64_t end = 0;
-  for (const Claim& claim : claims) end = std::max<int64_t>(end, claim.position + claim.rows);
-  const int64_t n_kv = std::min(kv_size(), (end + 255) / 256 * 256);
+  for (const CellRange& range : cells) end = std::max<int64_t>(end, range.end);
+  const int64_t n_kv = std::min(kv_size(), padded_cells(end));
 
   Cached* found = nullptr;
   for (const auto& cached : impl_->graphs) {
@@ -459,17 +448,17 @@ ResidentGraph* GraphBridge::prepare(const PassShape& shape, int first_lane, std:
   // A new graph learns n_kv and its streams from a memory context, and that one wants to claim something itself: the
   // last row of every lane.
   const int late = found == nullptr ? 1 : 0;
-  for (size_t b = 0; b < claims.size(); b++) {
-    if (!impl_->claim(first_lane + static_cast<int>(b), claims[b].position, claims[b].rows - late)) {
+  for (size_t b = 0; b < cells.size(); b++) {
+    if (!impl_->claim(first_lane + static_cast<int>(b), cells[b].first, cells[b].end - cells[b].first - late)) {
       reason = "a lane's KV rows are not at its positions";
       return nullptr;
     }
   }
   if (found == nullptr) {
     std::vector<uint32_t> last;
-    Ubatch batch(first_lane, static_cast<int>(claims.size()), 1);
-    for (size_t b = 0; b < claims.size(); b++) {
-      batch.pos[b] = claims[b].position + claims[b].rows - 1;
+    Ubatch batch(first_lane, static_cast<int>(cells.size()), 1);
+    for (size_t b = 0; b < cells.size(); b++) {
+      batch.pos[b] = cells[b].end - 1;
       last.push_back(static_cast<uint32_t>(batch.pos[b]));
     }
     llama_kv_cache_context memory(impl_->cache, {slots(first_lane, last, 1)}, {batch.view});

@@ -42,16 +42,16 @@ class GraphBridge {
 
   /// Cells of a stream.
   int64_t kv_size() const;
-  /// Cells that one lane is to get: [position, position + rows), rows >= 1. All of them must be free, and the lane's
-  /// rows must be at its positions.
-  struct Claim {
-    int position;
-    int rows;
+  /// Cells [first, end) of a lane's stream, at least one.
+  struct CellRange {
+    int first;
+    int end;
   };
-  /// Claims cells for the lanes first_lane .. first_lane + claims.size() - 1 and returns the graph for `shape` that
-  /// attends to all of them, its inputs unwritten but for constants. Built at its first use, then kept; the last
-  /// kMaxGraphs stay. Null and `reason` on failure; some cells may be claimed then.
-  ResidentGraph* prepare(const PassShape& shape, int first_lane, std::span<const Claim> claims, std::string& reason);
+  /// Claims cells[b] for lane first_lane + b and returns the graph for `shape` that attends to all of them, its inputs
+  /// unwritten but for constants. `first` is the lane's position: the lane's rows must be at their positions and the
+  /// cells free. A graph is built at its first use; the last kMaxGraphs stay. Null and `reason` on failure; some cells
+  /// may be claimed then.
+  ResidentGraph* prepare(const PassShape& shape, int first_lane, std::span<const CellRange> cells, std::string& reason);
   /// Changes whenever graphs that were handed out have become invalid.
   uint64_t epoch() const;
 

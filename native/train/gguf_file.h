@@ -6,15 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "ggml.h"
-#include "gguf.h"
+#include "base/ggml_pointers.h"
 
 namespace cllm {
-
-struct GgufDeleter {
-  void operator()(gguf_context* file) const { gguf_free(file); }
-};
-using GgufPointer = std::unique_ptr<gguf_context, GgufDeleter>;
 
 struct FileDeleter {
   void operator()(std::FILE* file) const { std::fclose(file); }

@@ -104,7 +104,7 @@ class TrainingGraph {
   TrainingShape shape_;
   int64_t tokens_count_;
   size_t bytes_ = 0;
-  ContextPointer ctx_;
+  GgmlContextPointer ctx_;
   ggml_cgraph* graph_ = nullptr;
   AllocatorPointer allocator_;
 

@@ -29,9 +29,9 @@ size_t Optimizer::node_limit() const {
   return weights_.all().size() * kNodesPerParameter + parts * kNodesPerNorm;
 }
 
-ContextPointer Optimizer::new_context() const {
+GgmlContextPointer Optimizer::new_context() const {
   const size_t nodes = node_limit();
-  return ContextPointer(
+  return GgmlContextPointer(
       ggml_init({.mem_size = ggml_tensor_overhead() * nodes + ggml_graph_overhead_custom(nodes, false),
                  .mem_buffer = nullptr,
                  .no_alloc = true}));
@@ -52,7 +52,7 @@ void Optimizer::clear_gradients() {
 }
 
 float Optimizer::gradient_norm() {
-  const ContextPointer ctx = new_context();
+  const GgmlContextPointer ctx = new_context();
   ggml_cgraph* graph = new_graph(ctx.get());
   std::vector<ggml_tensor*> sums;
   for (const auto& group : weights_.groups()) {
@@ -96,7 +96,7 @@ void Optimizer::refresh(ggml_context* ctx, ggml_cgraph* graph) {
 }
 
 void Optimizer::refresh() {
-  const ContextPointer ctx = new_context();
+  const GgmlContextPointer ctx = new_context();
   ggml_cgraph* graph = new_graph(ctx.get());
   refresh(ctx.get(), graph);
   if (!ggml_gallocr_alloc_graph(allocator_.get(), graph)) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory");
@@ -106,7 +106,7 @@ void Optimizer::refresh() {
 float Optimizer::step(const AdamW& options, int64_t update) {
   const float norm = gradient_norm();
   if (!std::isfinite(norm)) return norm;
-  const ContextPointer ctx = new_context();
+  const GgmlContextPointer ctx = new_context();
   ggml_cgraph* graph = new_graph(ctx.get());
   ggml_tensor* settings[2];  // of matrices, of vectors
   for (auto& tensor : settings) {

@@ -29,7 +29,7 @@ class Optimizer {
   float gradient_norm();
   void compute(ggml_cgraph* graph);
   size_t node_limit() const;
-  ContextPointer new_context() const;
+  GgmlContextPointer new_context() const;
   ggml_cgraph* new_graph(ggml_context* ctx) const;
   void refresh(ggml_context* ctx, ggml_cgraph* graph);
 

@@ -6,29 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "ggml-alloc.h"
-#include "ggml-backend.h"
+#include "base/ggml_pointers.h"
 #include "train/architecture.h"
 #include "train/gguf_file.h"
 
 namespace cllm {
-
-struct ContextDeleter {
-  void operator()(ggml_context* ctx) const { ggml_free(ctx); }
-};
-struct BufferDeleter {
-  void operator()(ggml_backend_buffer* buffer) const { ggml_backend_buffer_free(buffer); }
-};
-struct BackendDeleter {
-  void operator()(ggml_backend* backend) const { ggml_backend_free(backend); }
-};
-struct AllocatorDeleter {
-  void operator()(ggml_gallocr* allocator) const { ggml_gallocr_free(allocator); }
-};
-using ContextPointer = std::unique_ptr<ggml_context, ContextDeleter>;
-using BufferPointer = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
-using BackendPointer = std::unique_ptr<ggml_backend, BackendDeleter>;
-using AllocatorPointer = std::unique_ptr<ggml_gallocr, AllocatorDeleter>;
 
 /// Whether the operations of our own (transpose.h, product.h) run on it.
 bool is_cpu(ggml_backend_t backend);
@@ -108,7 +90,7 @@ class Weights {
   WeightOptions options_;
   GgufPointer base_;
   Architecture architecture_;
-  ContextPointer ctx_;
+  GgmlContextPointer ctx_;
   BufferPointer buffer_;
   std::deque<Parameter> parameters_;
   std::map<std::string, Parameter*> by_name_;

@@ -106,9 +106,9 @@ int load_and_decode(const std::string& path) {
     (void)model->tokenize("the other side", true, true);
     const cllm::Token block[4] = {0, 1, 2, 0};
     const auto tokens = std::span<const cllm::Token>(block, static_cast<size_t>(options.block_size));
-    const cllm::Piece piece{0, 0, tokens};
+    const cllm::LaneTokens piece{0, 0, tokens};
     if (context.decode({&piece, 1}, true) != cllm::PassResult::kOk) return 1;
-    const cllm::Piece next{0, static_cast<int>(tokens.size()), tokens};
+    const cllm::LaneTokens next{0, static_cast<int>(tokens.size()), tokens};
     if (context.decode({&next, 1}, true) != cllm::PassResult::kOk) return 1;
     std::string text;
     for (cllm::Token token = 0; token < model->info().vocab_size; token++) model->append_piece(token, true, text);

@@ -58,11 +58,11 @@ struct Side {
   void prefill(int lane) {
     Lane& it = lanes[static_cast<size_t>(lane)];
     while (it.needs_prefill()) {
-      const auto piece = it.prefill_piece(32);
-      const Token padded[2] = {piece[0], piece[0]};
-      const Piece pass{lane, it.written(), piece.size() == 1 ? std::span<const Token>(padded) : piece};
+      const auto chunk = it.prefill_tokens(32);
+      const Token padded[2] = {chunk[0], chunk[0]};
+      const LaneTokens pass{lane, it.written(), chunk.size() == 1 ? std::span<const Token>(padded) : chunk};
       if (context.decode({&pass, 1}, false) != PassResult::kOk) throw Error("TEST", "prefill failed");
-      it.prefilled(static_cast<int>(piece.size()));
+      it.prefilled(static_cast<int>(chunk.size()));
     }
   }
   void assign(int lane, std::vector<Token> tokens) {
@@ -71,8 +71,8 @@ struct Side {
     it.lost_rows(context.trim(lane, it.written()));
     prefill(lane);
   }
-  LaneRun run(int lane, uint64_t seed, int64_t budget, bool stop, bool logits, const Choosing& choosing = {},
-              DraftMode mode = kDraftRandom) {
+  LaneWork run(int lane, uint64_t seed, int64_t budget, bool stop, bool logits, const Choosing& choosing = {},
+               DraftMode mode = kDraftRandom) {
     return {lane, &lanes[static_cast<size_t>(lane)], seed, budget, stop, logits, choosing, mode};
   }
 };
@@ -83,17 +83,16 @@ struct Reported {
   std::vector<std::vector<float>> logits;
 };
 
-std::vector<Reported> burst(Side& side, std::span<const LaneRun> runs, int n, int count, int64_t vocab, bool logits) {
+std::vector<Reported> burst(Side& side, std::span<const LaneWork> runs, int n, int count, int64_t vocab, bool logits) {
   std::vector<Reported> all(side.lanes.size());
-  if (!check(side.runner->begin(runs, {static_cast<int32_t>(runs.size()), 1, n}), "begin() takes the lanes"))
-    return all;
-  if (side.runner->iterate(count) != PassResult::kOk) check(false, "iterate()");
-  for (const LaneOutcome& outcome : side.runner->poll()) {
+  const auto ran = side.runner->run(runs, {static_cast<int32_t>(runs.size()), 1, n}, count);
+  if (!check(ran.has_value(), "run() takes the lanes")) return all;
+  check(ran->result == PassResult::kOk, "run()");
+  for (const LaneOutcome& outcome : ran->outcomes) {
     Reported& reported = all[static_cast<size_t>(outcome.index)];
     reported.iterations.push_back(*outcome.iteration);
     if (logits) reported.logits.emplace_back(outcome.logits, outcome.logits + n * vocab);
   }
-  side.runner->end();
   return all;
 }
 
@@ -116,7 +115,7 @@ llama_kv_cache& cache_of(Side& side) {
 
 /// The inputs of the next pass, as the runner left them, against set_input_* of llama.cpp for the same block.
 void check_inputs(Side& side, int first, int lanes, int n, const std::string& where) {
-  const ResidentGraph* graph = side.resident->graph_of(first);
+  const ResidentGraph* graph = side.resident->device_lane(first).graph;
   if (!check(graph != nullptr, where + ": a graph")) return;
   const GraphInputs& inputs = graph->inputs;
   const auto rows = static_cast<size_t>(lanes * n);
@@ -129,7 +128,7 @@ void check_inputs(Side& side, int first, int lanes, int n, const std::string& wh
   slots.resize(static_cast<size_t>(lanes));
   for (int b = 0; b < lanes; b++) {
     Lane& lane = side.lanes[static_cast<size_t>(first + b)];
-    const LaneState& state = side.resident->state_of(first + b);
+    const LaneState& state = side.resident->device_lane(first + b).state;
     const auto block = lane.block(n, state.seed, static_cast<DraftMode>(state.draft_mode));
     const int p = static_cast<int>(lane.tokens().size()) - 1;
     unique.push_back(first + b);
@@ -201,7 +200,7 @@ void lockstep(const ModelPointer& model, ContextOptions options, int n, int iter
   }
   for (int i = 0; i < iterations; i++) {
     const std::string where = name + " n=" + std::to_string(n) + " iteration " + std::to_string(i);
-    std::vector<LaneRun> host_runs, resident_runs;
+    std::vector<LaneWork> host_runs, resident_runs;
     for (int lane = 0; lane < options.lanes; lane++) {
       const int64_t room =
           options.context_size - static_cast<int64_t>(host.lanes[static_cast<size_t>(lane)].tokens().size());
@@ -221,7 +220,7 @@ void lockstep(const ModelPointer& model, ContextOptions options, int n, int iter
     }
     bool room = true;
     for (const Lane& lane : resident.lanes) {
-      room = room && static_cast<int>(lane.tokens().size()) - 1 + n <= resident.resident->state_of(0).row_end;
+      room = room && static_cast<int>(lane.tokens().size()) - 1 + n <= resident.resident->device_lane(0).state.row_end;
     }
     if (options.lanes == 1 && room) check_inputs(resident, 0, options.lanes, n, where);
     if (failures > 20) return;
@@ -244,9 +243,9 @@ void lockstep(const ModelPointer& model, ContextOptions options, int n, int iter
     Side fresh(model, options, false);
     fresh.assign(lane, tokens);
     const Token next[2] = {tokens.back(), tokens.back()};
-    const Piece piece{lane, rows, next};
+    const LaneTokens block{lane, rows, next};
     const auto logits_of = [&](Side& side) {
-      if (side.context.decode({&piece, 1}, true) != PassResult::kOk) check(false, name + ": decoding after the burst");
+      if (side.context.decode({&block, 1}, true) != PassResult::kOk) check(false, name + ": decoding after the burst");
       return std::vector<float>(side.context.logits(), side.context.logits() + 2 * vocab);
     };
     const auto ours = logits_of(resident);
@@ -288,7 +287,7 @@ void fuzz(const ModelPointer& model, ContextOptions options, unsigned seed, int 
     const int n = pick(2, 16);
     const int count = pick(1, 8);
     const bool stop = pick(0, 1) == 1;
-    std::vector<LaneRun> host_runs, resident_runs;
+    std::vector<LaneWork> host_runs, resident_runs;
     for (int lane = 0; lane < options.lanes; lane++) {
       const int size = static_cast<int>(host.lanes[static_cast<size_t>(lane)].tokens().size());
       if (size - 1 + n > options.context_size || pick(0, 9) == 0) {
@@ -323,7 +322,7 @@ void fuzz(const ModelPointer& model, ContextOptions options, unsigned seed, int 
     const auto b = burst(resident, resident_runs, n, count, vocab, false);
     // The host does one iteration at a time, each lane as many as the burst did.
     const uint8_t* ends = model->end_of_generation().data();
-    for (LaneRun& run : host_runs) {
+    for (LaneWork& run : host_runs) {
       const auto& reported = b[static_cast<size_t>(run.index)].iterations;
       const std::string where = name + " round " + std::to_string(round) + " lane " + std::to_string(run.index);
       check(!reported.empty(), where + ": at least one iteration");
@@ -387,18 +386,19 @@ void candidates(const ModelPointer& model, ContextOptions options, int n, int co
     host.assign(lane, prompt);
     resident.assign(lane, prompt);
     while (host.lanes[static_cast<size_t>(lane)].tokens().size() < prompt.size() + kTokens + static_cast<size_t>(n)) {
-      const LaneRun run = host.run(lane, 3, 1000, false, false, choosing(lane));
+      const LaneWork run = host.run(lane, 3, 1000, false, false, choosing(lane));
       burst(host, {&run, 1}, n, 1, vocab, false);
     }
     answers.push_back(host.lanes[static_cast<size_t>(lane)].tokens());
   }
   int won = 0;
   for (int i = 0; static_cast<int>(resident.lanes[0].tokens().size()) < 200 + kTokens; i++) {
-    std::vector<LaneRun> runs;
+    std::vector<LaneWork> runs;
     for (int lane = 0; lane < options.lanes; lane++) {
       runs.push_back(resident.run(lane, 3, 1000, false, false, choosing(lane), static_cast<DraftMode>(lane % 3)));
     }
-    if (!check(resident.runner->begin(runs, {options.lanes, count, n}), name + ": begin")) return;
+    const PassShape shape{options.lanes, count, n};
+    if (!check(resident.resident->take(runs, shape), name + ": take")) return;
     // The answer planted in one candidate of every lane, another one each time; sometimes only a part of it.
     const int right = i % n;
     for (int lane = 0; lane < options.lanes; lane++) {
@@ -416,8 +416,9 @@ void candidates(const ModelPointer& model, ContextOptions options, int n, int co
         resident.resident->set_candidate(lane, c, block);
       }
     }
-    if (!check(resident.runner->iterate(1) == PassResult::kOk, name + ": iterate")) return;
-    for (const LaneOutcome& outcome : resident.runner->poll()) {
+    const auto ran = resident.runner->run(runs, shape, 1);
+    if (!check(ran && ran->result == PassResult::kOk, name + ": run")) return;
+    for (const LaneOutcome& outcome : ran->outcomes) {
       const Iteration& iteration = *outcome.iteration;
       check(iteration.accepted >= right || iteration.emitted >= 1, name + ": the planted candidate wins");
       if (iteration.accepted >= right && right > 0) won++;

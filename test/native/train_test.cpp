@@ -153,7 +153,9 @@ int check(const char* path, bool gpu, const WeightOptions& options, const char* 
   return failures + (checked == 0);
 }
 
-ContextPointer small_context() { return ContextPointer(ggml_init({.mem_size = 1 << 26, .mem_buffer = nullptr})); }
+GgmlContextPointer small_context() {
+  return GgmlContextPointer(ggml_init({.mem_size = 1 << 26, .mem_buffer = nullptr}));
+}
 
 std::vector<float> fill(ggml_tensor* tensor, std::mt19937& random) {
   std::normal_distribution<float> normal;
@@ -178,7 +180,7 @@ void compute(ggml_context* ctx, ggml_tensor* result) {
 
 // k x m x heads against n x heads of b, a's heads shared by groups.
 int check_product(int64_t k, int64_t m, int64_t n, int64_t a2, int64_t b2) {
-  const ContextPointer ctx = small_context();
+  const GgmlContextPointer ctx = small_context();
   std::mt19937 random(static_cast<uint32_t>(k * 31 + m * 7 + n));
   ggml_tensor* a = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_BF16, k, m, a2);
   ggml_tensor* b = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_BF16, k, n, b2);
@@ -202,7 +204,7 @@ int check_product(int64_t k, int64_t m, int64_t n, int64_t a2, int64_t b2) {
 }
 
 int check_transpose(int64_t columns, int64_t rows, int64_t heads, bool permuted, ggml_type type) {
-  const ContextPointer ctx = small_context();
+  const GgmlContextPointer ctx = small_context();
   std::mt19937 random(9);
   ggml_tensor* x = permuted ? ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, columns, heads, rows)
                             : ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, columns, rows, heads);

@@ -1,0 +1,145 @@
+#include "decode/device_lanes.h"
+
+#include <algorithm>
+
+#include "base/limits.h"
+#include "kernels/draft.h"
+
+namespace cllm {
+
+namespace {
+
+int32_t clamped(int64_t budget) { return static_cast<int32_t>(std::min<int64_t>(budget, INT32_MAX)); }
+
+}  // namespace
+
+DeviceLanes::DeviceLanes(const Context& context, KernelDevice& device, const std::vector<KvTensor>& kv_tensors)
+    : context_(context),
+      device_(device),
+      max_candidates_(context.options().candidates),
+      max_block_(std::min(context.options().block_size, kMaxPartTokens)),
+      lanes_(static_cast<size_t>(context.options().lanes)) {
+  const size_t lanes = lanes_.size();
+  const auto n = static_cast<size_t>(max_block_);
+  const auto array = [&]<typename T>(T*& to, size_t count) {
+    to = static_cast<T*>(device_.allocate(count * sizeof(T)));
+  };
+  array(choices_, lanes * static_cast<size_t>(max_candidates_) * n);
+  array(verdicts_, lanes);
+  array(states_, lanes);
+  array(samplings_, lanes);
+  const Sampling greedy;
+  for (size_t lane = 0; lane < lanes; lane++) device_.write(samplings_ + lane, &greedy, sizeof(greedy));
+  array(biases_, lanes);
+  array(stood_, lanes * n);
+  array(tokens_, lanes * (static_cast<size_t>(context.options().context_size) + 1));
+  const auto& ends = context.model().end_of_generation();
+  array(end_of_generation_, ends.size());
+  device_.write(end_of_generation_, ends.data(), ends.size());
+  array(kv_tensors_, kv_tensors.size());
+  device_.write(kv_tensors_, kv_tensors.data(), kv_tensors.size() * sizeof(KvTensor));
+  ring_ = static_cast<int32_t*>(
+      device_.allocate_ring(lanes * kMaxBurst * sizeof(int32_t) * static_cast<size_t>(ring_words(max_block_))));
+}
+
+DeviceLanes::Arrays DeviceLanes::arrays_of(const LaneGroup& group) const {
+  const auto first = static_cast<int64_t>(group.first);
+  return {.choices = choices_ + first * max_candidates_ * max_block_,
+          .verdicts = verdicts_ + first,
+          .states = states_ + first,
+          .samplings = samplings_ + first,
+          .biases = biases_ + first,
+          .stood = stood_ + first * max_block_,
+          .ring = ring_ + first * kMaxBurst * ring_words(max_block_),
+          .end_of_generation = end_of_generation_,
+          .kv_tensors = kv_tensors_};
+}
+
+void DeviceLanes::upload(const LaneGroup& group, size_t b) {
+  const LaneWork& work = group.lanes[b];
+  DeviceLane& on_device = (*this)[work.index];
+  if (!(on_device.choosing == work.choosing)) upload_choosing(work);
+  if (is_current(work)) return;
+  upload_state(work);
+  upload_inputs(group, b);
+  on_device.revision = work.lane->revision();
+  on_device.uploaded = true;
+}
+
+bool DeviceLanes::is_current(const LaneWork& work) const {
+  const DeviceLane& on_device = (*this)[work.index];
+  const LaneState& state = on_device.state;
+  return on_device.uploaded && on_device.revision == work.lane->revision() && state.seed == work.seed &&
+         state.budget == clamped(work.budget) && state.stop_at_end == (work.stop_at_end ? 1 : 0) &&
+         state.draft_mode == work.draft_mode;
+}
+
+void DeviceLanes::upload_choosing(const LaneWork& work) {
+  DeviceLane& on_device = (*this)[work.index];
+  on_device.choosing = work.choosing;
+  device_.write(samplings_ + work.index, &work.choosing.sampling, sizeof(Sampling));
+  const float* place = nullptr;
+  if (work.choosing.bias) {
+    const size_t bytes = work.choosing.bias->size() * sizeof(float);
+    if (on_device.bias == nullptr) on_device.bias = static_cast<float*>(device_.allocate(bytes));
+    device_.write(on_device.bias, work.choosing.bias->data(), bytes);
+    place = on_device.bias;
+  }
+  device_.write(biases_ + work.index, &place, sizeof(place));
+}
+
+void DeviceLanes::upload_state(const LaneWork& work) {
+  const auto& tokens = work.lane->tokens();
+  Token* device_tokens = tokens_ + static_cast<int64_t>(work.index) * (context_.options().context_size + 1);
+  device_.write(device_tokens, tokens.data(), tokens.size() * sizeof(Token));
+  LaneState& state = (*this)[work.index].state;
+  state.position = work.lane->position();
+  state.budget = clamped(work.budget);
+  state.stop_at_end = work.stop_at_end ? 1 : 0;
+  state.ended = 0;
+  state.prompt_size = work.lane->prompt_size();
+  state.draft_mode = work.draft_mode;
+  state.tokens = device_tokens;
+  state.seed = work.seed;
+  device_.write(states_ + work.index, &state, sizeof(state));
+}
+
+// Writes the lane's part of the graph's inputs through host memory: what write_lane_inputs makes of a pass with this
+// lane alone.
+void DeviceLanes::upload_inputs(const LaneGroup& group, size_t b) {
+  const LaneWork& work = group.lanes[b];
+  const DeviceLane& on_device = (*this)[work.index];
+  const LaneState& state = on_device.state;
+  const PassShape alone{1, group.shape.candidates, group.shape.block};
+  const auto block = work.lane->block(alone.block, work.seed, work.draft_mode);
+  std::vector<Token> blocks(block.begin(), block.end());
+  blocks.resize(static_cast<size_t>(alone.rows()));
+  draft_candidates(work.lane->tokens().data(), state.position + 1, state.prompt_size, state.seed, alone.candidates,
+                   alone.block, blocks.data());
+  device_.write(arrays_of(group).stood + b * block.size(), work.lane->stood().data(), block.size());
+
+  const auto rows = static_cast<size_t>(alone.rows());
+  const GraphInputs& inputs = on_device.graph->inputs;
+  const size_t v_rows = rows * static_cast<size_t>(std::max<int64_t>(1, inputs.v_width));
+  const size_t mask_bytes = rows * static_cast<size_t>(inputs.n_kv) * (inputs.mask_f16 != 0 ? 2 : 4);
+  staged_mask_.resize(mask_bytes / sizeof(uint64_t) + 1);
+  staged_rows_.resize(rows + v_rows);
+  staged_words_.resize(2 * rows);
+  GraphInputs staged = inputs;
+  staged.tokens = staged_words_.data();
+  staged.positions = staged_words_.data() + rows;
+  staged.k_rows = staged_rows_.data();
+  staged.v_rows = staged_rows_.data() + rows;
+  staged.mask = staged_mask_.data();
+  staged.first_stream = inputs.first_stream + static_cast<int32_t>(b);
+  write_lane_inputs(alone, staged, on_device.scratch, 0, state, blocks.data());
+  device_.write(inputs.tokens + b * rows, staged.tokens, rows * sizeof(Token));
+  if (inputs.positions != nullptr) {
+    device_.write(inputs.positions + b * rows, staged.positions, rows * sizeof(int32_t));
+  }
+  device_.write(inputs.k_rows + b * rows, staged.k_rows, rows * sizeof(int64_t));
+  device_.write(inputs.v_rows + b * v_rows, staged.v_rows, v_rows * sizeof(int64_t));
+  device_.write(static_cast<char*>(inputs.mask) + b * mask_bytes, staged.mask, mask_bytes);
+}
+
+}  // namespace cllm

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "decode/context.h"
+#include "decode/iteration_runner.h"
+#include "kernels/device.h"
+#include "llama/graph_bridge.h"
+
+namespace cllm {
+
+/// Consecutive lanes, which share a graph.
+struct LaneGroup {
+  int first = 0;  // index of lanes[0]
+  std::vector<LaneWork> lanes;
+  PassShape shape;
+};
+
+/// What the host knows of a lane on the device.
+struct DeviceLane {
+  // Its rows, claimed together with those of its group.
+  int group_first = -1;            // LaneGroup::first
+  PassShape group_shape;           // LaneGroup::shape
+  ResidentGraph* graph = nullptr;  // the group's; null: none that is valid
+  uint64_t epoch = 0;              // of the bridge, when it handed the graph out
+  uint64_t touches = 0;            // of the context's lane, when its rows were claimed
+  ScratchRows scratch;
+
+  // What was written for it.
+  LaneState state;
+  bool uploaded = false;  // the device's inputs and state are those of the Lane
+  uint64_t revision = 0;  // of the Lane, when device and Lane were last the same
+  Choosing choosing;
+  float* bias = nullptr;  // [vocab], its place in device memory, once one was needed
+};
+
+/// All lanes of a context in device memory: the arrays that kernels work on, each with room for all lanes and the
+/// largest block, and what the host knows of each lane.
+class DeviceLanes {
+ public:
+  /// The parts of the arrays that a group of lanes uses; they begin at its first lane.
+  struct Arrays {
+    Token* choices;                    // [B, C, n]
+    Verdict* verdicts;                 // [B]
+    LaneState* states;                 // [B]
+    const Sampling* samplings;         // [B]
+    const float* const* biases;        // [B] of [vocab] or null
+    uint8_t* stood;                    // [B, n]
+    int32_t* ring;                     // [kMaxBurst, B, ring_words(n)]
+    const uint8_t* end_of_generation;  // [vocab], of all lanes
+    const KvTensor* kv_tensors;        // of all lanes
+  };
+
+  DeviceLanes(const Context& context, KernelDevice& device, const std::vector<KvTensor>& kv_tensors);
+
+  DeviceLane& operator[](int lane) { return lanes_[static_cast<size_t>(lane)]; }
+  const DeviceLane& operator[](int lane) const { return lanes_[static_cast<size_t>(lane)]; }
+  /// Tokens of a block, at most.
+  int max_block() const { return max_block_; }
+  Arrays arrays_of(const LaneGroup& group) const;
+
+  /// Makes the device hold what lane b of the group is about to be decoded with. Costs nothing where it holds that.
+  void upload(const LaneGroup& group, size_t b);
+
+ private:
+  bool is_current(const LaneWork& work) const;
+  void upload_choosing(const LaneWork& work);
+  void upload_state(const LaneWork& work);
+  void upload_inputs(const LaneGroup& group, size_t b);
+
+  const Context& context_;
+  KernelDevice& device_;
+  int max_candidates_;
+  int max_block_;
+  std::vector<DeviceLane> lanes_;
+
+  Token* choices_ = nullptr;              // [lanes, C, n]
+  Verdict* verdicts_ = nullptr;           // [lanes]
+  LaneState* states_ = nullptr;           // [lanes]
+  Sampling* samplings_ = nullptr;         // [lanes]
+  const float** biases_ = nullptr;        // [lanes]
+  uint8_t* stood_ = nullptr;              // [lanes, n]
+  Token* tokens_ = nullptr;               // [lanes, context_size + 1]: a lane writes up to row_end
+  uint8_t* end_of_generation_ = nullptr;  // [vocab]
+  KvTensor* kv_tensors_ = nullptr;
+  int32_t* ring_ = nullptr;  // [lanes, kMaxBurst, ring_words(n)]
+
+  // Host memory, from which inputs are written.
+  std::vector<int64_t> staged_rows_;
+  std::vector<Token> staged_words_;
+  std::vector<uint64_t> staged_mask_;
+};
+
+}  // namespace cllm

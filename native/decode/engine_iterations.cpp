@@ -1,0 +1,197 @@
+// Engine: forward passes, and what becomes of their results.
+#include <algorithm>
+
+#include "base/ggml_guard.h"
+#include "base/limits.h"
+#include "decode/engine.h"
+
+namespace cllm {
+
+namespace {
+
+double milliseconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+double Engine::prefill_one_chunk() {
+  for (size_t i = 0; i < lanes_.size(); i++) {
+    ServedLane& served = lanes_[(next_prefill_ + i) % lanes_.size()];
+    if (!served.busy() || !served.lane.needs_prefill()) continue;
+    next_prefill_ = (next_prefill_ + i + 1) % lanes_.size();
+    const auto chunk = served.lane.prefill_tokens(context_.options().prefill_chunk);
+    // llama.cpp computes one token with other kernels than two or more: a lone token goes with a dummy behind it, so
+    // that every KV row is made by the same arithmetic. The dummy's row is trimmed before the next pass.
+    const Token padded[2] = {chunk[0], chunk[0]};
+    const bool pad = chunk.size() == 1 && context_.model().info().can_roll_back;
+    const LaneTokens pass{served.index, served.lane.written(), pad ? std::span<const Token>(padded) : chunk};
+    const PassResult result = context_.decode({&pass, 1}, false);
+    const double milliseconds = context_.pass_milliseconds();
+    if (result == PassResult::kFailed) fail(served, take_last_log_error());
+    if (result != PassResult::kOk) return milliseconds;
+    served.lane.prefilled(static_cast<int>(chunk.size()));
+    if (served.generation) served.generation->stats.prefill_milliseconds += milliseconds;
+    return milliseconds;
+  }
+  return 0;
+}
+
+void Engine::finish_prefill(ServedLane& served) {
+  Event event{.type = Event::Type::kPrefilled, .id = served.operation->id};
+  event.reused = served.reused;
+  event.prefilled = served.lane.written() - served.reused;
+  events_.push_back(std::move(event));
+  served.operation.reset();
+}
+
+void Engine::iterate_ready(double prefill_milliseconds) {
+  std::vector<ServedLane*> ready;
+  for (ServedLane& served : lanes_) {
+    if (!served.busy() || served.lane.needs_prefill()) continue;
+    if (served.operation && served.operation->kind == Command::Kind::kPrefill) {
+      finish_prefill(served);
+    } else {
+      ready.push_back(&served);
+    }
+  }
+  choose_shape(ready);
+  const auto shape = [this](const ServedLane* served) {
+    const PassShape of_lane = shape_of(*served);
+    return std::pair(of_lane.block, of_lane.candidates);
+  };
+  std::stable_sort(ready.begin(), ready.end(), [&](ServedLane* a, ServedLane* b) { return shape(a) < shape(b); });
+  std::vector<ServedLane*> group;
+  for (size_t i = 0; i < ready.size(); i++) {
+    group.push_back(ready[i]);
+    if (i + 1 < ready.size() && shape(ready[i + 1]) == shape(ready[i])) continue;
+    iterate_group(group, prefill_milliseconds);
+    group.clear();
+  }
+}
+
+// Chooses one shape for all lanes that leave it to the engine, because they share a pass.
+void Engine::choose_shape(const std::vector<ServedLane*>& ready) {
+  std::vector<const ServedLane*> automatic;
+  for (const ServedLane* served : ready) {
+    if (served->generation && served->generation->params.block_size == 0) automatic.push_back(served);
+  }
+  if (automatic.empty()) return;
+  const bool rules = std::any_of(automatic.begin(), automatic.end(),
+                                 [](const ServedLane* served) { return served->rules() != nullptr; });
+  const auto fits = [&](const PassShape& shape) {
+    return shape.block <= context_.options().block_size &&
+           (shape.candidates == 1 || (resident_ && !rules && resident_->fits(shape)));
+  };
+  shape_ = chooser_.choose(static_cast<int>(automatic.size()), fits, [&](const PassShape& shape) {
+    double sum = 0;
+    for (const ServedLane* served : automatic) sum += served->lane.expected(shape.block, shape.candidates);
+    return sum;
+  });
+  chosen_.store(static_cast<uint32_t>(shape_.candidates << 16 | shape_.block), std::memory_order_relaxed);
+}
+
+// Where the context ends a block is shorter: it never needs a row beyond contextSize. A block of 2 and more keeps at
+// least 2 tokens, because the last token that fits is emitted without a row of its own. A request that names a block
+// size has as many candidates as a part of a pass has room for.
+PassShape Engine::shape_of(const ServedLane& served) const {
+  const int asked = served.params().block_size;
+  const int room = context_.options().context_size - served.lane.position();
+  const int n = std::min(asked == 0 ? shape_.block : asked, room);
+  int candidates = asked == 0 ? shape_.candidates : std::min(this->candidates(), std::max(1, kMaxPartTokens / n));
+  if (n == 1 || served.rules() != nullptr) candidates = 1;
+  return {1, candidates, n};
+}
+
+LaneWork Engine::work_of(ServedLane& served, const PassShape& shape) const {
+  const int64_t room = context_.options().context_size - static_cast<int64_t>(served.lane.tokens().size());
+  const DecodeParams& params = served.params();
+  // Candidates are what is looked up, so the lane's own block takes its choices.
+  const DraftMode mode = shape.candidates > 1 ? kDraftChoices : served.lane.better_mode(shape.block);
+  return {.index = served.index,
+          .lane = &served.lane,
+          .seed = params.seed,
+          .budget = served.generation ? served.generation->budget : room,
+          .stop_at_end = served.generation.has_value(),
+          .wants_logits = served.operation ? served.operation->iterate.logits : served.generation->params.logprobs >= 0,
+          .choosing = params.choosing,
+          .draft_mode = params.draft_source.value_or(mode),
+          .rules = served.rules()};
+}
+
+void Engine::iterate_group(std::vector<ServedLane*>& group, double prefill_milliseconds) {
+  const auto started = std::chrono::steady_clock::now();
+  PassShape shape = shape_of(*group[0]);
+  shape.lanes = static_cast<int32_t>(group.size());
+  std::vector<LaneWork> work;
+  bool sequences = false, rules = false;
+  for (ServedLane* served : group) {
+    work.push_back(work_of(*served, shape));
+    sequences = sequences || served->operation;
+    rules = rules || served->rules() != nullptr;
+  }
+  // Small blocks run resident where that is possible, others on the host.
+  std::optional<Burst> burst;
+  if (resident_ && !rules && resident_->fits(shape)) {
+    // iterate() of a sequence means one.
+    burst = resident_->run(work, shape, sequences ? 1 : context_.options().burst);
+  }
+  if (!burst) {
+    shape.candidates = 1;
+    burst = host_.run(work, shape, 1);
+  }
+  if (burst->result == PassResult::kFailed) {
+    const std::string reason = take_last_log_error();
+    for (ServedLane* served : group) fail(*served, reason);
+  }
+  if (burst->result != PassResult::kOk) return;
+  // A burst's time is shared evenly by its iterations.
+  const auto outcomes = static_cast<double>(std::max<size_t>(1, burst->outcomes.size()));
+  const double share = std::min(1.0, static_cast<double>(group.size()) / outcomes);
+  const double elapsed = (milliseconds_since(tick_started_) - prefill_milliseconds) * share;
+  chooser_.observe(shape, milliseconds_since(started) * share);
+  for (const LaneOutcome& outcome : burst->outcomes) {
+    ServedLane& served = lanes_[static_cast<size_t>(outcome.index)];
+    // A stop string may have ended the generation earlier in this burst.
+    if (served.busy()) finish_iteration(served, outcome, elapsed, burst->forward_milliseconds * share);
+  }
+}
+
+void Engine::finish_iteration(ServedLane& served, const LaneOutcome& outcome, double milliseconds, double forward) {
+  const Iteration& iteration = *outcome.iteration;
+  if (served.operation) {
+    Event event{.type = Event::Type::kIteration, .id = served.operation->id};
+    event.iteration = iteration;
+    event.forward_milliseconds = forward;
+    if (served.operation->iterate.logits && outcome.logits != nullptr) {
+      const size_t count = iteration.block.size() * static_cast<size_t>(context_.model().info().vocab_size);
+      event.logits.assign(outcome.logits, outcome.logits + count);
+    }
+    events_.push_back(std::move(event));
+    served.operation.reset();
+    return;
+  }
+  Generation& generation = *served.generation;
+  generation.stats.decode_milliseconds += milliseconds;
+  generation.stats.forward_milliseconds += forward;
+  const TokenRules* rules = generation.params.rules.get();
+  const bool failed = rules != nullptr && !rules->failure().empty();
+  const int taken = generation.accept(iteration, outcome.logits, failed ? rules->before_failure() : iteration.emitted);
+  if (failed && !generation.finished()) return fail(served, rules->failure());
+  if (taken < iteration.emitted) served.lane.rollback(iteration.position + 1 + taken);
+  if (generation.finished()) return finish_generation(served);
+  if (!generation.params.stream) return;
+  Event chunk = generation.take_chunk();
+  if (!chunk.text.empty()) events_.push_back(std::move(chunk));
+}
+
+void Engine::finish_generation(ServedLane& served) {
+  if (served.generation->params.stream) {
+    Event chunk = served.generation->take_chunk();
+    if (!chunk.text.empty() || !chunk.tokens.empty()) events_.push_back(std::move(chunk));
+  }
+  events_.push_back(served.generation->done());
+  served.generation.reset();
+}
+
+}  // namespace cllm
