@@ -205,7 +205,7 @@ describe("bugs in the CUDA sources are found", function () {
   let directory: string;
   before(() => {
     directory = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-mutations-"));
-    for (const file of FILES) compile(path.join(root, "cuda", `${file}.cu`), object(file));
+    for (const file of FILES) compile(path.join(root, "cuda", "kernels", `${file}.cu`), object(file));
   });
   after(() => fs.rmSync(directory, { recursive: true, force: true }));
 
