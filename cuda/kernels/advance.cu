@@ -1,4 +1,4 @@
-// `advance`: the next iteration's graph inputs, in place.
+// `advance` on a GPU: writes the next iteration's graph inputs in place.
 #include <cmath>
 #include <cstdint>
 
@@ -11,13 +11,14 @@ namespace cllm::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLoads = 8;  // of a thread at a time, of tokens that are searched
-constexpr int kLongestBlock = 128;
-constexpr uint32_t kShownF32 = 0;  // bits of 0.0f; those of f16 0.0 are zero too
+constexpr int kLoads = 8;         // tokens that a searching thread loads together
+constexpr int kMaxBlock = 128;    // tokens of a block, at most
+constexpr uint32_t kVisible = 0;  // mask bits of a visible cell: 0.0 as f32 and as f16
 
-/// Copies the verdict and the winner's block and choices to the ring, and the block to shared memory: its place in
-/// `tokens` is about to be written.
-__device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict& verdict, int64_t won, Token* block) {
+/// Copies the verdict and the winner's block and choices to the ring. The block also goes to shared memory, because it
+/// is about to be overwritten in `tokens`.
+__device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict& verdict, int64_t winner_row,
+                              Token* block) {
   const int32_t n = args.shape.block;
   int32_t* out = args.ring + (args.ring_slot * args.shape.lanes + b) * ring_words(n);
   const int32_t words = ring_words(n) - 2 * n;
@@ -26,20 +27,21 @@ __device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict&
     for (int32_t w = 0; w < words; w++) out[w] = bits[w];
   }
   for (int32_t j = static_cast<int32_t>(threadIdx.x); j < n; j += kThreads) {
-    block[j] = args.inputs.tokens[won + j];
+    block[j] = args.inputs.tokens[winner_row + j];
     out[words + j] = block[j];
-    out[words + n + j] = args.choices[won + j];
+    out[words + n + j] = args.choices[winner_row + j];
   }
 }
 
-/// find_continuation() by all threads: each looks at places in strides, the longest key and then the latest place wins.
+/// find_continuation() by all threads. Each thread searches every kThreads-th place; the longest key wins, and of equal
+/// ones the latest place.
 __device__ inline Continuation find_by_all(const DraftView& view, const Begun& begun, unsigned long long* best) {
   if (threadIdx.x == 0) *best = 0;
   __syncthreads();
   unsigned long long mine = 0;
   const Token last = view.at(view.end() - 1);
   for (int64_t base = static_cast<int64_t>(threadIdx.x); base + 1 < view.size; base += kLoads * kThreads) {
-    // Loads first, all at once: one after the other they would wait for memory kLoads times.
+    // All loads come first, so that a thread waits for memory once instead of kLoads times.
     Token before[kLoads];
 #pragma unroll
     for (int i = 0; i < kLoads; i++) {
@@ -63,7 +65,7 @@ __device__ inline Continuation find_by_all(const DraftView& view, const Begun& b
 }
 
 /// complete_draft() by all threads, in shared memory. Other threads may still be writing block[1 .. kept] and the
-/// lane's tokens: they are read behind the barrier of find_by_all().
+/// lane's tokens, so these are read only behind the barrier of find_by_all().
 __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int32_t n, Token* block,
                                        unsigned long long* best) {
   const int64_t size = static_cast<int64_t>(lane.position) + 1;
@@ -82,7 +84,7 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   const DraftView view{lane.tokens, size, block, kept};
   if (mode != kDraftRandom && from.length == 0) from = find_by_all(view, {nullptr, 0}, best);
   if (from.length > 0) {
-    // One by one: a continuation that reaches the draft repeats what it has just written.
+    // One thread writes slot by slot, because a continuation that reaches the draft reads slots it has just written.
     if (threadIdx.x == 0) {
       for (int32_t slot = kept + 1; slot < n; slot++) block[slot] = continued(view, from, slot);
     }
@@ -122,10 +124,10 @@ __device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, i
   }
 }
 
-/// Block b owns lane b: first all threads record, then each takes tokens, rows and mask cells in turn.
+/// Block b owns lane b. First all threads write the ring record, then they share out tokens, rows and mask cells.
 __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) {
-  CLLM_SHARED(Token, block, kLongestBlock);
-  CLLM_SHARED(Token, next_block, kLongestBlock);
+  CLLM_SHARED(Token, block, kMaxBlock);
+  CLLM_SHARED(Token, next_block, kMaxBlock);
   CLLM_SHARED(Token, begun, kMostCandidates);
   CLLM_SHARED(unsigned long long, best, 1);
   const int32_t b = static_cast<int32_t>(blockIdx.x);
@@ -136,9 +138,9 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
   const Verdict verdict = args.verdicts[b];
   LaneState lane = args.lanes[b];
   const int64_t first = static_cast<int64_t>(b) * candidates * n;
-  const int64_t won = first + static_cast<int64_t>(verdict.winner) * n;
-  record(args, b, verdict, won, block);
-  __syncthreads();  // everybody has read the old state, and the old tokens are in shared memory
+  const int64_t winner_row = first + static_cast<int64_t>(verdict.winner) * n;
+  record(args, b, verdict, winner_row, block);
+  __syncthreads();  // all threads have read the old state, and the old tokens are in shared memory
   if (verdict.emitted == 0) return;
 
   const int32_t p = lane.position;
@@ -150,7 +152,7 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
     args.lanes[b].budget = lane.budget;
     args.lanes[b].ended = lane.ended;
   }
-  const Token* choices = args.choices + won;
+  const Token* choices = args.choices + winner_row;
   for (int32_t i = thread; i < verdict.emitted; i += kThreads) lane.tokens[p + 1 + i] = choices[i];
   if (!lane_runs(lane, n)) return;
 
@@ -162,7 +164,7 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
   const int32_t rows = candidates * n;
   for (int32_t j = thread; j < n; j += kThreads) {
     inputs.tokens[first + j] = next_block[j];
-    // Slot j is the guess for the absolute position that block[emitted + j] held until now.
+    // Slot j guesses the token of the absolute position that block[emitted + j] held until now.
     const int32_t slot = verdict.emitted + j;
     args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && block[slot] == next_block[j] ? 1 : 0;
   }
@@ -177,7 +179,7 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
     inputs.k_rows[first + j] = stream * inputs.kv_size + cell;
     if (inputs.v_width == 0) inputs.v_rows[first + j] = stream * inputs.kv_size + cell;
   }
-  // Two loops: one would divide by v_width, in 64 bits, for each of n * v_width elements.
+  // Two nested loops, because a single one would divide by v_width, in 64 bits, for each of n * v_width elements.
   for (int32_t j = 0; j < n; j++) {
     for (int64_t e = thread; e < inputs.v_width; e += kThreads) {
       inputs.v_rows[(first + j) * inputs.v_width + e] =
@@ -185,15 +187,15 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
     }
   }
 
-  // Own row j gains the cells p + j + 1 .. p' + j, candidate rows p .. p' - 1: as many each as tokens were emitted.
+  // Own row j gains the cells p + j + 1 .. p' + j, candidate rows gain p .. p' - 1: one cell per emitted token.
   for (int32_t i = thread; i < rows * verdict.emitted; i += kThreads) {
     const int32_t r = i / verdict.emitted;
     const int32_t from = r < n ? p + r + 1 : p;
     const int64_t at = (first + r) * inputs.n_kv + from + i % verdict.emitted;
     if (inputs.mask_f16 != 0) {
-      static_cast<uint16_t*>(inputs.mask)[at] = static_cast<uint16_t>(kShownF32);
+      static_cast<uint16_t*>(inputs.mask)[at] = static_cast<uint16_t>(kVisible);
     } else {
-      static_cast<uint32_t*>(inputs.mask)[at] = kShownF32;
+      static_cast<uint32_t*>(inputs.mask)[at] = kVisible;
     }
   }
 }
@@ -201,7 +203,7 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
 }  // namespace
 
 cudaError_t advance(const AdvanceArgs& args, cudaStream_t stream) {
-  if (args.shape.block > kLongestBlock) return cudaErrorInvalidValue;
+  if (args.shape.block > kMaxBlock) return cudaErrorInvalidValue;
   CLLM_LAUNCH(advance_kernel, dim3(static_cast<unsigned>(args.shape.lanes)), dim3(kThreads), stream, args);
   return launched();
 }
