@@ -43,6 +43,11 @@ const mutations: Mutation[] = [
   },
   {
     file: "exact_math",
+    bug: "a coefficient of the logarithm loses its last digits",
+    edits: [["3.3333331174e-1f", "3.3333e-1f"]],
+  },
+  {
+    file: "exact_math",
     bug: "the logarithm's exponent is one too small",
     edits: [[">> 23);\n  const float f", ">> 23) - 1.0f;\n  const float f"]],
   },
