@@ -240,7 +240,7 @@ const mutations: Mutation[] = [
   {
     file: "advance",
     bug: "candidates do not see what was emitted",
-    edits: [["i < rows * verdict.emitted", "i < n * verdict.emitted"]],
+    edits: [["i < rows * emitted", "i < n * emitted"]],
   },
 ];
 

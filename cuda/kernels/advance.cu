@@ -124,6 +124,39 @@ __device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, i
   }
 }
 
+/// Writes the KV row indices of the lane's own block, whose first position is `next`, by all threads.
+__device__ inline void write_rows_by_all(const GraphInputs& inputs, int32_t b, int64_t first, int32_t n, int32_t next) {
+  const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
+  for (int32_t j = static_cast<int32_t>(threadIdx.x); j < n; j += kThreads) {
+    const int64_t cell = static_cast<int64_t>(next) + j;
+    inputs.k_rows[first + j] = stream * inputs.kv_size + cell;
+    if (inputs.v_width == 0) inputs.v_rows[first + j] = stream * inputs.kv_size + cell;
+  }
+  // Two nested loops, because a single one would divide by v_width, in 64 bits, for each of n * v_width elements.
+  for (int32_t j = 0; j < n; j++) {
+    for (int64_t e = threadIdx.x; e < inputs.v_width; e += kThreads) {
+      inputs.v_rows[(first + j) * inputs.v_width + e] =
+          (stream * inputs.v_width + e) * inputs.kv_size + static_cast<int64_t>(next) + j;
+    }
+  }
+}
+
+/// Shows the emitted tokens to all rows of the lane in the mask, by all threads.
+__device__ inline void show_by_all(const GraphInputs& inputs, int64_t first, int32_t rows, int32_t n, int32_t p,
+                                   int32_t emitted) {
+  // Own row j gains the cells p + j + 1 .. p' + j, candidate rows gain p .. p' - 1: one cell per emitted token.
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < rows * emitted; i += kThreads) {
+    const int32_t r = i / emitted;
+    const int32_t from = r < n ? p + r + 1 : p;
+    const int64_t at = (first + r) * inputs.n_kv + from + i % emitted;
+    if (inputs.mask_f16 != 0) {
+      static_cast<uint16_t*>(inputs.mask)[at] = static_cast<uint16_t>(kVisible);
+    } else {
+      static_cast<uint32_t*>(inputs.mask)[at] = kVisible;
+    }
+  }
+}
+
 /// Block b owns lane b. First all threads write the ring record, then they share out tokens, rows and mask cells.
 __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) {
   CLLM_SHARED(Token, block, kMaxBlock);
@@ -173,31 +206,8 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
     for (int32_t r = thread; r < rows; r += kThreads) inputs.positions[first + r] = next + r % n;
   }
 
-  const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
-  for (int32_t j = thread; j < n; j += kThreads) {
-    const int64_t cell = static_cast<int64_t>(next) + j;
-    inputs.k_rows[first + j] = stream * inputs.kv_size + cell;
-    if (inputs.v_width == 0) inputs.v_rows[first + j] = stream * inputs.kv_size + cell;
-  }
-  // Two nested loops, because a single one would divide by v_width, in 64 bits, for each of n * v_width elements.
-  for (int32_t j = 0; j < n; j++) {
-    for (int64_t e = thread; e < inputs.v_width; e += kThreads) {
-      inputs.v_rows[(first + j) * inputs.v_width + e] =
-          (stream * inputs.v_width + e) * inputs.kv_size + static_cast<int64_t>(next) + j;
-    }
-  }
-
-  // Own row j gains the cells p + j + 1 .. p' + j, candidate rows gain p .. p' - 1: one cell per emitted token.
-  for (int32_t i = thread; i < rows * verdict.emitted; i += kThreads) {
-    const int32_t r = i / verdict.emitted;
-    const int32_t from = r < n ? p + r + 1 : p;
-    const int64_t at = (first + r) * inputs.n_kv + from + i % verdict.emitted;
-    if (inputs.mask_f16 != 0) {
-      static_cast<uint16_t*>(inputs.mask)[at] = static_cast<uint16_t>(kVisible);
-    } else {
-      static_cast<uint32_t*>(inputs.mask)[at] = kVisible;
-    }
-  }
+  write_rows_by_all(inputs, b, first, n, next);
+  show_by_all(inputs, first, rows, n, p, verdict.emitted);
 }
 
 }  // namespace
