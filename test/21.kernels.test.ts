@@ -12,7 +12,7 @@ function run(args: string[], seed: number): string {
   return child.stdout;
 }
 
-// cuda/*.cu as they are, compiled as C++ against test/cuda_harness, threads as fibers in shuffled order.
+// The unchanged sources of cuda/kernels, compiled as C++ with test/cuda_harness, run CUDA threads as fibers in shuffled order.
 describe("CUDA sources on the CPU harness equal the CPU kernels", () => {
   it("all sizes", () => {
     assert.match(

@@ -4,14 +4,16 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
-// The proof that test/21 can fail: each of these bugs, put into a copy of the CUDA sources, must make it fail.
+// The proof that test/21 can fail: each of these bugs, planted in a copy of the CUDA sources, must make it fail.
 const root = path.join(__dirname, "..", "..");
 const FILES = ["choose", "sample", "verify", "roll_forward", "advance"] as const;
-/** Of native/kernels: the part of the kernels' code that the CPU's share. */
-const HEADER = "sampling";
+/** Headers with code that the kernels on the CPU and on the GPU share. */
+const HEADERS = { sampling: "kernels/sampling.h", exact_math: "base/exact_math.h" } as const;
+/** The CUDA sources that include these headers. */
+const HEADER_USERS = ["choose", "sample"] as const;
 
 interface Mutation {
-  file: (typeof FILES)[number] | typeof HEADER;
+  file: (typeof FILES)[number] | keyof typeof HEADERS;
   bug: string;
   /** Each text must be in the file exactly once. */
   edits: readonly (readonly [find: string, replace: string])[];
@@ -19,13 +21,52 @@ interface Mutation {
 
 const mutations: Mutation[] = [
   { file: "choose", bug: "no barrier before the warps' results are read", edits: [["  __syncthreads();\n", ""]] },
-  { file: HEADER, bug: "a tie goes to the lower key", edits: [["(0xffffffffu - id)", "(0xffffffffu - (id ^ 1u))"]] },
-  { file: HEADER, bug: "-0 is below +0", edits: [["bits_of(logit == 0.0f ? 0.0f : logit)", "bits_of(logit)"]] },
-  { file: HEADER, bug: "NaN is a number", edits: [["if (logit != logit) return 0xffffffffu;", ""]] },
-  { file: HEADER, bug: "nine rounds of Philox", edits: [["kPhiloxRounds = 10", "kPhiloxRounds = 9"]] },
-  { file: HEADER, bug: "noise of another position", edits: [["x1 = position", "x1 = position + 1"]] },
-  { file: HEADER, bug: "noise of a neighbour", edits: [["return token / 16 % 4;", "return (token / 16 + 1) % 4;"]] },
-  { file: HEADER, bug: "weights of half the logit", edits: [["exp_of(difference)", "exp_of(0.5f * difference)"]] },
+  {
+    file: "sampling",
+    bug: "a tie goes to the lower key",
+    edits: [["(0xffffffffu - id)", "(0xffffffffu - (id ^ 1u))"]],
+  },
+  { file: "sampling", bug: "-0 is below +0", edits: [["bits_of(logit == 0.0f ? 0.0f : logit)", "bits_of(logit)"]] },
+  { file: "sampling", bug: "NaN is a number", edits: [["if (logit != logit) return 0xffffffffu;", ""]] },
+  { file: "sampling", bug: "nine rounds of Philox", edits: [["kPhiloxRounds = 10", "kPhiloxRounds = 9"]] },
+  { file: "sampling", bug: "noise of another position", edits: [["x1 = position", "x1 = position + 1"]] },
+  {
+    file: "sampling",
+    bug: "noise of a neighbour",
+    edits: [["return token / 16 % 4;", "return (token / 16 + 1) % 4;"]],
+  },
+  { file: "sampling", bug: "weights of half the logit", edits: [["exp_of(difference)", "exp_of(0.5f * difference)"]] },
+  {
+    file: "exact_math",
+    bug: "a wrong coefficient in the logarithm",
+    edits: [["1.1676998740e-1f", "1.1676998740e-2f"]],
+  },
+  {
+    file: "exact_math",
+    bug: "a coefficient of the logarithm loses its last digits",
+    edits: [["3.3333331174e-1f", "3.3333e-1f"]],
+  },
+  {
+    file: "exact_math",
+    bug: "the logarithm's exponent is one too small",
+    edits: [[">> 23);\n  const float f", ">> 23) - 1.0f;\n  const float f"]],
+  },
+  {
+    file: "exact_math",
+    bug: "the logarithm loses the low part of ln 2",
+    edits: [["fmaf(e, -2.12194440e-4f, ", "fmaf(e, 0.0f, "]],
+  },
+  { file: "exact_math", bug: "a wrong coefficient in the exponential", edits: [["5.0000001201e-1f", "5.1e-1f"]] },
+  {
+    file: "exact_math",
+    bug: "the exponential loses the low part of ln 2",
+    edits: [["fmaf(n, 2.12194440e-4f, ", "fmaf(n, 0.0f, "]],
+  },
+  {
+    file: "exact_math",
+    bug: "the exponential is 0 too early",
+    edits: [["return x < -80.0f ? 0.0f", "return x < -2.0f ? 0.0f"]],
+  },
   {
     file: "sample",
     bug: "no barrier behind the histogram",
@@ -36,8 +77,8 @@ const mutations: Mutation[] = [
     bug: "no barrier before the histogram is read",
     edits: [
       [
-        "    __syncthreads();\n    if (threadIdx.x == 0) {\n      // What",
-        "    if (threadIdx.x == 0) {\n      // What",
+        "    __syncthreads();\n    if (threadIdx.x == 0) {\n      // Larger",
+        "    if (threadIdx.x == 0) {\n      // Larger",
       ],
     ],
   },
@@ -56,7 +97,7 @@ const mutations: Mutation[] = [
     bug: "one token too many is kept",
     edits: [["histogram[digit] < wanted)", "histogram[digit] <= wanted)"]],
   },
-  { file: "sample", bug: "min-p is left out", edits: [["!(logit >= least) ||", "logit != logit ||"]] },
+  { file: "sample", bug: "min-p is left out", edits: [["!(logit >= min_logit) ||", "logit != logit ||"]] },
   {
     file: "sample",
     bug: "the position of the row's own token",
@@ -82,11 +123,11 @@ const mutations: Mutation[] = [
     bug: "the last logits of some parts are left out",
     edits: [["int64_t end = fours * (blockIdx.y + 1) / splits * 4;", "int64_t end = begin + fours / splits * 4;"]],
   },
-  { file: "choose", bug: "a thread prefers the later of equals", edits: [["most > highest", "most >= highest"]] },
+  { file: "choose", bug: "a thread prefers the later of equals", edits: [["top > highest", "top >= highest"]] },
   {
     file: "choose",
     bug: "the last of equals in a vector",
-    edits: [["x == most ? 0 : y == most ? 1 : z == most ? 2 : 3", "w == most ? 3 : z == most ? 2 : y == most ? 1 : 0"]],
+    edits: [["x == top ? 0 : y == top ? 1 : z == top ? 2 : 3", "w == top ? 3 : z == top ? 2 : y == top ? 1 : 0"]],
   },
   { file: "choose", bug: "-inf does not replace NaN", edits: [[" && highest == highest", ""]] },
   {
@@ -132,7 +173,11 @@ const mutations: Mutation[] = [
     edits: [["end < limit ? end + 1 : limit", "end"]],
   },
   { file: "verify", bug: "stopped lanes go on", edits: [["if (!lane_runs(lane, n)) {", "if (false) {"]] },
-  { file: "verify", bug: "what another candidate held counts as stationary", edits: [[" && own[j] == block[j]", ""]] },
+  {
+    file: "verify",
+    bug: "what another candidate held counts as stationary",
+    edits: [[" && own_block[j] == winner_block[j]", ""]],
+  },
   { file: "roll_forward", bug: "one row too many", edits: [["j >= verdict.emitted", "j > verdict.emitted"]] },
   {
     file: "roll_forward",
@@ -149,7 +194,7 @@ const mutations: Mutation[] = [
   {
     file: "advance",
     bug: "no barrier between reading the old state and writing the new",
-    edits: [["  __syncthreads();  // everybody has read", "  // everybody has read"]],
+    edits: [["  __syncthreads();  // all threads have read", "  // all threads have read"]],
   },
   { file: "advance", bug: "reads behind the block", edits: [["slot < n && block[slot]", "block[slot]"]] },
   {
@@ -195,9 +240,11 @@ const mutations: Mutation[] = [
   {
     file: "advance",
     bug: "candidates do not see what was emitted",
-    edits: [["i < rows * verdict.emitted", "i < n * verdict.emitted"]],
+    edits: [["i < rows * emitted", "i < n * emitted"]],
   },
 ];
+
+const isHeader = (file: Mutation["file"]): file is keyof typeof HEADERS => file in HEADERS;
 
 describe("bugs in the CUDA sources are found", function () {
   this.timeout(120_000);
@@ -205,7 +252,7 @@ describe("bugs in the CUDA sources are found", function () {
   let directory: string;
   before(() => {
     directory = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-mutations-"));
-    for (const file of FILES) compile(path.join(root, "cuda", `${file}.cu`), object(file));
+    for (const file of FILES) compile(path.join(root, "cuda", "kernels", `${file}.cu`), object(file));
   });
   after(() => fs.rmSync(directory, { recursive: true, force: true }));
 
@@ -219,7 +266,7 @@ describe("bugs in the CUDA sources are found", function () {
     const includes = folders.map((at) => `-I${at}`);
     call(["-std=c++20", "-O1", "-DCLLM_CUDA_HARNESS=1", ...includes, "-xc++", "-c", source, "-o", target]);
   }
-  /** Whether the program finds nothing, in any of the first orders. */
+  /** Whether the program passes in the first three orders of threads. */
   function passes(objects: string[]): boolean {
     const program = path.join(directory, "program");
     const library = path.join(root, ".cmake", "native", "lib", "libcllm-harness.a");
@@ -230,29 +277,29 @@ describe("bugs in the CUDA sources are found", function () {
     });
   }
 
-  it("(without a bug the program passes)", () => assert.equal(passes(FILES.map(object)), true));
+  it("and without a bug the program passes", () => assert.equal(passes(FILES.map(object)), true));
 
   for (const { file, bug, edits } of mutations) {
     it(`${file}: ${bug}`, () => {
-      const original = file === HEADER ? `native/kernels/${file}.h` : `cuda/kernels/${file}.cu`;
+      const original = isHeader(file) ? `native/${HEADERS[file]}` : `cuda/kernels/${file}.cu`;
       let source = fs.readFileSync(path.join(root, original), "utf8");
       for (const [find, replace] of edits) {
         assert.equal(source.split(find).length, 2, `Expected ${JSON.stringify(find)} exactly once in ${original}`);
         source = source.replace(find, replace);
       }
-      // In a folder of its own, which comes first: the CUDA sources see a mutated header in place of the real one, while the
-      // CPU's kernels are compiled already.
+      // The mutant lies in a folder of its own, which is searched first. So the CUDA sources include the mutated header in
+      // place of the real one, while the CPU's kernels are compiled already.
       const folder = path.join(directory, "mutant");
-      const mutant = path.join(folder, file === HEADER ? `kernels/${file}.h` : `${file}.cu`);
+      const mutant = path.join(folder, isHeader(file) ? HEADERS[file] : `${file}.cu`);
       fs.rmSync(folder, { recursive: true, force: true });
       fs.mkdirSync(path.dirname(mutant), { recursive: true });
       fs.writeFileSync(mutant, source);
-      const users: readonly string[] = file === HEADER ? ["choose", "sample"] : [file];
-      for (const user of users) {
-        const from = file === HEADER ? path.join(root, "cuda", "kernels", `${user}.cu`) : mutant;
-        compile(from, object(`mutant-${user}`), ...(file === HEADER ? [folder] : []));
+      const changed: readonly string[] = isHeader(file) ? HEADER_USERS : [file];
+      for (const name of changed) {
+        const from = isHeader(file) ? path.join(root, "cuda", "kernels", `${name}.cu`) : mutant;
+        compile(from, object(`mutant-${name}`), folder);
       }
-      const objects = FILES.map((name) => object(users.includes(name) ? `mutant-${name}` : name));
+      const objects = FILES.map((name) => object(changed.includes(name) ? `mutant-${name}` : name));
       assert.equal(passes(objects), false, "Expected the test to fail but it passed");
     });
   }

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { program } from "./programs.js";
 
-// On a GPU: npm run check:gpu. Here the program itself is tested, the CPU's kernels against themselves.
-describe("kernels of the build's device against the CPU's", () => {
-  it("test/native/device_test.cpp", () => {
+// This compares the CPU's kernels with themselves, which tests the program. npm run check:gpu runs it on a GPU.
+describe("kernels of the build's device equal the CPU's", () => {
+  it("in all checks of test/native/device_test.cpp", () => {
     const child = spawnSync(program("cllm-device-test"), { encoding: "utf8" });
     assert.equal(child.error, undefined);
     assert.equal(child.status, 0, child.stdout);

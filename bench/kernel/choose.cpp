@@ -1,4 +1,5 @@
-// Reads per second of `choose` on the CPU, and of a loop that only reads, on the same rows in turn. One JSON line:
+// Measures the bytes per second that `choose` reads on the CPU, and those of a loop that only reads, in turn on the
+// same rows. It prints one line of JSON:
 //   cllm-choose-bench ROWS VOCAB ROUNDS
 #include "kernels/choose.h"
 
@@ -17,7 +18,7 @@ namespace {
 constexpr int kWidth = cllm::kVectorBytes / sizeof(uint32_t);
 typedef uint32_t Vector __attribute__((vector_size(cllm::kVectorBytes)));
 
-/// Every byte once, with the least work per load that a compiler cannot leave out.
+/// Reads every byte once, with the least work per load that a compiler cannot remove.
 uint32_t read_all(const float* data, size_t count) {
   constexpr size_t kUnroll = 8;
   Vector sums[kUnroll] = {};
@@ -64,7 +65,7 @@ int main(int argc, char** argv) {
     const double choose = seconds(times, [&] {
       cllm::choose({.logits = logits.data(), .rows = rows, .vocab = vocab, .stride = vocab, .choices = choices.data()});
     });
-    if (round == 0) continue;  // warms up
+    if (round == 0) continue;  // warm-up
     std::printf("%s{\"read\": %.4g, \"choose\": %.4g}", round == 1 ? "" : ", ", bytes / read, bytes / choose);
   }
   std::printf("]}\n");

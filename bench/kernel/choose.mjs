@@ -1,4 +1,5 @@
-// How near `choose` on the CPU comes to the speed at which one core reads the same rows. (Its results: test/20, test/24.)
+// Measures how near `choose` on the CPU comes to the speed at which one core reads the same rows. (test/20 and test/24
+// check its results.)
 import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { bench, goal, step } from "../lib/bench.mjs";
@@ -6,7 +7,7 @@ import { root } from "../lib/machine.mjs";
 import { median } from "../lib/numbers.mjs";
 
 const { build } = await import("../../scripts/build.mjs");
-const about = "choose on the CPU, one thread: bytes per second over those of a loop that only reads, in turn";
+const about = "choose on the CPU, one thread: its bytes per second, relative to a loop that only reads";
 const options = { rows: "1,4,8,16,32", vocabs: "32000,49152,128256,151936", rounds: 9 };
 
 await bench({ name: "choose", about, options }, async ({ rows: sizes, vocabs, rounds }) => {

@@ -1,8 +1,7 @@
-// `advance`: the next iteration's graph inputs, in place.
+// `advance` on a GPU: writes the next iteration's graph inputs in place.
 #include <cmath>
 #include <cstdint>
 
-#include "base/limits.h"
 #include "cuda/kernels/check.cuh"
 #include "cuda/kernels/kernels.cuh"
 #include "kernels/draft.h"
@@ -12,12 +11,13 @@ namespace cllm::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLoads = 8;          // of a thread at a time, of tokens that are searched
-constexpr uint32_t kShownF32 = 0;  // bits of 0.0f; those of f16 0.0 are zero too
+constexpr int kLoads = 8;         // tokens that a searching thread loads together
+constexpr uint32_t kVisible = 0;  // mask bits of a visible cell: 0.0 as f32 and as f16
 
-/// Copies the verdict and the winner's block and choices to the ring, and the block to shared memory: its place in
-/// `tokens` is about to be written.
-__device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict& verdict, int64_t won, Token* block) {
+/// Copies the verdict and the winner's block and choices to the ring. The block also goes to shared memory, because it
+/// is about to be overwritten in `tokens`.
+__device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict& verdict, int64_t winner_row,
+                              Token* block) {
   const int32_t n = args.shape.block;
   int32_t* out = args.ring + (args.ring_slot * args.shape.lanes + b) * ring_words(n);
   const int32_t words = ring_words(n) - 2 * n;
@@ -26,20 +26,21 @@ __device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict&
     for (int32_t w = 0; w < words; w++) out[w] = bits[w];
   }
   for (int32_t j = static_cast<int32_t>(threadIdx.x); j < n; j += kThreads) {
-    block[j] = args.inputs.tokens[won + j];
+    block[j] = args.inputs.tokens[winner_row + j];
     out[words + j] = block[j];
-    out[words + n + j] = args.choices[won + j];
+    out[words + n + j] = args.choices[winner_row + j];
   }
 }
 
-/// find_continuation() by all threads: each looks at places in strides, the longest key and then the latest place wins.
+/// find_continuation() by all threads. Each thread searches every kThreads-th place; the longest key wins, and of equal
+/// ones the latest place.
 __device__ inline Continuation find_by_all(const DraftView& view, const FirstTokens& taken, unsigned long long* best) {
   if (threadIdx.x == 0) *best = 0;
   __syncthreads();
   unsigned long long mine = 0;
   const Token last = view.at(view.end() - 1);
   for (int64_t base = static_cast<int64_t>(threadIdx.x); base + 1 < view.size; base += kLoads * kThreads) {
-    // Loads first, all at once: one after the other they would wait for memory kLoads times.
+    // All loads come first, so that a thread waits for memory once instead of kLoads times.
     Token before[kLoads];
 #pragma unroll
     for (int i = 0; i < kLoads; i++) {
@@ -63,7 +64,7 @@ __device__ inline Continuation find_by_all(const DraftView& view, const FirstTok
 }
 
 /// complete_draft() by all threads, in shared memory. Other threads may still be writing block[1 .. kept] and the
-/// lane's tokens: they are read behind the barrier of find_by_all().
+/// lane's tokens, so these are read only behind the barrier of find_by_all().
 __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int32_t n, Token* block,
                                        unsigned long long* best) {
   const int64_t size = static_cast<int64_t>(lane.position) + 1;
@@ -82,7 +83,7 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   const DraftView view{lane.tokens, size, block, kept};
   if (mode != kDraftRandom && from.length == 0) from = find_by_all(view, {nullptr, 0}, best);
   if (from.length > 0) {
-    // One by one: a continuation that reaches the draft repeats what it has just written.
+    // One thread writes slot by slot, because a continuation that reaches the draft reads slots it has just written.
     if (threadIdx.x == 0) {
       for (int32_t slot = kept + 1; slot < n; slot++) block[slot] = continued(view, from, slot);
     }
@@ -93,8 +94,8 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   }
 }
 
-/// draft_candidates() by all threads, into blocks [candidates, n] in global memory. `block`, `first_tokens` and `best`
-/// are shared memory.
+/// draft_candidates() by all threads, into blocks [candidates, n] in global memory. `block`, `first_tokens` and `best` are
+/// shared memory.
 __device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, int32_t n, Token* blocks, Token* block,
                                     Token* first_tokens, unsigned long long* best) {
   const int64_t size = static_cast<int64_t>(lane.position) + 1;
@@ -122,7 +123,40 @@ __device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, i
   }
 }
 
-/// Block b owns lane b: first all threads record, then each takes tokens, rows and mask cells in turn.
+/// Writes the KV row indices of the lane's own block, whose first position is `next`, by all threads.
+__device__ inline void write_rows_by_all(const GraphInputs& inputs, int32_t b, int64_t first, int32_t n, int32_t next) {
+  const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
+  for (int32_t j = static_cast<int32_t>(threadIdx.x); j < n; j += kThreads) {
+    const int64_t cell = static_cast<int64_t>(next) + j;
+    inputs.k_rows[first + j] = stream * inputs.kv_size + cell;
+    if (inputs.v_width == 0) inputs.v_rows[first + j] = stream * inputs.kv_size + cell;
+  }
+  // Two nested loops, because a single one would divide by v_width, in 64 bits, for each of n * v_width elements.
+  for (int32_t j = 0; j < n; j++) {
+    for (int64_t e = threadIdx.x; e < inputs.v_width; e += kThreads) {
+      inputs.v_rows[(first + j) * inputs.v_width + e] =
+          (stream * inputs.v_width + e) * inputs.kv_size + static_cast<int64_t>(next) + j;
+    }
+  }
+}
+
+/// Shows the emitted tokens to all rows of the lane in the mask, by all threads.
+__device__ inline void show_by_all(const GraphInputs& inputs, int64_t first, int32_t rows, int32_t n, int32_t p,
+                                   int32_t emitted) {
+  // Own row j gains the cells p + j + 1 .. p' + j, candidate rows gain p .. p' - 1: one cell per emitted token.
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < rows * emitted; i += kThreads) {
+    const int32_t r = i / emitted;
+    const int32_t from = r < n ? p + r + 1 : p;
+    const int64_t at = (first + r) * inputs.n_kv + from + i % emitted;
+    if (inputs.mask_f16 != 0) {
+      static_cast<uint16_t*>(inputs.mask)[at] = static_cast<uint16_t>(kVisible);
+    } else {
+      static_cast<uint32_t*>(inputs.mask)[at] = kVisible;
+    }
+  }
+}
+
+/// Block b owns lane b. First all threads write the ring record, then they share out tokens, rows and mask cells.
 __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) {
   CLLM_SHARED(Token, block, kMaxBlockSize);
   CLLM_SHARED(Token, next_block, kMaxBlockSize);
@@ -136,9 +170,9 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
   const Verdict verdict = args.verdicts[b];
   LaneState lane = args.lanes[b];
   const int64_t first = static_cast<int64_t>(b) * candidates * n;
-  const int64_t won = first + static_cast<int64_t>(verdict.winner) * n;
-  record(args, b, verdict, won, block);
-  __syncthreads();  // everybody has read the old state, and the old tokens are in shared memory
+  const int64_t winner_row = first + static_cast<int64_t>(verdict.winner) * n;
+  record(args, b, verdict, winner_row, block);
+  __syncthreads();  // all threads have read the old state, and the old tokens are in shared memory
   if (verdict.emitted == 0) return;
 
   const int32_t p = lane.position;
@@ -150,7 +184,7 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
     args.lanes[b].budget = lane.budget;
     args.lanes[b].ended = lane.ended;
   }
-  const Token* choices = args.choices + won;
+  const Token* choices = args.choices + winner_row;
   for (int32_t i = thread; i < verdict.emitted; i += kThreads) lane.tokens[p + 1 + i] = choices[i];
   if (!lane_runs(lane, n)) return;
 
@@ -162,7 +196,7 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
   const int32_t rows = candidates * n;
   for (int32_t j = thread; j < n; j += kThreads) {
     inputs.tokens[first + j] = next_block[j];
-    // Slot j is the guess for the absolute position that block[emitted + j] held until now.
+    // Slot j guesses the token of the absolute position that block[emitted + j] held until now.
     const int32_t slot = verdict.emitted + j;
     args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && block[slot] == next_block[j] ? 1 : 0;
   }
@@ -171,31 +205,8 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
     for (int32_t r = thread; r < rows; r += kThreads) inputs.positions[first + r] = next + r % n;
   }
 
-  const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
-  for (int32_t j = thread; j < n; j += kThreads) {
-    const int64_t cell = static_cast<int64_t>(next) + j;
-    inputs.k_rows[first + j] = stream * inputs.kv_size + cell;
-    if (inputs.v_width == 0) inputs.v_rows[first + j] = stream * inputs.kv_size + cell;
-  }
-  // Two loops: one would divide by v_width, in 64 bits, for each of n * v_width elements.
-  for (int32_t j = 0; j < n; j++) {
-    for (int64_t e = thread; e < inputs.v_width; e += kThreads) {
-      inputs.v_rows[(first + j) * inputs.v_width + e] =
-          (stream * inputs.v_width + e) * inputs.kv_size + static_cast<int64_t>(next) + j;
-    }
-  }
-
-  // Own row j gains the cells p + j + 1 .. p' + j, candidate rows p .. p' - 1: as many each as tokens were emitted.
-  for (int32_t i = thread; i < rows * verdict.emitted; i += kThreads) {
-    const int32_t r = i / verdict.emitted;
-    const int32_t from = r < n ? p + r + 1 : p;
-    const int64_t at = (first + r) * inputs.n_kv + from + i % verdict.emitted;
-    if (inputs.mask_f16 != 0) {
-      static_cast<uint16_t*>(inputs.mask)[at] = static_cast<uint16_t>(kShownF32);
-    } else {
-      static_cast<uint32_t*>(inputs.mask)[at] = kShownF32;
-    }
-  }
+  write_rows_by_all(inputs, b, first, n, next);
+  show_by_all(inputs, first, rows, n, p, verdict.emitted);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The kernels as a KernelDevice on one CUDA stream: ggml's own for the device loop, so that kernels and graphs run in
-// the order they are enqueued, or one of its own.
+// The CUDA kernels as a KernelDevice on one CUDA stream. The device loop uses ggml's own stream, so that kernels and
+// graphs run in the order in which they are enqueued; other users get a stream of their own.
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -15,7 +15,7 @@ namespace {
 
 void require(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // an error that is not sticky must not be blamed on the next launch
+  cudaGetLastError();  // clears an error that is not sticky, or the next launch would report it
   throw std::runtime_error(std::string("CUDA failed to ") + what + ": " + cudaGetErrorString(error));
 }
 
@@ -25,7 +25,7 @@ class CudaDevice : public KernelDevice {
     if (owns_stream_) require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "make a stream");
   }
   ~CudaDevice() override {
-    // Nothing is checked: at the end of a process the driver may have gone before.
+    // Errors are ignored, because at the end of a process the driver may already be gone.
     cudaStreamSynchronize(stream_);
     for (void* memory : memory_) cudaFree(memory);
     for (void* memory : pinned_) cudaFreeHost(memory);
@@ -41,16 +41,16 @@ class CudaDevice : public KernelDevice {
     require(cudaMemsetAsync(data, 0, bytes, stream_), "clear memory");
     return data;
   }
-  // Pinned host memory, which kernels write over the bus: the host reads it without a copy.
+  // Pinned host memory, which kernels write over the bus and the host reads without a copy.
   void* allocate_ring(size_t bytes) override {
     void* host = nullptr;
     require(cudaHostAlloc(&host, bytes == 0 ? 1 : bytes, cudaHostAllocMapped | cudaHostAllocPortable), "pin memory");
     pinned_.push_back(host);
     std::memset(host, 0, bytes);
-    return host;  // one address on both sides (unified addressing)
+    return host;  // with unified addressing the GPU uses the same address
   }
   void write(void* to, const void* from, size_t bytes) override {
-    // From pageable memory the call returns when the source has been read.
+    // The source is pageable memory, so the call returns only when it has been read.
     require(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "copy to the GPU");
   }
   void read(void* to, const void* from, size_t bytes) override {

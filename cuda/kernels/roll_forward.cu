@@ -1,4 +1,5 @@
-// `roll_forward`: the accepted KV rows of a winning candidate, from its scratch cells to the lane's own, in all layers.
+// `roll_forward` on a GPU: copies the accepted KV rows of a winning candidate from its scratch cells to the lane's own
+// cells, in all layers.
 #include <cstdint>
 
 #include "cuda/kernels/check.cuh"
@@ -10,7 +11,8 @@ namespace {
 
 constexpr int kThreads = 128;
 
-/// Copies `bytes` bytes with all threads of the block, in the largest units that both addresses and the size allow.
+/// Copies `bytes` bytes in units of type Unit with all threads of the block. Returns false, and copies nothing, if an
+/// address or the size is no multiple of the unit.
 template <typename Unit>
 __device__ inline bool copy_as(char* to, const char* from, int64_t bytes) {
   const uintptr_t bits =
@@ -30,7 +32,7 @@ __device__ inline void copy_column(const KvTensor& tensor, int64_t kv_size, int6
   }
 }
 
-/// Block (j - 1, tensor, lane) owns one row of one K or V tensor. Most find nothing to do and end at once.
+/// Block (j - 1, tensor, lane) owns one row of one K or V tensor. Most blocks find nothing to do and end at once.
 __global__ void __launch_bounds__(kThreads) roll_forward_kernel(RollForwardArgs args) {
   const int64_t b = blockIdx.z;
   const int64_t j = static_cast<int64_t>(blockIdx.x) + 1;
@@ -51,7 +53,7 @@ __global__ void __launch_bounds__(kThreads) roll_forward_kernel(RollForwardArgs 
   char* base = tensor.data + stream * args.kv_size * tensor.row_bytes;
   char* target = base + to * tensor.row_bytes;
   const char* source = base + from * tensor.row_bytes;
-  // Quantised rows need not be multiples of 16 bytes: Q8_0 has 34 a block.
+  // Quantised rows need not be multiples of 16 bytes: a block of Q8_0 has 34 bytes.
   if (copy_as<uint4>(target, source, tensor.row_bytes)) return;
   if (copy_as<uint32_t>(target, source, tensor.row_bytes)) return;
   if (copy_as<uint16_t>(target, source, tensor.row_bytes)) return;

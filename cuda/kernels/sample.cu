@@ -1,9 +1,10 @@
-// Sampling: the rows of lanes with a temperature, after `choose` has made their greedy choices. And `bias`.
+// `bias` on a GPU, and the sampling part of `choose`: it handles the rows of lanes with a temperature, whose greedy
+// choices `choose` has already made.
 //
-// One block of threads per row. What top-k and top-p keep is a beginning of the order of tokens
-// (native/kernels/sampling.h), so it is found as one 64-bit key, by its digits from the highest on: a histogram of the
-// tokens that share the digits found so far tells the next one. Counts and weights are integers, whose sums do not
-// depend on the order of threads.
+// Each row has one block of threads. Top-k and top-p keep a prefix of the ordered tokens (native/kernels/sampling.h),
+// so the cut is one 64-bit key. It is found digit by digit from the highest: a histogram of the tokens that share the
+// digits found so far gives the next digit. Counts and weights are integers, whose sums do not depend on the order of
+// threads.
 #include <cmath>
 #include <cstdint>
 
@@ -17,7 +18,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr unsigned kAll = 0xffffffffu;
-constexpr int kDigits = 256;  // values of a digit of 8 bits, one for each thread
+constexpr int kDigits = 256;  // possible values of a digit of 8 bits; each thread owns one
 static_assert(kDigits == kThreads);
 
 struct Row {
@@ -26,7 +27,7 @@ struct Row {
   float largest;
 };
 
-/// The sum of the weights of the tokens from `lowest` on, for all threads of the block.
+/// The sum of the weights of all tokens whose key is at least `lowest`; every thread of the block gets it.
 __device__ __forceinline__ unsigned long long sum_from(const Row& row, unsigned long long lowest,
                                                        unsigned long long* shared) {
   if (threadIdx.x == 0) *shared = 0;
@@ -41,7 +42,8 @@ __device__ __forceinline__ unsigned long long sum_from(const Row& row, unsigned 
   return *shared;
 }
 
-/// The largest key from which on the tokens bring `wanted`: their number, or their weights. 1 <= wanted <= all of them.
+/// The largest key such that the tokens with this key or a larger one reach `wanted`, by their weights or, without
+/// `weights`, by their number. 1 <= wanted <= the total of all tokens.
 __device__ __forceinline__ unsigned long long select(const Row& row, bool weights, unsigned long long wanted,
                                                      unsigned long long* histogram, unsigned long long* found) {
   unsigned long long prefix = 0;
@@ -52,12 +54,12 @@ __device__ __forceinline__ unsigned long long select(const Row& row, bool weight
       const float logit = row.logits[i];
       const unsigned long long key = order_key(logit, static_cast<uint32_t>(i));
       if (shift < 56 && key >> (shift + 8) != prefix) continue;
-      const unsigned long long more = weights ? weight_of(logit, row.largest) : 1;
-      if (more != 0) atomicAdd(&histogram[(key >> shift) & 255], more);
+      const unsigned long long amount = weights ? weight_of(logit, row.largest) : 1;
+      if (amount != 0) atomicAdd(&histogram[(key >> shift) & 255], amount);
     }
     __syncthreads();
     if (threadIdx.x == 0) {
-      // What is above the digit counts no more: `wanted` is this thread's alone.
+      // Larger digits are subtracted from `wanted`, which only this thread uses.
       int digit = kDigits - 1;
       while (digit > 0 && histogram[digit] < wanted) wanted -= histogram[digit--];
       *found = static_cast<unsigned long long>(digit);
@@ -68,7 +70,7 @@ __device__ __forceinline__ unsigned long long select(const Row& row, bool weight
   return prefix;
 }
 
-/// Block r: row r.
+/// Block r owns row r.
 __global__ void __launch_bounds__(kThreads)
     sample_kernel(const float* __restrict__ logits, int64_t vocab, int64_t stride, Token* __restrict__ choices,
                   const Sampling* __restrict__ samplings, int32_t rows_per_lane, const LaneState* __restrict__ lanes,
@@ -90,9 +92,9 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (sampling.top_p < 1) {
     const unsigned long long wanted = wanted_weight(sum_from(row, lowest, total), sampling.top_p);
-    lowest = select(row, true, wanted, histogram, found);  // within top-k, which is a beginning too
+    lowest = select(row, true, wanted, histogram, found);  // within top-k, whose tokens alone reach `wanted`
   }
-  const float least = sampling.min_p > 0 ? row.largest + log_of(sampling.min_p) : -INFINITY;
+  const float min_logit = sampling.min_p > 0 ? row.largest + log_of(sampling.min_p) : -INFINITY;
   const float inverse = 1.0f / sampling.temperature;
   const auto position = static_cast<uint32_t>(lanes[r / rows_per_lane].position + 1 + r % block);
 
@@ -100,7 +102,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t i = threadIdx.x; i < vocab; i += kThreads) {
     const float logit = row.logits[i];
     const auto id = static_cast<uint32_t>(i);
-    if (!(logit >= least) || order_key(logit, id) < lowest) continue;
+    if (!(logit >= min_logit) || order_key(logit, id) < lowest) continue;
     const Philox noise = philox(sampling.seed, noise_counter(id), position);
     const float score = score_of(logit, row.largest, inverse, word_of(noise, noise_word(id)));
     const unsigned long long key = order_key(score, id);
@@ -117,7 +119,7 @@ __global__ void __launch_bounds__(kThreads)
   choices[r] = static_cast<Token>(~static_cast<unsigned>(best));
 }
 
-/// Thread (r, i): logit i of row r, and further ones in strides.
+/// Thread (r, i) owns logit i of row r and further ones in strides of the whole grid row.
 __global__ void __launch_bounds__(kThreads)
     bias_kernel(float* __restrict__ logits, int64_t vocab, int64_t stride, int64_t rows_per_lane,
                 const float* const* __restrict__ biases) {

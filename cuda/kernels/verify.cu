@@ -1,4 +1,4 @@
-// `verify`: drafts against choices, per lane.
+// `verify` on a GPU: compares the drafts of every lane with the choices.
 #include <cstdint>
 
 #include "cuda/kernels/check.cuh"
@@ -11,8 +11,8 @@ namespace {
 constexpr unsigned kAll = 0xffffffffu;
 constexpr int kWarp = 32;
 
-/// The first position j in [0, count) where test(j) holds, or count; the same in all threads of the warp, which take 32
-/// positions at a time.
+/// The first j in [0, count) for which test(j) holds, or count. All threads of the warp get the same result; they test
+/// 32 values of j at a time.
 template <typename Test>
 __device__ inline int first_where(int count, int thread, Test test) {
   for (int base = 0; base < count; base += kWarp) {
@@ -23,7 +23,7 @@ __device__ inline int first_where(int count, int thread, Test test) {
   return count;
 }
 
-/// Block b is one warp and owns lane b: its candidates one after another, a thread per token.
+/// Block b is one warp and owns lane b. It takes the lane's candidates one after another, with a thread per token.
 __global__ void __launch_bounds__(kWarp) verify_kernel(VerifyArgs args) {
   const int32_t b = static_cast<int32_t>(blockIdx.x);
   const int thread = static_cast<int>(threadIdx.x);
@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(kWarp) verify_kernel(VerifyArgs args) {
       verdict.winner = c;
     }
   }
-  const Token* own = args.tokens + first;
-  const Token* block = own + static_cast<int64_t>(verdict.winner) * n;
+  const Token* own_block = args.tokens + first;
+  const Token* winner_block = own_block + static_cast<int64_t>(verdict.winner) * n;
   const Token* choices = args.choices + first + static_cast<int64_t>(verdict.winner) * n;
   const bool stops = lane.stop_at_end != 0 && args.end_of_generation != nullptr;
   const int limit = verdict.accepted + 1 < lane.budget ? verdict.accepted + 1 : lane.budget;
@@ -57,7 +57,8 @@ __global__ void __launch_bounds__(kWarp) verify_kernel(VerifyArgs args) {
   const uint8_t* stood = args.stood + static_cast<int64_t>(b) * n;
   for (int base = 1; base < verdict.emitted; base += kWarp) {
     const int j = base + thread;
-    verdict.stationary += __popc(__ballot_sync(kAll, j < verdict.emitted && stood[j] != 0 && own[j] == block[j]));
+    verdict.stationary +=
+        __popc(__ballot_sync(kAll, j < verdict.emitted && stood[j] != 0 && own_block[j] == winner_block[j]));
   }
   if (thread == 0) args.verdicts[b] = verdict;
 }

@@ -9,7 +9,7 @@ namespace cllm {
 
 namespace {
 
-/// One row of the mask, as columns to show or to hide.
+/// One row of the mask, whose cells can be shown or hidden.
 class MaskRow {
  public:
   MaskRow(const GraphInputs& inputs, int64_t row) : f16_(inputs.mask_f16 != 0) {
@@ -56,36 +56,36 @@ void advance_lane(const AdvanceArgs& args, int32_t b) {
   LaneState& lane = args.lanes[b];
   const int n = shape.block;
   const int64_t first = static_cast<int64_t>(b) * shape.candidates * n;
-  const int64_t won = first + static_cast<int64_t>(verdict.winner) * n;
+  const int64_t winner_row = first + static_cast<int64_t>(verdict.winner) * n;
 
   int32_t* record = args.ring + (args.ring_slot * shape.lanes + b) * ring_words(n);
   std::memcpy(record, &verdict, sizeof(verdict));
   record += sizeof(verdict) / sizeof(int32_t);
   for (int j = 0; j < n; j++) {
-    record[j] = inputs.tokens[won + j];
-    record[n + j] = args.choices[won + j];
+    record[j] = inputs.tokens[winner_row + j];
+    record[n + j] = args.choices[winner_row + j];
   }
 
   if (verdict.emitted == 0) return;
   const int32_t p = lane.position;
-  for (int32_t i = 0; i < verdict.emitted; i++) lane.tokens[p + 1 + i] = args.choices[won + i];
+  for (int32_t i = 0; i < verdict.emitted; i++) lane.tokens[p + 1 + i] = args.choices[winner_row + i];
   lane.position = p + verdict.emitted;
   lane.budget -= verdict.emitted;
   lane.ended |= verdict.ended;
   if (!lane_runs(lane, n)) return;
 
-  // The winner's block is read from the ring: its place may be the one that is written.
+  // The winner's block is read from the ring, because it may be the own block, which is about to be overwritten.
   const Token* block = record;
-  const Token* choices = args.choices + won;
-  Token* own = inputs.tokens + first;
-  own[0] = choices[verdict.emitted - 1];
+  const Token* choices = args.choices + winner_row;
+  Token* own_block = inputs.tokens + first;
+  own_block[0] = choices[verdict.emitted - 1];
   const int kept = n - verdict.emitted;
-  for (int j = 1; j <= kept; j++) own[j] = choices[verdict.emitted - 1 + j];
+  for (int j = 1; j <= kept; j++) own_block[j] = choices[verdict.emitted - 1 + j];
   const int32_t next = lane.position;
   complete_draft(lane.tokens, next + 1, lane.prompt_size, lane.seed, static_cast<DraftMode>(lane.draft_mode), kept, n,
-                 own);
-  mark_stood(block, n, verdict.emitted, own, n, args.stood + static_cast<int64_t>(b) * n);
-  draft_candidates(lane.tokens, next + 1, lane.prompt_size, lane.seed, shape.candidates, n, own);
+                 own_block);
+  mark_stood(block, n, verdict.emitted, own_block, n, args.stood + static_cast<int64_t>(b) * n);
+  draft_candidates(lane.tokens, next + 1, lane.prompt_size, lane.seed, shape.candidates, n, own_block);
   const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
   for (int32_t c = 0; c < shape.candidates; c++) {
     for (int j = 0; j < n; j++) {

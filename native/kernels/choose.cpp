@@ -18,13 +18,13 @@ constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 // Independent accumulators hide the latency of the comparison.
 constexpr int kUnroll = 4;
-// A row is read in parts of this many logits. Within a part only the largest value per vector lane is kept, one
-// instruction a vector; what is kept of a part's place costs once per part. The place within it is looked for at the
-// end.
+// A row is read in parts of this many logits. Within a part only the largest value of each vector lane is kept, which
+// takes one instruction per vector. The index of the winning part is updated once per part, and the winner's place
+// within its part is searched for at the end.
 constexpr int64_t kPart = 16 * kWidth;
 static_assert(kPart % (kUnroll * kWidth) == 0);
 
-/// Per vector lane the largest logit of a part, -inf where there is none above.
+/// The largest logit of a part in each vector lane, or -inf where no logit is above it.
 FloatVec part_maximum(const float* logits) {
   FloatVec best[kUnroll];
   for (auto& vector : best) vector = FloatVec{} + kLowest;
@@ -50,7 +50,7 @@ Token choose_row(const float* row, int64_t vocab) {
     part = wins ? IntVec{} + static_cast<int32_t>(p) : part;
   }
   float best = kLowest;
-  int64_t at = 0;  // where the first logit that equals `best` may be looked for
+  int64_t at = 0;  // the first logit that equals `best` is here or behind
   for (int k = 0; k < kWidth; k++) {
     const int64_t begin = part[k] * kPart;
     if (value[k] > best || (value[k] == best && begin < at)) {
@@ -67,7 +67,7 @@ Token choose_row(const float* row, int64_t vocab) {
     while (row[at] != best) at++;
     return static_cast<Token>(at);
   }
-  // Nothing above -inf: the first -inf, or token 0 in a row of NaN.
+  // No logit is above -inf: choose the first -inf, or token 0 in a row of only NaN.
   for (int64_t k = 0; k < vocab; k++) {
     if (!std::isnan(row[k])) return static_cast<Token>(k);
   }

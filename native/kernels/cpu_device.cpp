@@ -12,7 +12,7 @@ class CpuDevice : public KernelDevice {
   const char* name() const override { return "cpu"; }
   bool on_host() const override { return true; }
   void* allocate(size_t bytes) override {
-    // 64-bit elements: aligned for every type the kernels use.
+    // Elements of 64 bits make the memory aligned for every type that the kernels use.
     memory_.push_back(std::make_unique<uint64_t[]>((bytes + 7) / 8));
     return memory_.back().get();
   }

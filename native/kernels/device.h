@@ -10,9 +10,9 @@
 
 namespace cllm {
 
-/// Where the kernels run and their data lives. Everything is in order: a write is seen by the kernels enqueued after
-/// it. On the CPU all calls are done when they return; on a GPU they are enqueued on ggml's own stream and nothing
-/// waits but wait() and read(). Functions throw std::runtime_error on a device error.
+/// The device on which the kernels run and their data lives. Calls take effect in order: a kernel sees every write that
+/// was enqueued before it. On the CPU a call is done when it returns. On a GPU it is enqueued on ggml's own stream, and
+/// only wait() and read() wait for it. Functions throw std::runtime_error on a device error.
 class KernelDevice {
  public:
   virtual ~KernelDevice() = default;
@@ -20,9 +20,9 @@ class KernelDevice {
   /// Whether device memory is host memory.
   virtual bool on_host() const = 0;
 
-  /// Device memory, zeroed; freed with the device.
+  /// Zeroed device memory, which is freed with the device.
   virtual void* allocate(size_t bytes) = 0;
-  /// Memory that the kernels write and the host reads after wait(): the output ring.
+  /// Memory for the output ring, which the kernels write and the host reads after wait().
   virtual void* allocate_ring(size_t bytes) = 0;
   virtual void write(void* to, const void* from, size_t bytes) = 0;
   virtual void read(void* to, const void* from, size_t bytes) = 0;
@@ -33,15 +33,15 @@ class KernelDevice {
   virtual void roll_forward(const RollForwardArgs& args) = 0;
   virtual void advance(const AdvanceArgs& args) = 0;
 
-  /// Until all that was enqueued is done, and the ring readable.
+  /// Returns when all enqueued work is done and the ring can be read.
   virtual void wait() = 0;
 };
 
 std::unique_ptr<KernelDevice> make_cpu_device();
-/// In the CUDA binary alone: on `stream` (a cudaStream_t), or on one of its own for null.
+/// A device on `stream` (a cudaStream_t), or on a stream of its own if that is null. Exists only in the CUDA binary.
 std::unique_ptr<KernelDevice> make_cuda_device(void* stream);
 
-/// A device of this binary's own: the GPU on a stream of its own in the CUDA binary, else the CPU.
+/// The device that this binary is for: in the CUDA binary the GPU, on a stream of its own, else the CPU.
 std::unique_ptr<KernelDevice> make_device();
 
 }  // namespace cllm

@@ -14,13 +14,14 @@ namespace cllm {
 namespace {
 
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
-constexpr int kGroup = 64;  // tokens that share a counter's four words: see noise_counter()
-constexpr int kWords = 16;
+// Tokens are taken in groups of 64, which use all four words of 16 consecutive counters: see noise_counter().
+constexpr int kGroup = 64;
+constexpr int kCounters = 16;
 
 constexpr int kWide = kVectorBytes / sizeof(uint64_t);
 typedef uint64_t Wide __attribute__((vector_size(kVectorBytes)));
 
-/// Of the lower halves.
+/// The product of the lower halves of each element.
 inline Wide product(Wide a, uint32_t b) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Wide>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), _mm512_set1_epi64(b)));
@@ -31,16 +32,15 @@ inline Wide product(Wide a, uint32_t b) {
 #endif
 }
 
-// A cut is looked for among the logits that are this close to the largest; wider, if it is not there.
+// The cut of top-k and top-p is first searched for among the logits this close to the largest, then in wider ranges.
 constexpr float kNear = 10;
 
-/// A row with what the choice needs of it.
 struct Row {
   const float* logits;
   int64_t vocab;
-  uint32_t position;  // that the chosen token takes
-  float largest;      // logit, above -inf
-  Token first;        // with that logit, the lowest id
+  uint32_t position;  // position that the chosen token takes
+  float largest;      // largest logit, above -inf
+  Token first;        // lowest id with that logit
 };
 
 struct Ranked {
@@ -49,26 +49,26 @@ struct Ranked {
 };
 bool before(const Ranked& a, const Ranked& b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
 
-/// The best score so far.
+/// The best score so far and its token.
 struct Best {
   float score = kLowest;
   Token id = 0;
-  void offer(float other, Token token) {
-    if (!(other > score || (other == score && token < id))) return;
-    score = other;
+  void offer(float new_score, Token token) {
+    if (!(new_score > score || (new_score == score && token < id))) return;
+    score = new_score;
     id = token;
   }
 };
 
-float noisy(const Row& row, const Sampling& sampling, float inverse, Token token) {
+float score_token(const Row& row, const Sampling& sampling, float inverse, Token token) {
   const auto id = static_cast<uint32_t>(token);
   const Philox noise = philox(sampling.seed, noise_counter(id), row.position);
   return score_of(row.logits[token], row.largest, inverse, word_of(noise, noise_word(id)));
 }
 
-/// philox() of 16 counters from `first` on. A word in 64 bits, whose upper half is of no interest until the end.
-void philox_16(uint64_t seed, uint32_t first, uint32_t position, uint32_t (&words)[4][kWords]) {
-  for (int part = 0; part < kWords; part += kWide) {
+/// philox() of the 16 counters that begin with `first`. Each word is kept in 64 bits, whose upper half is ignored.
+void philox_16(uint64_t seed, uint32_t first, uint32_t position, uint32_t (&words)[4][kCounters]) {
+  for (int part = 0; part < kCounters; part += kWide) {
     Wide x[4] = {{}, Wide{} + position, {}, {}};
     for (int i = 0; i < kWide; i++) x[0][i] = first + static_cast<uint32_t>(part + i);
     auto k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
@@ -87,41 +87,42 @@ void philox_16(uint64_t seed, uint32_t first, uint32_t position, uint32_t (&word
   }
 }
 
-/// Scores of tokens group * 64 .. + 63.
+/// Scores of the 64 tokens of a group.
 void score_group(const Row& row, const Sampling& sampling, float inverse, int64_t group, float* scores) {
-  uint32_t words[4][kWords];
-  philox_16(sampling.seed, static_cast<uint32_t>(group) * kWords, row.position, words);
+  uint32_t words[4][kCounters];
+  philox_16(sampling.seed, static_cast<uint32_t>(group) * kCounters, row.position, words);
   const float* logits = row.logits + group * kGroup;
   const float largest = row.largest;
   for (int w = 0; w < 4; w++) {
-    for (int i = 0; i < kWords; i++) {
-      scores[w * kWords + i] = score_of(logits[w * kWords + i], largest, inverse, words[w][i]);
+    for (int i = 0; i < kCounters; i++) {
+      scores[w * kCounters + i] = score_of(logits[w * kCounters + i], largest, inverse, words[w][i]);
     }
   }
 }
 
 float largest_of(const float* values, int count) {
-  float lanes[kWords];
+  constexpr int kLanes = 16;
+  float lanes[kLanes];
   for (float& lane : lanes) lane = kLowest;
-  for (int i = 0; i < count; i += kWords) {
-    for (int k = 0; k < kWords; k++) lanes[k] = values[i + k] > lanes[k] ? values[i + k] : lanes[k];
+  for (int i = 0; i < count; i += kLanes) {
+    for (int k = 0; k < kLanes; k++) lanes[k] = values[i + k] > lanes[k] ? values[i + k] : lanes[k];
   }
-  for (int half = kWords / 2; half > 0; half /= 2) {
+  for (int half = kLanes / 2; half > 0; half /= 2) {
     for (int k = 0; k < half; k++) lanes[k] = lanes[k + half] > lanes[k] ? lanes[k + half] : lanes[k];
   }
   return lanes[0];
 }
 
-/// Among all tokens with a logit of at least `lowest`.
+/// Draws from all tokens with a logit of at least `lowest`.
 Token draw_from_all(const Row& row, const Sampling& sampling, float inverse, float lowest) {
   Best best;
-  best.offer(noisy(row, sampling, inverse, row.first), row.first);
+  best.offer(score_token(row, sampling, inverse, row.first), row.first);
   float scores[kGroup];
   const int64_t groups = row.vocab / kGroup;
   for (int64_t group = 0; group < groups; group++) {
     const float* logits = row.logits + group * kGroup;
     const float top = largest_of(logits, kGroup);
-    // What cannot win needs no noise: in a row of a language model most groups.
+    // A group that cannot win needs no noise. In a row of a language model that is most groups.
     if (!(top >= lowest) || fmaf(top - row.largest, inverse, kLargestGumbel) < best.score) continue;
     score_group(row, sampling, inverse, group, scores);
     if (lowest > kLowest) {
@@ -133,13 +134,14 @@ Token draw_from_all(const Row& row, const Sampling& sampling, float inverse, flo
   }
   for (int64_t token = groups * kGroup; token < row.vocab; token++) {
     if (row.logits[token] >= lowest) {
-      best.offer(noisy(row, sampling, inverse, static_cast<Token>(token)), static_cast<Token>(token));
+      best.offer(score_token(row, sampling, inverse, static_cast<Token>(token)), static_cast<Token>(token));
     }
   }
   return best.id;
 }
 
-/// weight_of() summed up. In two halves of 20 bits, which every CPU converts in vectors: nothing is rounded.
+/// The sum of weight_of() over the row. Weights are converted in two halves of 20 bits, which every CPU can do in
+/// vectors and which rounds nothing.
 uint64_t sum_of_weights(const Row& row) {
   uint64_t sum = 0;
   int64_t i = 0;
@@ -164,42 +166,42 @@ uint64_t sum_of_weights(const Row& row) {
   return sum;
 }
 
-/// The tokens with a logit above `above` (or of at least -inf itself), in any order.
-void gather(const Row& row, float above, std::vector<Ranked>& found) {
+/// Collects the tokens with a logit of at least `min_logit`, in any order.
+void gather(const Row& row, float min_logit, std::vector<Ranked>& found) {
   found.clear();
   int64_t i = 0;
   for (; i + kGroup <= row.vocab; i += kGroup) {
-    if (!(largest_of(row.logits + i, kGroup) >= above)) continue;
+    if (!(largest_of(row.logits + i, kGroup) >= min_logit)) continue;
     for (int64_t k = i; k < i + kGroup; k++) {
-      if (row.logits[k] >= above) found.push_back({row.logits[k], static_cast<Token>(k)});
+      if (row.logits[k] >= min_logit) found.push_back({row.logits[k], static_cast<Token>(k)});
     }
   }
   for (; i < row.vocab; i++) {
-    if (row.logits[i] >= above) found.push_back({row.logits[i], static_cast<Token>(i)});
+    if (row.logits[i] >= min_logit) found.push_back({row.logits[i], static_cast<Token>(i)});
   }
 }
 
 uint64_t sum_of_weights(const Row& row, const std::vector<Ranked>& tokens) {
   uint64_t sum = 0;
-  for (const Ranked& one : tokens) sum += weight_of(one.logit, row.largest);
+  for (const Ranked& token : tokens) sum += weight_of(token.logit, row.largest);
   return sum;
 }
 
-/// Steps 1 and 2 of the rule: `kept` gets the tokens that are left, in their order.
+/// Steps 1 and 2 of the rule: `kept` gets the remaining tokens, in their order.
 void cut(const Row& row, const Sampling& sampling, std::vector<Ranked>& kept) {
   const bool by_count = sampling.top_k > 0;
-  const auto most = static_cast<size_t>(sampling.top_k);
-  // With top-k it is a share of what top-k keeps.
+  const auto top_k = static_cast<size_t>(sampling.top_k);
+  // With top-k, top-p is a share of the weights that top-k keeps, so it is computed below.
   uint64_t wanted = by_count ? 0 : wanted_weight(sum_of_weights(row), sampling.top_p);
   for (float near = kNear;; near *= 4) {
-    const float above = near < 1e30f ? row.largest - near : kLowest;
-    gather(row, above, kept);
-    const bool enough = by_count ? kept.size() >= most : sum_of_weights(row, kept) >= wanted;
-    if (enough || !(above > kLowest)) break;
+    const float min_logit = near < 1e30f ? row.largest - near : kLowest;
+    gather(row, min_logit, kept);
+    const bool enough = by_count ? kept.size() >= top_k : sum_of_weights(row, kept) >= wanted;
+    if (enough || !(min_logit > kLowest)) break;
   }
-  if (by_count && kept.size() > most) {
-    std::nth_element(kept.begin(), kept.begin() + static_cast<std::ptrdiff_t>(most) - 1, kept.end(), before);
-    kept.resize(most);
+  if (by_count && kept.size() > top_k) {
+    std::nth_element(kept.begin(), kept.begin() + static_cast<std::ptrdiff_t>(top_k) - 1, kept.end(), before);
+    kept.resize(top_k);
   }
   std::sort(kept.begin(), kept.end(), before);
   if (sampling.top_p >= 1) return;
@@ -221,8 +223,8 @@ Token sample_row(const float* logits, int64_t vocab, const Sampling& sampling, i
   thread_local std::vector<Ranked> kept;
   cut(row, sampling, kept);
   Best best;
-  for (const Ranked& one : kept) {
-    if (one.logit >= lowest) best.offer(noisy(row, sampling, inverse, one.id), one.id);
+  for (const Ranked& token : kept) {
+    if (token.logit >= lowest) best.offer(score_token(row, sampling, inverse, token.id), token.id);
   }
   return best.id;
 }

@@ -8,24 +8,26 @@
 
 namespace cllm {
 
-/// How a lane's tokens are chosen; temperature 0 is greedy, and then the rest has no effect.
+/// How a lane's tokens are chosen. Temperature 0 means greedy choice, and then the other settings have no effect.
 ///
-/// The rule, stated once for every implementation. Tokens are ordered by logit, the larger first, ties by id, the lower
-/// first; NaN is out. In llama.cpp's default order of samplers (top-k, top-p, min-p, temperature):
+/// This rule holds for every implementation. Tokens are ordered by logit, the larger first; equal logits are ordered by
+/// id, the lower first; tokens with NaN are left out. The steps follow llama.cpp's default order of samplers (top-k,
+/// top-p, min-p, temperature):
 ///
-///   1. of all tokens the first `top_k` are kept;
-///   2. of those the shortest beginning whose weights, exp(logit - largest), reach `top_p` of their sum;
-///   3. of those the ones with a logit of at least largest + log(min_p);
-///   4. of those the one with the largest (logit - largest) / temperature + gumbel(seed, position, token), ties to the
-///      lowest id, is the choice. With Gumbel noise that has the probabilities of softmax (Gumbel 1954; Maddison et al.
-///      2014, "A* Sampling").
+///   1. Keep the first `top_k` tokens.
+///   2. Of these keep the shortest prefix whose weights, exp(logit - largest), reach `top_p` of the sum of all their
+///      weights.
+///   3. Of these keep the tokens with a logit of at least largest + log(min_p).
+///   4. Choose the token with the largest (logit - largest) / temperature + gumbel(seed, position, token), of equals
+///      the one with the lowest id. Gumbel noise makes this a draw with the probabilities of softmax (Gumbel 1954;
+///      Maddison et al. 2014, "A* Sampling").
 ///
 /// `position` is the absolute position that the chosen token takes. So the choice is a function of (logits, seed,
-/// position) alone, whatever block, lane or candidate the row belongs to: a draft is checked by equality, as in greedy
-/// decoding, and the result is what ordinary decoding would have drawn with the same seed.
+/// position) alone, whatever block, lane or candidate the row belongs to. A draft is therefore checked by equality, as
+/// in greedy decoding, and the result is what ordinary decoding would have drawn with the same seed.
 ///
-/// What is computed is integers, or floats by the functions below, in which no product meets a sum but through fmaf: a
-/// compiler can round nothing otherwise. So all implementations give the same tokens, bit for bit.
+/// All arithmetic is either on integers or in the float functions below, where a product is added to something only by
+/// fmaf, so that no compiler can round differently. So all implementations give the same tokens, bit for bit.
 struct Sampling {
   float temperature = 0;  // 0, or 1e-3 .. 1e3
   int32_t top_k = 0;      // 0: off
@@ -36,13 +38,13 @@ struct Sampling {
   bool operator==(const Sampling&) const = default;
 };
 
-/// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): four words for a counter. Token t
-/// has word (t / 16) % 4 of the counter (t / 64 * 16 + t % 16, position), so that neighbours are neighbours in a
-/// vector.
+/// Output of Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): four words for a
+/// counter. Token t uses word (t / 16) % 4 of the counter (t / 64 * 16 + t % 16, position), so that neighbouring tokens
+/// are neighbours in a vector.
 struct Philox {
   uint32_t words[4];
 };
-/// words[w], without an array that registers could not hold.
+/// words[w] without indexing, which would keep the array out of registers.
 CLLM_HOST_DEVICE inline uint32_t word_of(const Philox& noise, uint32_t w) {
   return w < 2 ? (w == 0 ? noise.words[0] : noise.words[1]) : (w == 2 ? noise.words[2] : noise.words[3]);
 }
@@ -66,43 +68,46 @@ CLLM_HOST_DEVICE inline Philox philox(uint64_t seed, uint32_t counter, uint32_t 
   return {{x0, x1, x2, x3}};
 }
 
-/// -log(-log(u)) of u = 1 - v, v in (0, 1): the rare large values come from small v, which floats tell apart.
+/// Gumbel noise from random bits: -log(-log(1 - v)) with v in (0, 1). The rare large values come from small v, which
+/// floats can tell apart.
 CLLM_HOST_DEVICE inline float gumbel_of(uint32_t bits) {
   const float v = fmaf(static_cast<float>(static_cast<int32_t>(bits >> 1)), 0x1p-31f, 0x1p-32f);
   const float t = v < 1.0f ? 1.0f - v : 0x1p-24f;
-  // log1p(-v), from the logarithm of the rounded t = 1 - v and what was rounded away (Kahan): lost / t, with 1 / t = 1
-  // + v + v^2 to enough places, because nothing is lost for v above 1/2. (A division would be a call on a GPU.)
+  // log1p(-v) is the logarithm of the rounded t = 1 - v, corrected by the rounding error, lost / t (Kahan). 1 / t is
+  // approximated by 1 + v + v^2, which is exact enough because nothing is lost for v above 1/2. (A division would be a
+  // function call on a GPU.)
   const float lost = v < 1.0f ? (1.0f - t) - v : 0.0f;
   const float exponential = -(log_of(t) + fmaf(lost, fmaf(v, v, v), lost));
   return -log_of(exponential);
 }
-/// The largest value that gumbel_of() has is below.
+/// Upper bound of gumbel_of().
 constexpr float kLargestGumbel = 22.5f;
 
-/// The choice's score, the largest of which wins.
+/// A token's score in step 4; the largest score wins.
 CLLM_HOST_DEVICE inline float score_of(float logit, float largest, float inverse_temperature, uint32_t bits) {
-  // Equal infinities have no difference.
+  // The difference of equal infinities would be NaN.
   const float below = logit == largest ? 0.0f : logit - largest;
   return fmaf(below, inverse_temperature, gumbel_of(bits));
 }
 
-/// A token's weight in top-p: exp(logit - largest) in units of 2^-40. Sums of up to 2^23 of them fit, in any order.
+/// A token's weight in top-p: exp(logit - largest) in units of 2^-40. Sums of up to 2^23 weights fit, and their order
+/// does not matter.
 CLLM_HOST_DEVICE inline uint64_t weight_of(float logit, float largest) {
   if (logit == largest) return 1ull << 40;
   const float difference = logit - largest;
   return difference < 0.0f ? static_cast<uint64_t>(exp_of(difference) * 0x1p40f) : 0;  // false for NaN
 }
-/// What the weights of the beginning that is kept must reach, at least one unit.
+/// The weight that the kept prefix must reach: `top_p` of `sum`, and at least one unit.
 CLLM_HOST_DEVICE inline uint64_t wanted_weight(uint64_t sum, float top_p) {
   const auto wanted = static_cast<uint64_t>(static_cast<double>(sum) * static_cast<double>(top_p));
   return wanted < 1 ? 1 : wanted;
 }
 
-/// Larger is earlier in the order of tokens: the float's order in the upper half, the complement of the id in the
-/// lower. NaN is below all and stands for id 0, which is what a row of nothing else gives.
+/// A key that is larger for tokens that come earlier in the order: the upper half holds the logit's order, the lower
+/// half the complement of the id. NaN gets the smallest key, with id 0, because a row of only NaN chooses token 0.
 CLLM_HOST_DEVICE inline uint64_t order_key(float logit, uint32_t id) {
   if (logit != logit) return 0xffffffffu;
-  const uint32_t bits = bits_of(logit == 0.0f ? 0.0f : logit);                    // -0 is +0
+  const uint32_t bits = bits_of(logit == 0.0f ? 0.0f : logit);                    // -0 equals +0
   const uint32_t order = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;  // -inf becomes 0x007fffff
   return (static_cast<uint64_t>(order) << 32) | (0xffffffffu - id);
 }

@@ -38,13 +38,13 @@ void verify(const VerifyArgs& args) {
       verdict.accepted = accepted;
       verdict.winner = c;
     }
-    const Token* own = args.tokens + first;
-    const Token* block = own + static_cast<int64_t>(verdict.winner) * n;
+    const Token* own_block = args.tokens + first;
+    const Token* winner_block = own_block + static_cast<int64_t>(verdict.winner) * n;
     const Token* choices = args.choices + first + static_cast<int64_t>(verdict.winner) * n;
     const uint8_t* ends = lane.stop_at_end != 0 ? args.end_of_generation : nullptr;
     verdict.emitted = count_emitted(choices, verdict.accepted, lane.budget, ends);
     const uint8_t* stood = args.stood + static_cast<int64_t>(b) * n;
-    for (int j = 1; j < verdict.emitted; j++) verdict.stationary += stood[j] != 0 && own[j] == block[j];
+    for (int j = 1; j < verdict.emitted; j++) verdict.stationary += stood[j] != 0 && own_block[j] == winner_block[j];
     verdict.ended = ends != nullptr && ends[choices[verdict.emitted - 1]] != 0 ? 1 : 0;
   }
 }

@@ -1,4 +1,4 @@
-// Of ggml-cuda's private header only this: its streams are not in the public interface.
+// The only use of ggml-cuda's private header: its streams are not in the public interface.
 #include "ggml-backend-impl.h"
 #include "ggml-cuda/common.cuh"
 #include "llama/cuda_stream.h"

@@ -4,7 +4,7 @@ struct ggml_backend;
 
 namespace cllm {
 
-/// The stream (a cudaStream_t) on which a CUDA backend of ggml enqueues its graphs. In the CUDA binary alone.
+/// The stream (a cudaStream_t) on which a CUDA backend of ggml enqueues its graphs. Exists only in the CUDA binary.
 void* cuda_stream_of(ggml_backend* backend);
 
 }  // namespace cllm

@@ -8,8 +8,9 @@ class tensor_traits;
 
 namespace cllm {
 
-/// Our attention (native/kernels/attention.h) for an operation GGML_OP_FLASH_ATTN_EXT that it can compute, else null.
-/// ggml's own takes half of a block's time where the model is small. Asked for layers whose query weights are packed.
+/// Our attention (native/products/attention.h) for an operation GGML_OP_FLASH_ATTN_EXT that it can compute, else null.
+/// It is used in layers whose query weights are packed. ggml's own attention takes half of a block's time where the
+/// model is small.
 ggml::cpu::tensor_traits* packed_attention(const ggml_tensor* op);
 
 }  // namespace cllm

@@ -1,11 +1,11 @@
 #pragma once
 
-// Compiled into ggml-cpu by force (CMakeLists.txt), without changing its source.
+// CMakeLists.txt includes this header in every file of ggml-cpu (-include), so that its source stays unchanged.
 //
 // ggml's barriers spin on _mm_pause() until the last thread arrives. When more threads than cores are runnable (two
-// decoders at once, a busy service) a spinning thread keeps the very core that the late thread needs, for a whole time
-// slice at every one of some hundred barriers of a graph: measured with two decoders of two threads on two cores, 4
-// tokens/s instead of 140 / 2. So after a few microseconds of spinning, offer the core to others.
+// decoders at once, a busy service), a spinning thread keeps the core that the late thread needs for a whole time
+// slice, at each of a graph's hundreds of barriers. Two decoders of two threads on two cores were measured at 4
+// tokens/s instead of 140 / 2. So a thread that has spun for a few microseconds offers its core to others.
 #if defined(__x86_64__) && defined(__linux__)
 
 #include <immintrin.h>

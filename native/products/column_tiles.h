@@ -4,7 +4,8 @@
 
 namespace cllm {
 
-/// Calls run.operator()<Columns>() with a number that is known while compiling; 1 <= columns <= Columns.
+/// Calls run.operator()<columns>(), so that the number of columns is a constant of the called code. 1 <= columns <=
+/// Columns.
 template <int Columns, typename Run>
 void with_columns(int64_t columns, const Run& run) {
   if constexpr (Columns > 0) {
@@ -13,14 +14,14 @@ void with_columns(int64_t columns, const Run& run) {
   }
 }
 
-/// Calls run.operator()<Columns>(j), j the tile's first column, for tiles of equal width, at most Most: 20 columns are
-/// 10 and 10, not 16 and 4.
-template <int Most, typename Run>
+/// Cuts the columns into tiles of about equal width, at most MaxColumns, and calls run.operator()<Columns>(j) for each,
+/// where j is the tile's first column. So 20 columns become 10 and 10, not 16 and 4.
+template <int MaxColumns, typename Run>
 void in_column_tiles(int64_t columns, const Run& run) {
-  const int64_t tiles = (columns + Most - 1) / Most;
+  const int64_t tiles = (columns + MaxColumns - 1) / MaxColumns;
   for (int64_t t = 0; t < tiles; t++) {
     const int64_t j = columns * t / tiles, end = columns * (t + 1) / tiles;
-    with_columns<Most>(end - j, [&]<int Columns>() { run.template operator()<Columns>(j); });
+    with_columns<MaxColumns>(end - j, [&]<int Columns>() { run.template operator()<Columns>(j); });
   }
 }
 

@@ -4,17 +4,17 @@
 
 namespace cllm {
 
-inline constexpr int64_t kBlocksOfSuperblock = 8;  // of the K formats
+inline constexpr int64_t kBlocksOfSuperblock = 8;  // in the K formats
 
-/// Where the parts of packed weights lie, and what they hold. Of 16 rows each, block after block:
-///   quants  [blocks][words][16 rows][4 bytes]; of 4 words a byte's upper half holds the block's weights 16 to 31
-///   high    [blocks][2][16 rows][4 bytes]: upper 2 of 6 bits, of words 0 to 3 and of 4 to 7 (kQ6_K)
-///   fine    [blocks][2][16 rows] bytes: scale and min (kQ4_K), scales of the two halves (kQ6_K)
+/// Layout of packed quantised weights. The matrix consists of the parts below, one after the other. Each part holds all
+/// rows of the matrix, as panels of 16 rows, and a panel holds its blocks in order:
+///   quants  [blocks][words][16 rows][4 bytes]; with 4 words the upper half of a byte holds a weight from 16 to 31
+///   high    [blocks][2][16 rows][4 bytes]: upper 2 of the 6 bits, for words 0 to 3 and for 4 to 7 (kQ6_K)
+///   fine    [blocks][2][16 rows] bytes: scale and min (kQ4_K), or scales of the two halves (kQ6_K)
 ///   scales  [blocks / per_scale][16 rows] F16
-///   mins    the same (kQ4_1, kQ4_K)
-/// Each part holds all rows of the matrix.
+///   mins    [blocks / per_scale][16 rows] F16 (kQ4_1, kQ4_K)
 struct BlockLayout {
-  static constexpr int64_t kHalf = 2;  // bytes of an F16
+  static constexpr int64_t kHalfBytes = 2;  // size of an F16
 
   BlockLayout(BlockFormat format, int64_t rows, int64_t blocks) : k_format(is_k(format)), with_mins(has_mins(format)) {
     words = format == BlockFormat::kQ8_0 ? 8 : 4;
@@ -22,8 +22,8 @@ struct BlockLayout {
     high = rows * blocks * words * 4;
     fine = high + (format == BlockFormat::kQ6_K ? rows * blocks * 8 : 0);
     scales = fine + (k_format ? rows * blocks * 2 : 0);
-    mins = scales + rows * (blocks / per_scale) * kHalf;
-    bytes = mins + (with_mins ? rows * (blocks / per_scale) * kHalf : 0);
+    mins = scales + rows * (blocks / per_scale) * kHalfBytes;
+    bytes = mins + (with_mins ? rows * (blocks / per_scale) * kHalfBytes : 0);
   }
 
   static constexpr bool is_k(BlockFormat format) {
@@ -35,8 +35,10 @@ struct BlockLayout {
   }
 
   bool k_format, with_mins;
-  int64_t words, per_scale;                 // of a block of one row; blocks of an F16 scale
-  int64_t high, fine, scales, mins, bytes;  // where they begin, and the whole
+  int64_t words;                     // words of 32 bits that one block of one row has in `quants`
+  int64_t per_scale;                 // blocks that share an F16 scale
+  int64_t high, fine, scales, mins;  // offsets of the parts in bytes; quants begin at 0
+  int64_t bytes;                     // size of all parts together
 };
 
 }  // namespace cllm

@@ -1,4 +1,5 @@
-// Packing: GGUF's blocks (ggml/src/ggml-common.h has their structs) to the layout of quantized_layout.h.
+// Packs GGUF's blocks (their structs are in ggml/src/ggml-common.h) into the layout of quantized_layout.h, on every
+// CPU.
 #include <cstring>
 
 #include "products/quantized_layout.h"
@@ -7,7 +8,7 @@ namespace cllm {
 
 namespace {
 
-// Four weights at a time: the bytes of a word.
+// Masks for a word of 32 bits, which holds four weights in its bytes.
 constexpr uint32_t kNibbles = 0x0f0f0f0f, kTwoBits = 0x03030303, kSigns = 0x80808080;
 
 uint32_t word_at(const uint8_t* from, int64_t word) {
@@ -16,20 +17,20 @@ uint32_t word_at(const uint8_t* from, int64_t word) {
   return value;
 }
 
-/// A block of one row as it is packed.
+/// A block of one row in packed form.
 struct Block {
-  uint32_t words[8];  // four of them, but for kQ8_0
+  uint32_t words[8];  // kQ8_0 uses eight, the other formats four
   uint32_t high[2];
   uint8_t fine[2];
 };
 
-/// What several blocks of one row share.
+/// F16 values that several blocks of one row share.
 struct Scales {
-  uint8_t scale[2], min[2] = {};  // F16
+  uint8_t scale[2], min[2] = {};
 };
 
-// 12 bytes hold eight scales and eight mins of 6 bits.
-void six_bits(const uint8_t* packed, int64_t block, uint8_t (&fine)[2]) {
+// Reads one block's scale and min. 12 bytes hold eight of each, with 6 bits.
+void read_six_bits(const uint8_t* packed, int64_t block, uint8_t (&fine)[2]) {
   if (block < 4) {
     fine[0] = packed[block] & 63;
     fine[1] = packed[block + 4] & 63;
@@ -39,7 +40,7 @@ void six_bits(const uint8_t* packed, int64_t block, uint8_t (&fine)[2]) {
   }
 }
 
-// Bytes of `per_scale` blocks in a file, scales included.
+// Bytes that BlockLayout::per_scale blocks take in a file, scales included.
 int64_t file_bytes(BlockFormat format) {
   switch (format) {
     case BlockFormat::kQ4_0: return 18;
@@ -62,7 +63,7 @@ Block read_block(BlockFormat format, const uint8_t* from, int64_t block) {
   Block read;
   switch (format) {
     case BlockFormat::kQ4_0:
-    case BlockFormat::kQ4_1:  // a byte holds weights i and 16 + i already
+    case BlockFormat::kQ4_1:  // a byte already holds weights i and 16 + i
       std::memcpy(read.words, from + (format == BlockFormat::kQ4_0 ? 2 : 4), 16);
       break;
     case BlockFormat::kQ8_0:
@@ -73,10 +74,10 @@ Block read_block(BlockFormat format, const uint8_t* from, int64_t block) {
       const auto shift = static_cast<int>(block % 2 * 4);
       const auto four = [&](int i) { return word_at(quants, i) >> shift & kNibbles; };
       for (int i = 0; i < 4; i++) read.words[i] = four(i) | four(i + 4) << 4;
-      six_bits(from + 4, block, read.fine);
+      read_six_bits(from + 4, block, read.fine);
       break;
     }
-    case BlockFormat::kQ6_K: {  // low four bits, then upper two, of 128 weights at a time
+    case BlockFormat::kQ6_K: {  // the low four bits of 128 weights lie together, and so do the upper two
       const int64_t part = block / 4, quarter = block % 4;
       const uint8_t *low = from + part * 64 + quarter % 2 * 32, *high = from + 128 + part * 32;
       const auto four = [&](int i) { return word_at(low, i) >> quarter / 2 * 4 & kNibbles; };
@@ -111,7 +112,7 @@ void pack_blocks(BlockFormat format, const void* from, int64_t rows, int64_t blo
                     group = panel * (blocks / layout.per_scale) + block / layout.per_scale;
       if (inner == 0) {
         const Scales scales = read_scales(format, source);
-        const int64_t place = (group * kBlockRows + lane) * BlockLayout::kHalf;
+        const int64_t place = (group * kBlockRows + lane) * BlockLayout::kHalfBytes;
         std::memcpy(target + layout.scales + place, scales.scale, 2);
         if (layout.with_mins) std::memcpy(target + layout.mins + place, scales.min, 2);
       }

@@ -5,10 +5,11 @@
 
 namespace cllm {
 
-/// Products with weights in GGUF's block formats, for CPUs with AVX512-VNNI. Weights are repacked, columns rounded to 8
-/// bits in blocks of 32 with a scale of their own, as ggml does too. Within a block sums are of integers, and exact;
-/// blocks are added up in one order whatever the number of columns: a product does not depend on how many tokens go
-/// through at once, to the bit. Unpacking costs the same for one column as for sixteen.
+/// Interface of the matrix products with weights in GGUF's block formats, for CPUs with AVX512-VNNI
+/// (quantized_product_avx512.cpp). Weights are repacked (quantized_pack.cpp, for every CPU); columns are rounded to 8
+/// bits in blocks of 32, each block with its own scale, as in ggml. Sums within a block are sums of integers and so
+/// exact; blocks are added up in one order whatever the number of columns. So a product is bit-identical however many
+/// tokens go through at once. Unpacking costs the same for one column as for sixteen.
 
 enum class BlockFormat {
   kQ4_0,  // d * (q - 8)
@@ -19,30 +20,32 @@ enum class BlockFormat {
 };
 
 inline constexpr int64_t kBlockWeights = 32;
-inline constexpr int64_t kBlockRows = 16;  // that are packed together
+inline constexpr int64_t kBlockRows = 16;  // rows that are packed together
 
-/// Whether this binary has the kernel. quantized_product() and round_to_blocks() may only be called then.
+/// Whether this binary has the products. quantized_product() and round_to_blocks() may only be called then.
 bool has_quantized_product();
 
-/// Blocks that a row must be a multiple of.
+/// The number of blocks in a row must be a multiple of this.
 int64_t block_multiple(BlockFormat format);
 
-/// Bytes of `rows` packed rows of `blocks` blocks: those of the file, 3% more for kQ4_K.
+/// Bytes of `rows` packed rows of `blocks` blocks: as many as in the file, or 3% more for kQ4_K.
 size_t packed_bytes(BlockFormat format, int64_t rows, int64_t blocks);
 
-/// Packs `rows` (a multiple of 16) rows of `blocks` blocks that lie one behind the other as in a GGUF file
-/// (quantized_layout.h).
+/// Packs `rows` rows (a multiple of 16) of `blocks` blocks from the order of a GGUF file into the layout of
+/// quantized_layout.h.
 void pack_blocks(BlockFormat format, const void* from, int64_t rows, int64_t blocks, void* packed);
 
 /// Bytes of a rounded column of `blocks` blocks.
 size_t rounded_bytes(BlockFormat format, int64_t blocks);
 
-/// Rounds x [32 * blocks] for products with weights of `format`. For Q4_0, Q4_1 and Q8_0 scales and sums are rounded to
-/// F16 as in ggml's Q8_0 and Q8_1, so that the product differs from ggml's in the order of its sums alone.
+/// Rounds the column x [32 * blocks] for products with weights of `format`. For Q4_0, Q4_1 and Q8_0, scales and sums
+/// are rounded to F16 as in ggml's Q8_0 and Q8_1, so that the product differs from ggml's only in the order of its
+/// sums.
 void round_to_blocks(BlockFormat format, const float* x, int64_t blocks, void* rounded);
 
-/// c[j * c_stride + r] = row r times column j, for the rows [first, end), multiples of 16, of the packed `rows` rows;
-/// c is that of row 0. rounded [columns] as round_to_blocks() writes them, one behind the other.
+/// c[j * c_stride + r] = row r times column j, for the rows r in [first, end), both multiples of 16, of the packed
+/// `rows` rows; c points to the result of row 0. `rounded` holds `columns` columns as round_to_blocks() writes them,
+/// one after the other.
 void quantized_product(BlockFormat format, const void* packed, int64_t rows, int64_t blocks, int64_t first, int64_t end,
                        const void* rounded, int64_t columns, float* c, int64_t c_stride);
 

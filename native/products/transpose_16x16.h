@@ -6,7 +6,7 @@
 
 namespace cllm {
 
-/// 16 lines of 16 words of 32 bits: word c of line r becomes word r of line c.
+/// Transposes 16 lines of 16 words of 32 bits with AVX-512: word c of line r becomes word r of line c.
 inline void transpose_16x16(__m512i (&lines)[16]) {
   __m512i t[16];
   for (int i = 0; i < 16; i += 2) {

@@ -1,12 +1,12 @@
 #pragma once
 
-// CUDA on the CPU, enough for cuda/*.cu and for tests alone: the very sources compile as C++20 against this header.
-// Every CUDA thread is a fiber; blocks and threads run in an order shuffled by a seed (CLLM_HARNESS_SEED), and change
-// at every barrier, shuffle, vote, atomic and fence. So a missing barrier shows, because some seed lets a thread run
-// ahead of the others, or leaves it behind all of them. Shared memory is poisoned before a block begins. A barrier or
-// warp operation that not all threads reach is reported.
+// The part of CUDA that cuda/kernels/*.cu use, emulated on the CPU for tests: the unchanged sources compile as C++20
+// with this header. Every CUDA thread is a fiber. Blocks and threads run in an order shuffled by a seed
+// (CLLM_HARNESS_SEED) and take turns at every barrier, shuffle, vote, atomic and fence. So a missing barrier is found,
+// because some seed lets a thread run ahead of all others, or leaves it behind them. Shared memory is poisoned before a
+// block begins. The harness reports a barrier or warp operation that not all threads reach.
 //
-// What it cannot show: reordered memory accesses (a missing __threadfence), coalescing, timing.
+// It cannot show reordered memory accesses (a missing __threadfence), coalescing or timing.
 
 #include <cstddef>
 #include <cstdint>
@@ -30,7 +30,7 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 
-/// Of the fiber that runs.
+/// Values of the fiber that is running.
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorNotSupported = 801 };
@@ -39,14 +39,15 @@ inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 
 namespace cuda_harness {
 
-/// Runs a kernel to its end: `body` once per thread.
+/// Runs a kernel to its end. `body` is called once per thread.
 void launch(dim3 grid, dim3 block, const std::function<void()>& body);
-/// The block's array that is declared at `place`, the same for all its threads.
+/// The block's shared array that is declared at `place`; all its threads get the same one.
 void* shared(const void* place, size_t bytes);
 void sync_threads();
-/// Lets others run.
+/// Lets other fibers run.
 void yield();
-/// Meets the other threads of the warp, which must come to an operation of the same name; returns what each brought.
+/// Waits until all threads of the warp have reached an operation of this name. Returns the values that they brought, by
+/// thread.
 const uint64_t* warp_meet(const char* operation, unsigned mask, uint64_t value);
 unsigned warp_lane();
 
@@ -90,7 +91,7 @@ inline float __uint_as_float(unsigned bits) {
   return value;
 }
 
-// One fiber runs at a time, so these are atomic; others may run before and after.
+// Only one fiber runs at a time, so these functions are atomic. Others may run before and after.
 template <typename T>
 T atomicMax(T* at, T value) {
   cuda_harness::yield();

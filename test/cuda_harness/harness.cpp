@@ -1,4 +1,4 @@
-#undef _FORTIFY_SOURCE  // whose longjmp refuses to go to another stack
+#undef _FORTIFY_SOURCE  // its longjmp refuses to switch to another stack
 
 #include <setjmp.h>
 #include <ucontext.h>
@@ -21,23 +21,22 @@ namespace {
 
 constexpr size_t kStack = 32 * 1024;
 constexpr size_t kResidentBlocks = 6;  // blocks that run at the same time
-// Behind a shared array, so that what is read there is poison too.
-constexpr size_t kGuard = 1024;
-// Of the pauses at atomics and fences, one in this many lasts until nothing else can run: what a block does between two
-// of them, all others may do meanwhile.
+constexpr size_t kGuard = 1024;        // poisoned bytes behind a shared array
+// One in this many pauses at atomics and fences lasts until nothing else can run. So all other blocks may run between
+// two such operations of a block.
 constexpr uint64_t kLongPause = 4;
 
 struct Block;
 
 /// A thread of a kernel.
 struct Fiber {
-  ucontext_t first;  // until it has begun; then `at`
-  jmp_buf at;
+  ucontext_t start;  // used until the fiber has begun, then `resume`
+  jmp_buf resume;
   bool begun = false;
   std::unique_ptr<char[]> stack = std::make_unique<char[]>(kStack);
   Block* block = nullptr;
   dim3 index;
-  unsigned number = 0;   // in the block
+  unsigned number = 0;   // index of the thread in its block
   bool waiting = false;  // at a barrier or in a warp operation
 };
 
@@ -58,13 +57,13 @@ struct Block {
   unsigned at_barrier = 0;
 };
 
-// A test runs in many orders: CLLM_HARNESS_SEED.
+// CLLM_HARNESS_SEED, by which a test chooses the order of threads.
 uint64_t seed() {
   const char* value = std::getenv("CLLM_HARNESS_SEED");
   return value == nullptr ? 1 : std::strtoull(value, nullptr, 10);
 }
 std::mt19937_64 random_order(seed());
-std::vector<std::unique_ptr<Fiber>> pool;  // unused fibers, whose stacks are kept
+std::vector<std::unique_ptr<Fiber>> pool;  // unused fibers, kept for their stacks
 std::vector<Fiber*> runnable, delayed;
 Fiber* current = nullptr;
 jmp_buf scheduler;
@@ -82,9 +81,9 @@ void wake(Fiber* fiber) {
   runnable.push_back(fiber);
 }
 
-// _setjmp and _longjmp, because swapcontext calls the system twice to keep the signal mask.
+// Fibers switch by _setjmp and _longjmp, because swapcontext makes two system calls for the signal mask.
 void pause() {
-  if (_setjmp(current->at) == 0) _longjmp(scheduler, 1);
+  if (_setjmp(current->resume) == 0) _longjmp(scheduler, 1);
 }
 
 void run(Fiber* fiber) {
@@ -92,9 +91,9 @@ void run(Fiber* fiber) {
   threadIdx = fiber->index;
   blockIdx = fiber->block->index;
   if (_setjmp(scheduler) != 0) return;
-  if (fiber->begun) _longjmp(fiber->at, 1);
+  if (fiber->begun) _longjmp(fiber->resume, 1);
   fiber->begun = true;
-  setcontext(&fiber->first);
+  setcontext(&fiber->start);
 }
 
 void release_barrier(Block& block) {
@@ -105,7 +104,7 @@ void release_barrier(Block& block) {
   }
 }
 
-/// A fiber is a thread of one block after another.
+/// The body of a fiber, which serves as a thread of one block after another.
 void enter() {
   for (;;) {
     (*kernel)();
@@ -126,11 +125,11 @@ std::unique_ptr<Fiber> unused_fiber() {
     return fiber;
   }
   auto fiber = std::make_unique<Fiber>();
-  getcontext(&fiber->first);
-  fiber->first.uc_stack.ss_sp = fiber->stack.get();
-  fiber->first.uc_stack.ss_size = kStack;
-  fiber->first.uc_link = nullptr;
-  makecontext(&fiber->first, enter, 0);
+  getcontext(&fiber->start);
+  fiber->start.uc_stack.ss_sp = fiber->stack.get();
+  fiber->start.uc_stack.ss_size = kStack;
+  fiber->start.uc_link = nullptr;
+  makecontext(&fiber->start, enter, 0);
   return fiber;
 }
 
@@ -194,7 +193,7 @@ void* shared(const void* place, size_t bytes) {
   auto& memory = current->block->memory[place];
   if (memory.empty()) {
     memory.resize((bytes + kGuard) / sizeof(std::max_align_t) + 1);
-    // Huge as a key, an index or a token; or small, as what another block may have left there.
+    // The poison is either huge for a key, index or token, or small, like values that another block may have left.
     const bool huge = random_order() % 2 != 0;
     auto* words = reinterpret_cast<uint32_t*>(memory.data());
     const size_t count = memory.size() * sizeof(std::max_align_t) / sizeof(uint32_t);
@@ -228,7 +227,8 @@ const uint64_t* warp_meet(const char* operation, unsigned mask, uint64_t value) 
   current->waiting = true;
   if (++warp.arrived == 32) {
     warp.arrived = 0;
-    // A copy: the first to run may come to the next operation before the last has read.
+    // The values are copied, because the first thread to run may reach the next operation before the last has read
+    // them.
     std::memcpy(warp.result, warp.values, sizeof(warp.result));
     const unsigned first = current->number / 32 * 32;
     for (unsigned lane = 0; lane < 32; lane++) wake(current->block->fibers[first + lane]);

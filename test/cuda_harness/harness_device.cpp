@@ -1,4 +1,5 @@
-// cuda/*.cu on the harness as the KernelDevice of a test program: host memory, with guards around every allocation.
+// The KernelDevice that runs cuda/kernels/*.cu on the harness. Its memory is host memory, with guards around every
+// allocation.
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -12,7 +13,7 @@ namespace cllm {
 namespace {
 
 constexpr size_t kGuard = 256;
-// As floats 3.4e38: a logit read from there wins. As token ids and indices they are far out of range.
+// As a float this is 3.4e38, so that a logit read from there wins. As token id or index it is far out of range.
 constexpr unsigned char kGuardByte = 0x7f;
 
 class HarnessDevice : public KernelDevice {
@@ -22,7 +23,7 @@ class HarnessDevice : public KernelDevice {
   bool on_host() const override { return false; }
   void* allocate(size_t bytes) override {
     std::vector<unsigned char>& memory = memory_.emplace_back(bytes + 2 * kGuard + 16, kGuardByte);
-    // As cudaMalloc: aligned for every access.
+    // Like memory of cudaMalloc it is aligned for every access.
     const auto address = reinterpret_cast<uintptr_t>(memory.data() + kGuard);
     unsigned char* data = memory.data() + kGuard + (16 - address % 16) % 16;
     std::memset(data, 0, bytes);

@@ -1,6 +1,6 @@
-// Figures of the kernels on this build's own device, as one JSON object on stdout: microseconds per iteration of choose
-// alone, and of choose, verify and advance together, enqueued in one go as a burst enqueues them; and the floor, which
-// is the time to read the logits once at the bandwidth that a copy within the device reaches.
+// Prints the times of the kernels on this build's own device as one JSON object: microseconds per iteration of choose
+// alone, and of choose, verify and advance together, enqueued without waiting as in a burst. The floor beside them is
+// the time to read the logits once at the bandwidth that a copy within the device reaches.
 
 #include <algorithm>
 #include <chrono>
@@ -9,6 +9,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "device_test.h"
 #include "device_world.h"
 #ifdef CLLM_CUDA
 #include <cuda_runtime_api.h>
@@ -24,7 +25,7 @@ constexpr int kRounds = 5;
 template <typename Body>
 double microseconds_of(KernelDevice& device, Body body) {
   double best = 1e30;
-  for (int round = 0; round <= kRounds; round++) {  // the first one warms up
+  for (int round = 0; round <= kRounds; round++) {  // the first round warms up
     device.wait();
     const auto started = std::chrono::steady_clock::now();
     for (int i = 0; i < kIterations; i++) body(i);
@@ -35,7 +36,7 @@ double microseconds_of(KernelDevice& device, Body body) {
   return best;
 }
 
-/// Bytes per second, read and written, of a copy within device memory.
+/// Bytes per second of a copy within device memory, read and written bytes together.
 double bandwidth() {
 #ifdef CLLM_CUDA
   constexpr size_t kBytes = 1ull << 30;
@@ -66,7 +67,7 @@ double bandwidth() {
   cudaFree(to);
   return 2.0 * kBytes * kCopies / (best / 1e3);
 #else
-  return std::numeric_limits<double>::infinity();  // the CPU's floor is bench/kernel's business
+  return std::numeric_limits<double>::infinity();  // bench/kernel measures the CPU's floor
 #endif
 }
 
@@ -76,11 +77,11 @@ void bench(int32_t lanes, int64_t vocab, double bytes_per_second, bool& first) {
   options.shape = {lanes, 1, 16};
   options.vocab = vocab;
   options.n_kv = options.kv_size = 65536;  // room for every token of every round
-  options.largest_budget = 1;
+  options.max_budget = 1;
   options.end_share = 0;
   options.iterations = kIterations;
   World world(*device, options);
-  // Lanes that run to the end: every iteration accepts what it accepts.
+  // No lane ends before the last iteration: each has rows and budget for all of them.
   for (LaneState& lane : world.lanes.host) {
     lane.row_end = world.scratch.first;
     lane.budget = 1 << 30;

@@ -8,12 +8,12 @@ namespace cllm {
 namespace {
 
 constexpr int32_t kPromptSize = 37;
-// Rows that can be copied one, two, four and sixteen bytes at a time, and transposed ones of each element size.
+// Rows that can be copied one, two, four and sixteen bytes at a time, and transposed tensors of each element size.
 constexpr int64_t kRowBytes[] = {35, 34, 36, 256, 0, 0};
 constexpr int32_t kElementBytes[] = {0, 0, 0, 0, 2, 4};
 constexpr int32_t kWidth = 6;
 
-/// Few different tokens: then what was said before comes again, with keys of every length.
+/// The history has few different tokens, so that keys of every length occur again.
 constexpr int64_t kHistoryVocab = 6;
 
 size_t history_size(const WorldOptions& options) { return static_cast<size_t>(options.n_kv) + 1; }
@@ -66,28 +66,29 @@ std::vector<KvTensor> describe(const std::vector<DeviceArray<char>>& arrays) {
 
 }  // namespace
 
-World::World(KernelDevice& device, const WorldOptions& given)
+World::World(KernelDevice& device, const WorldOptions& options)
     : device(device),
-      options(given),
-      scratch{static_cast<int32_t>(given.n_kv - static_cast<int64_t>(given.shape.candidates - 1) * given.shape.block)},
-      history(device, random_tokens(static_cast<size_t>(given.shape.lanes) * history_size(given),
-                                    std::min<int64_t>(given.vocab, kHistoryVocab), given.seed + 1)),
-      tokens(device, random_tokens(rows_of(given.shape), given.vocab, given.seed + 2)),
-      choices(device, std::vector<Token>(rows_of(given.shape))),
-      positions(device, std::vector<int32_t>(rows_of(given.shape))),
-      k_rows(device, std::vector<int64_t>(rows_of(given.shape))),
+      options(options),
+      scratch{static_cast<int32_t>(options.n_kv -
+                                   static_cast<int64_t>(options.shape.candidates - 1) * options.shape.block)},
+      history(device, random_tokens(static_cast<size_t>(options.shape.lanes) * history_size(options),
+                                    std::min<int64_t>(options.vocab, kHistoryVocab), options.seed + 1)),
+      tokens(device, random_tokens(rows_of(options.shape), options.vocab, options.seed + 2)),
+      choices(device, std::vector<Token>(rows_of(options.shape))),
+      positions(device, std::vector<int32_t>(rows_of(options.shape))),
+      k_rows(device, std::vector<int64_t>(rows_of(options.shape))),
       v_rows(device,
-             std::vector<int64_t>(rows_of(given.shape) * static_cast<size_t>(std::max<int64_t>(1, given.v_width)))),
+             std::vector<int64_t>(rows_of(options.shape) * static_cast<size_t>(std::max<int64_t>(1, options.v_width)))),
       mask(device,
-           std::vector<char>(rows_of(given.shape) * static_cast<size_t>(given.n_kv) * (given.mask_f16 ? 2 : 4))),
-      stood(device, std::vector<uint8_t>(static_cast<size_t>(given.shape.lanes) * given.shape.block)),
-      ends(device, random_ends(given)),
-      lanes(device, std::vector<LaneState>(static_cast<size_t>(given.shape.lanes))),
-      verdicts(device, std::vector<Verdict>(static_cast<size_t>(given.shape.lanes))),
-      kv(make_kv(device, given)),
+           std::vector<char>(rows_of(options.shape) * static_cast<size_t>(options.n_kv) * (options.mask_f16 ? 2 : 4))),
+      stood(device, std::vector<uint8_t>(static_cast<size_t>(options.shape.lanes) * options.shape.block)),
+      ends(device, random_ends(options)),
+      lanes(device, std::vector<LaneState>(static_cast<size_t>(options.shape.lanes))),
+      verdicts(device, std::vector<Verdict>(static_cast<size_t>(options.shape.lanes))),
+      kv(make_kv(device, options)),
       kv_tensors(describe(kv)),
       kv_table(device, kv_tensors),
-      ring_host(static_cast<size_t>(given.iterations) * given.shape.lanes * ring_words(given.shape.block)),
+      ring_host(static_cast<size_t>(options.iterations) * options.shape.lanes * ring_words(options.shape.block)),
       ring(static_cast<int32_t*>(device.allocate_ring(ring_host.size() * sizeof(int32_t)))) {
   write_inputs();
 }
@@ -107,7 +108,7 @@ GraphInputs World::host_inputs() {
   return inputs;
 }
 
-const char* World::rewritten() {
+const char* World::input_unlike_first() {
   const auto [lane_count, candidates, block] = options.shape;
   const auto was = std::tuple(positions.host, k_rows.host, v_rows.host, mask.host);
   const std::vector<Token> blocks = tokens.host;
@@ -123,7 +124,7 @@ const char* World::rewritten() {
   return mask.host != std::get<3>(was) ? "mask" : nullptr;
 }
 
-// As the runner does when lanes join: state and inputs are made on the host and written.
+// Makes state and inputs on the host and writes them to the device, as the runner does when lanes join.
 void World::write_inputs() {
   const auto [lane_count, candidates, block] = options.shape;
   std::mt19937 random(static_cast<uint32_t>(options.seed) + 4);
@@ -131,9 +132,9 @@ void World::write_inputs() {
   for (int32_t b = 0; b < lane_count; b++) {
     LaneState& lane = lanes.host[static_cast<size_t>(b)];
     lane.position = below(std::max(1, scratch.first / 2 - block));
-    // Some lanes come to the end of their rows, some to that of their budget, some begin with neither.
-    lane.row_end = std::min(scratch.first, lane.position + block + below(options.largest_budget + 8) - 2);
-    lane.budget = below(8) == 0 ? 0 : 1 + below(options.largest_budget);
+    // Some lanes reach the end of their rows and some that of their budget; some have neither left at the start.
+    lane.row_end = std::min(scratch.first, lane.position + block + below(options.max_budget + 8) - 2);
+    lane.budget = below(8) == 0 ? 0 : 1 + below(options.max_budget);
     lane.stop_at_end = below(4) != 0;
     lane.prompt_size = 1 + below(std::min(kPromptSize, lane.position + 1));
     lane.draft_mode = below(5);
@@ -158,21 +159,21 @@ void World::write_inputs() {
   lanes.upload();
 }
 
-std::vector<Token> World::make_choices(World& of, std::mt19937& random) {
-  const std::vector<Token>& blocks = of.tokens.download();
+std::vector<Token> World::make_choices(World& source, std::mt19937& random) {
+  const std::vector<Token>& blocks = source.tokens.download();
   const auto block = static_cast<size_t>(options.shape.block);
   std::vector<Token> values(blocks.size());
-  uint32_t wrong = 0;  // one draft in this many, differently for each block: long ones get far too
+  uint32_t wrong = 0;  // one draft in this many is wrong; it varies by block, so that long drafts are accepted too
   for (size_t r = 0; r < values.size(); r++) {
     if (r % block == 0) wrong = 4u << random() % 6;
     const bool last = r % block == block - 1;
     const bool right = !last && random() % wrong != 0;
-    // Wrong ones mostly of the history's tokens, so that they can be looked up.
+    // A wrong choice is mostly one of the history's tokens, so that it can be looked up.
     const auto vocab =
         static_cast<uint64_t>(random() % 4 != 0 ? std::min(options.vocab, kHistoryVocab) : options.vocab);
     values[r] = right ? blocks[r + 1] : static_cast<Token>(random() % vocab);
   }
-  // All candidates begin with the same token, so their first choices are the same: one that suits some candidate.
+  // All candidates begin with the same token, so they have the same first choice, taken from one of them at random.
   const auto span = block * static_cast<size_t>(options.shape.candidates);
   for (size_t first = 0; first < values.size(); first += span) {
     const Token choice = values[first + random() % span / block * block];

@@ -1,7 +1,7 @@
 #pragma once
 
-// The data of the device loop on one KernelDevice, for device_test.cpp and device_bench.cpp: made on the host from a
-// seed, written to the device, read back whole.
+// The data of the device loop on one KernelDevice, for the checks of device_test.h and for device_bench.cpp. It is made
+// on the host from a seed, written to the device and read back as a whole.
 
 #include <cstdint>
 #include <cstring>
@@ -13,15 +13,16 @@
 
 namespace cllm {
 
-/// An array in device memory, with the host's copy to fill it from and to read it into.
+/// An array in device memory with a copy on the host, from which it is uploaded and into which it is downloaded.
 template <typename T>
 class DeviceArray {
  public:
   DeviceArray(KernelDevice& device, std::vector<T> values) : host(std::move(values)), device_(&device) {
-    data = static_cast<T*>(device.allocate(host.size() * sizeof(T)));  // exactly: what lies behind is watched
+    // Exactly this size, because devices watch the bytes behind an allocation.
+    data = static_cast<T*>(device.allocate(host.size() * sizeof(T)));
     upload();
   }
-  // An empty one has no address to copy from: host.data() may be null.
+  // An empty array is not copied, because host.data() may be null.
   void upload() {
     if (!host.empty()) device_->write(data, host.data(), host.size() * sizeof(T));
   }
@@ -42,38 +43,39 @@ struct WorldOptions {
   int64_t vocab = 64;
   int64_t n_kv = 512;
   int64_t kv_size = 768;
-  int64_t v_width = 0;  // V transposed, of this width; 0: rows
+  int64_t v_width = 0;  // width of a transposed V; 0: V has rows
   bool mask_f16 = true;
-  bool positions = true;  // false: a graph that has no such input
+  bool positions = true;  // false: the graph has no input for positions
   int32_t first_stream = 0;
-  int32_t largest_budget = 60;
-  double end_share = 0.02;  // of the vocabulary, end-of-generation tokens; 0: the kernels get no table of them
+  int32_t max_budget = 60;
+  double end_share = 0.02;  // share of end-of-generation tokens in the vocabulary; 0: the kernels get no table of them
   int iterations = 1;       // ring slots
   uint64_t seed = 1;
 };
 
-/// Everything that verify, roll_forward and advance read and write, in one device's memory. Two worlds with the same
+/// All data that verify, roll_forward and advance read and write, in one device's memory. Two worlds with the same
 /// options on two devices hold the same values.
 class World {
  public:
   World(KernelDevice& device, const WorldOptions& options);
 
-  /// Choices for the next iteration, made from the tokens of `of` (which may be this world): many drafts are accepted.
-  std::vector<Token> make_choices(World& of, std::mt19937& random);
+  /// Choices for the next iteration, made from the tokens of `source` (which may be this world) so that many drafts are
+  /// accepted.
+  std::vector<Token> make_choices(World& source, std::mt19937& random);
   void set_choices(const std::vector<Token>& values) {
     choices.host = values;
     choices.upload();
   }
-  /// Verify, roll forward, advance; records go to `slot`.
+  /// Runs verify, roll_forward and advance; the records go to ring slot `slot`.
   void iterate(int slot);
   VerifyArgs verify_args() const;
   RollForwardArgs roll_forward_args() const;
   AdvanceArgs advance_args(int slot) const;
-  /// All that the device wrote, but for addresses, as bytes; each part named.
+  /// Names and bytes of all arrays that the device wrote, without addresses.
   std::vector<std::pair<const char*, std::vector<char>>> state();
-  /// After state(): writes anew, from scratch, the inputs of the lanes that run on. The name of one that differs from
-  /// what the iterations made of it, or null.
-  const char* rewritten();
+  /// Call it after state(). Writes the inputs of all lanes that still run as for their first iteration, on the host.
+  /// Returns the name of an input that differs from the one that the iterations left, or null.
+  const char* input_unlike_first();
 
   KernelDevice& device;
   WorldOptions options;

@@ -1,10 +1,10 @@
-#include "products/quantized_product.h"
-
+// Products with quantised weights with AVX512-VNNI; see quantized_product.h.
 #include <cmath>
 #include <cstring>
 
 #include "products/column_tiles.h"
 #include "products/quantized_layout.h"
+#include "products/quantized_product.h"
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define CLLM_QUANTIZED 1
@@ -15,9 +15,10 @@ namespace cllm {
 
 namespace {
 
-// A rounded column: the quants of all blocks, their scales, and what the format's offset or min makes of their sums.
-struct Rounded {
-  Rounded(BlockFormat format, int64_t blocks)
+// Byte offsets within a rounded column. The column begins with the quants of all blocks; `factors` are their scales;
+// `corrections` hold each block's sum, or half block's, multiplied as the format's offset or min requires.
+struct RoundedLayout {
+  RoundedLayout(BlockFormat format, int64_t blocks)
       : factors(blocks * kBlockWeights),
         corrections(factors + blocks * 4),
         bytes(corrections + blocks * (format == BlockFormat::kQ6_K ? 8 : 4)) {}
@@ -26,17 +27,19 @@ struct Rounded {
 
 }  // namespace
 
-size_t rounded_bytes(BlockFormat format, int64_t blocks) { return static_cast<size_t>(Rounded(format, blocks).bytes); }
+size_t rounded_bytes(BlockFormat format, int64_t blocks) {
+  return static_cast<size_t>(RoundedLayout(format, blocks).bytes);
+}
 
 #ifdef CLLM_QUANTIZED
 
 namespace {
 
-constexpr int kColumns = 12;  // of a tile: two registers each
-constexpr float kLeast = 1e-30f;
-constexpr int64_t kAhead = 4096;  // bytes
+constexpr int kColumns = 12;               // columns of a tile, two registers each
+constexpr float kSmallestScaled = 1e-30f;  // a block whose values are all smaller is rounded to zero
+constexpr int64_t kPrefetchBytes = 4096;   // distance of the prefetched weights
 
-// What is subtracted from quants that are stored without a sign.
+// The offset that is subtracted from quants stored without a sign.
 constexpr int offset(BlockFormat format) {
   switch (format) {
     case BlockFormat::kQ4_0: return 8;
@@ -48,11 +51,11 @@ constexpr int offset(BlockFormat format) {
 
 bool is_finite(__m512 x) { return _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(INFINITY), _CMP_NLT_UQ) == 0; }
 
-/// The parts of 16 rows.
+/// Pointers to the parts of one panel of 16 rows.
 struct Panel {
   Panel(const void* packed, const BlockLayout& layout, int64_t row, int64_t blocks) {
     const auto* base = static_cast<const uint8_t*>(packed);
-    const int64_t groups = row * (blocks / layout.per_scale) * BlockLayout::kHalf;
+    const int64_t groups = row * (blocks / layout.per_scale) * BlockLayout::kHalfBytes;
     quants = base + row * blocks * layout.words * 4;
     high = base + layout.high + row * blocks * 8;
     fine = base + layout.fine + row * blocks * 2;
@@ -62,26 +65,26 @@ struct Panel {
   const uint8_t *quants, *high, *fine, *scales, *mins;
 };
 
-__m512 halves(const uint8_t* from, int64_t group) {
+__m512 load_halves(const uint8_t* from, int64_t group) {
   return _mm512_cvtph_ps(
-      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + group * kBlockRows * BlockLayout::kHalf)));
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + group * kBlockRows * BlockLayout::kHalfBytes)));
 }
 
-__m128i bytes_of(const uint8_t* from, int64_t place) {
+__m128i load_bytes(const uint8_t* from, int64_t place) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + place * kBlockRows));
 }
 
-/// The processor's own prefetching ends at each 4 KB.
+/// Prefetches weights by hand, because the processor's own prefetching stops at each page of 4 KB.
 template <BlockFormat Format>
-void fetch_ahead(const Panel& panel, int64_t block) {
+void prefetch(const Panel& panel, int64_t block) {
   constexpr int kLines = Format == BlockFormat::kQ8_0 ? 8 : 4;
-  const uint8_t* ahead = panel.quants + block * kLines * 64 + kAhead;
+  const uint8_t* ahead = panel.quants + block * kLines * 64 + kPrefetchBytes;
   for (int i = 0; i < kLines; i++) __builtin_prefetch(ahead + i * 64);
 }
 
-/// The weights 16 half + 4 i to 16 half + 4 i + 3 of each of 16 rows, as they are stored.
+/// The weights 16 * half + 4 * i to 16 * half + 4 * i + 3 of each of 16 rows, before the format's offset is subtracted.
 template <BlockFormat Format>
-__m512i weights_of(const Panel& panel, int64_t block, int half, int i) {
+__m512i load_weights(const Panel& panel, int64_t block, int half, int i) {
   if constexpr (Format == BlockFormat::kQ8_0) return _mm512_loadu_si512(panel.quants + (block * 8 + half * 4 + i) * 64);
   const __m512i both = _mm512_loadu_si512(panel.quants + (block * 4 + i) * 64);
   const __m512i low = _mm512_and_si512(half == 0 ? both : _mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
@@ -94,22 +97,23 @@ __m512i weights_of(const Panel& panel, int64_t block, int half, int i) {
   return _mm512_or_si512(low, _mm512_and_si512(bits, _mm512_set1_epi8(0x30)));
 }
 
-/// Of a block of 16 rows: the scale of all weights, or of the first and second half; `min` is added.
+/// Scales of a block of 16 rows. In kQ6_K `scale` is that of the block's first half and `second` that of its second
+/// half, elsewhere `scale` is that of all weights. `min` is the amount that is added to every weight.
 template <BlockFormat Format>
 struct Scales {
   __m512 scale, second, min;
 
   Scales(const Panel& panel, int64_t block) {
     if constexpr (!BlockLayout::is_k(Format)) {
-      scale = halves(panel.scales, block);
-      if constexpr (BlockLayout::has_mins(Format)) min = halves(panel.mins, block);
+      scale = load_halves(panel.scales, block);
+      if constexpr (BlockLayout::has_mins(Format)) min = load_halves(panel.mins, block);
     } else {
       const int64_t group = block / kBlocksOfSuperblock;
-      const __m512 d = halves(panel.scales, group);
-      const __m128i first = bytes_of(panel.fine, block * 2), other = bytes_of(panel.fine, block * 2 + 1);
+      const __m512 d = load_halves(panel.scales, group);
+      const __m128i first = load_bytes(panel.fine, block * 2), other = load_bytes(panel.fine, block * 2 + 1);
       if constexpr (Format == BlockFormat::kQ4_K) {
         scale = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(first)));
-        min = _mm512_mul_ps(halves(panel.mins, group),
+        min = _mm512_mul_ps(load_halves(panel.mins, group),
                             _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), _mm512_cvtepu8_epi32(other))));
       } else {
         scale = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(first)));
@@ -119,17 +123,17 @@ struct Scales {
   }
 };
 
-// `Columns` columns with 16 rows. Column by column within each register of weights: a column's additions wait for each
-// other, so those of one column in a row would fill the scheduler with what cannot begin yet.
+// Multiplies 16 rows by `Columns` columns. Each register of weights is used for all columns in turn: the additions of
+// one column depend on each other, so a run of them would fill the scheduler with instructions that cannot start yet.
 template <BlockFormat Format, int Columns>
 void tile(const Panel& panel, int64_t blocks, const char* rounded, float* c, int64_t c_stride) {
-  const Rounded layout(Format, blocks);
+  const RoundedLayout layout(Format, blocks);
   constexpr bool two_scales = Format == BlockFormat::kQ6_K;
   __m512 sum[Columns];
   for (auto& s : sum) s = _mm512_setzero_ps();
   for (int64_t block = 0; block < blocks; block++) {
     const Scales<Format> scales(panel, block);
-    fetch_ahead<Format>(panel, block);
+    prefetch<Format>(panel, block);
     const auto at = [&](int j, int64_t part) { return rounded + j * layout.bytes + part; };
     const auto correction = [&](int j, int64_t i) {
       if (offset(Format) == 0) return _mm512_setzero_si512();
@@ -150,7 +154,7 @@ void tile(const Panel& panel, int64_t blocks, const char* rounded, float* c, int
       }
 #pragma GCC unroll 4
       for (int i = 0; i < 4; i++) {
-        const __m512i weights = weights_of<Format>(panel, block, half, i);
+        const __m512i weights = load_weights<Format>(panel, block, half, i);
 #pragma GCC unroll 16
         for (int j = 0; j < Columns; j++) {
           const auto* words = reinterpret_cast<const int32_t*>(at(j, block * kBlockWeights));
@@ -168,8 +172,8 @@ void tile(const Panel& panel, int64_t blocks, const char* rounded, float* c, int
         sum[j] = _mm512_fmadd_ps(dot, _mm512_mul_ps(scales.scale, factor), sum[j]);
       }
       if constexpr (BlockLayout::has_mins(Format)) {
-        const float all = reinterpret_cast<const float*>(at(j, layout.corrections))[block];
-        sum[j] = _mm512_fmadd_ps(scales.min, _mm512_set1_ps(all), sum[j]);
+        const float column_sum = reinterpret_cast<const float*>(at(j, layout.corrections))[block];
+        sum[j] = _mm512_fmadd_ps(scales.min, _mm512_set1_ps(column_sum), sum[j]);
       }
     }
   }
@@ -177,10 +181,10 @@ void tile(const Panel& panel, int64_t blocks, const char* rounded, float* c, int
 }
 
 template <BlockFormat Format>
-void all(const void* packed, int64_t rows, int64_t blocks, int64_t first, int64_t end, const char* rounded,
-         int64_t columns, float* c, int64_t c_stride) {
+void multiply_rows(const void* packed, int64_t rows, int64_t blocks, int64_t first, int64_t end, const char* rounded,
+                   int64_t columns, float* c, int64_t c_stride) {
   const BlockLayout layout(Format, rows, blocks);
-  const int64_t bytes = Rounded(Format, blocks).bytes;
+  const int64_t bytes = RoundedLayout(Format, blocks).bytes;
   for (int64_t row = first; row < end; row += kBlockRows) {
     const Panel panel(packed, layout, row, blocks);
     in_column_tiles<kColumns>(columns, [&]<int Columns>(int64_t j) {
@@ -196,7 +200,7 @@ float to_half(float x) { return _cvtsh_ss(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT
 bool has_quantized_product() { return true; }
 
 void round_to_blocks(BlockFormat format, const float* x, int64_t blocks, void* rounded) {
-  const Rounded layout(format, blocks);
+  const RoundedLayout layout(format, blocks);
   auto* quants = static_cast<int8_t*>(rounded);
   auto* factors = reinterpret_cast<float*>(quants + layout.factors);
   auto* corrections = reinterpret_cast<char*>(quants + layout.corrections);
@@ -205,9 +209,9 @@ void round_to_blocks(BlockFormat format, const float* x, int64_t blocks, void* r
     const __m512 low = _mm512_loadu_ps(x + block * kBlockWeights),
                  high = _mm512_loadu_ps(x + block * kBlockWeights + 16);
     const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
-    // What is not finite makes the whole sum a NaN; what is too small for a scale is nothing.
+    // A value that is not finite makes the whole sum NaN. Values too small for a scale become zero.
     const bool finite = is_finite(low) && is_finite(high);
-    const bool counts = finite && largest > kLeast;
+    const bool counts = finite && largest > kSmallestScaled;
     const float factor = finite ? largest / 127 : NAN;
     const __m512 inverse = _mm512_set1_ps(127 / largest);
     const __m512i first = counts ? _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse)) : _mm512_setzero_si512(),
@@ -238,11 +242,11 @@ void quantized_product(BlockFormat format, const void* packed, int64_t rows, int
     product(packed, rows, blocks, first, end, static_cast<const char*>(rounded), columns, c, c_stride);
   };
   switch (format) {
-    case BlockFormat::kQ4_0: return run(all<BlockFormat::kQ4_0>);
-    case BlockFormat::kQ4_1: return run(all<BlockFormat::kQ4_1>);
-    case BlockFormat::kQ8_0: return run(all<BlockFormat::kQ8_0>);
-    case BlockFormat::kQ4_K: return run(all<BlockFormat::kQ4_K>);
-    case BlockFormat::kQ6_K: return run(all<BlockFormat::kQ6_K>);
+    case BlockFormat::kQ4_0: return run(multiply_rows<BlockFormat::kQ4_0>);
+    case BlockFormat::kQ4_1: return run(multiply_rows<BlockFormat::kQ4_1>);
+    case BlockFormat::kQ8_0: return run(multiply_rows<BlockFormat::kQ8_0>);
+    case BlockFormat::kQ4_K: return run(multiply_rows<BlockFormat::kQ4_K>);
+    case BlockFormat::kQ6_K: return run(multiply_rows<BlockFormat::kQ6_K>);
   }
 }
 

@@ -1,9 +1,9 @@
-#include "products/bf16_product.h"
-
+// BF16 matrix products with AVX512-BF16, and the choice between them and AMX; see bf16_product.h.
 #include <algorithm>
 #include <cstring>
 
-#include "products/amx_product.h"
+#include "products/bf16_product.h"
+#include "products/bf16_product_amx.h"
 #include "products/column_tiles.h"
 #include "products/transpose_16x16.h"
 
@@ -17,10 +17,10 @@ namespace cllm {
 
 namespace {
 
-constexpr int kColumns = 12;  // of b at a time: 12 x 2 accumulators
+constexpr int kColumns = 12;  // columns of b in a tile, with 12 x 2 accumulators
 using Pair = uint32_t;        // two neighbouring BF16 along k
 
-// 16 x 16 pairs: rows of `a` become columns. Lane l of target[p] is pair p of row l.
+// Transposes 16 x 16 pairs of `a`: lane l of target[p] is pair p of row l.
 void transpose_tile(const char* a, size_t stride, int64_t pairs, Pair* target, int64_t panel) {
   const __mmask16 mask = pairs >= 16 ? 0xffff : static_cast<__mmask16>((1u << pairs) - 1);
   __m512i lines[16];
@@ -29,7 +29,7 @@ void transpose_tile(const char* a, size_t stride, int64_t pairs, Pair* target, i
   for (int64_t p = 0; p < std::min<int64_t>(pairs, 16); p++) _mm512_storeu_si512(target + p * panel, lines[p]);
 }
 
-// `Columns` columns of b with one panel of a, into c, or added to it.
+// Multiplies one panel of a by `Columns` columns of b; the sums overwrite c or, with `add`, are added to it.
 template <int Registers, int Columns>
 void tile(const Pair* a, const char* b, size_t b_stride, int64_t pairs, float* c, size_t c_stride, bool add) {
   __m512 sum[Columns][Registers];
@@ -39,16 +39,16 @@ void tile(const Pair* a, const char* b, size_t b_stride, int64_t pairs, float* c
     }
   }
   for (int64_t p = 0; p < pairs; p++) {
-    __m512bh left[Registers];
+    __m512bh weights[Registers];
     for (int i = 0; i < Registers; i++) {
-      left[i] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(a + (p * Registers + i) * kPanelLanes));
+      weights[i] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(a + (p * Registers + i) * kPanelLanes));
     }
 #pragma GCC unroll 12
     for (int j = 0; j < Columns; j++) {
       const Pair pair = reinterpret_cast<const Pair*>(b + j * b_stride)[p];
-      const auto right = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair)));
+      const auto x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair)));
 #pragma GCC unroll 2
-      for (int i = 0; i < Registers; i++) sum[j][i] = _mm512_dpbf16_ps(sum[j][i], left[i], right);
+      for (int i = 0; i < Registers; i++) sum[j][i] = _mm512_dpbf16_ps(sum[j][i], weights[i], x);
     }
   }
   for (int j = 0; j < Columns; j++) {
@@ -64,15 +64,16 @@ void all_columns(const Pair* packed, int64_t pairs, const char* b, size_t b_stri
   });
 }
 
-// One column with two panels of 2 registers: the two sums of one panel would wait for each other's latency.
+// Multiplies two panels of 2 registers by one column. The two sums of a single panel would not hide the latency of the
+// additions.
 void two_panels(const Pair* packed, int64_t pairs, const void* b, float* c) {
   const Pair* other = packed + pairs * 2 * kPanelLanes;
   __m512 sum[4] = {};
   for (int64_t p = 0; p < pairs; p++) {
-    const auto right = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(static_cast<const Pair*>(b)[p])));
+    const auto x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(static_cast<const Pair*>(b)[p])));
     for (int i = 0; i < 4; i++) {
       const Pair* from = (i < 2 ? packed : other) + (p * 2 + i % 2) * kPanelLanes;
-      sum[i] = _mm512_dpbf16_ps(sum[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(from)), right);
+      sum[i] = _mm512_dpbf16_ps(sum[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(from)), x);
     }
   }
   for (int i = 0; i < 4; i++) _mm512_storeu_ps(c + i * kPanelLanes, sum[i]);

@@ -1,4 +1,5 @@
-#include "products/amx_product.h"
+// BF16 matrix products with AMX tiles; see bf16_product_amx.h.
+#include "products/bf16_product_amx.h"
 
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__linux__)
 #define CLLM_AMX 1
@@ -18,11 +19,11 @@ namespace cllm {
 
 namespace {
 
-constexpr int64_t kRows = 16;          // of a tile
-constexpr int64_t kRowBytes = 64;      // 16 pairs, or 16 sums
-constexpr int64_t kDeepest = 16;       // pairs along k in one instruction
-constexpr int64_t kPair = 4;           // bytes
-constexpr int64_t kChunk = 2 * kRows;  // columns at a time
+constexpr int64_t kTileRows = 16;
+constexpr int64_t kRowBytes = 64;      // a tile row holds 16 pairs or 16 sums
+constexpr int64_t kPairsPerStep = 16;  // pairs along k that one instruction consumes
+constexpr int64_t kPairBytes = 4;
+constexpr int64_t kChunk = 2 * kTileRows;  // columns that are computed together
 
 struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -36,46 +37,49 @@ bool detect() {
   unsigned a, b, c, d;
   constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
-  // Linux saves the tiles only of processes that have asked (Documentation/arch/x86/xstate.rst).
+  // Linux saves tile registers only for processes that requested them (Documentation/arch/x86/xstate.rst).
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
-// GCC 12 does not know what tile instructions read and write: writes to a local variable that nothing else reads are
-// dropped or moved. Whoever has its address may read and write all of it.
-void show(void* memory) { asm volatile("" : : "r"(memory) : "memory"); }
+// GCC 12 does not know what tile instructions read and write, so it drops or moves writes to a local variable that only
+// they read. This statement makes it assume that all of `memory` is read and written here.
+void use_memory(void* memory) { asm volatile("" : : "r"(memory) : "memory"); }
 
 void load_config(TileConfig& config) {
-  show(&config);
+  use_memory(&config);
   _tile_loadconfig(&config);
 }
 
-// Tiles 0-3: sums. 4, 5: rows of columns. 6, 7: packed weights.
+// Tiles 0 to 3 hold sums, 4 and 5 columns of b, 6 and 7 packed weights. The destructor restores the configuration that
+// the thread had before.
 class Tiles {
  public:
   Tiles() {
-    show(&before_);
-    _tile_storeconfig(&before_);
-    show(&before_);
+    use_memory(&previous_);
+    _tile_storeconfig(&previous_);
+    use_memory(&previous_);
   }
   ~Tiles() {
-    if (before_.palette == 0) {
+    if (previous_.palette == 0) {
       _tile_release();
     } else {
-      load_config(before_);
+      load_config(previous_);
     }
   }
   Tiles(const Tiles&) = delete;
   Tiles& operator=(const Tiles&) = delete;
 
-  // first: columns of tiles 0, 1 and 4; second: of 2, 3 and 5. `wide`: tiles 2 and 3 belong to another panel instead.
-  void configure(int64_t first, int64_t second, bool wide) {
-    if (first == first_ && second == second_ && wide == wide_) return;
+  // `first` is the number of columns in tiles 0, 1 and 4, `second` that in tiles 2, 3 and 5. With `two_panels` tiles 2
+  // and 3 hold the sums of a second panel for the first columns instead.
+  void configure(int64_t first, int64_t second, bool two_panels) {
+    if (first == first_ && second == second_ && two_panels == two_panels_) return;
     first_ = first;
     second_ = second;
-    wide_ = wide;
+    two_panels_ = two_panels;
     TileConfig config;
-    const int64_t rows[8] = {first, first, wide ? first : second, wide ? first : second, first, second, kRows, kRows};
+    const int64_t lower = two_panels ? first : second;
+    const int64_t rows[8] = {first, first, lower, lower, first, second, kTileRows, kTileRows};
     for (int i = 0; i < 8; i++) {
       config.rows[i] = static_cast<uint8_t>(rows[i]);
       config.row_bytes[i] = rows[i] == 0 ? 0 : kRowBytes;
@@ -84,28 +88,29 @@ class Tiles {
   }
 
  private:
-  TileConfig before_;
+  TileConfig previous_;
   int64_t first_ = -1, second_ = -1;
-  bool wide_ = false;
+  bool two_panels_ = false;
 };
 
-// The last pairs of k where they do not fill a tile, with zeros behind them: 0 x 0, for what lies there may be a NaN.
+// Copies of the last pairs along k, which do not fill a tile, padded with zeros on both sides of the product: the
+// memory behind them may hold NaN, and 0 x NaN is NaN.
 struct Tail {
   alignas(64) char columns[kChunk * kRowBytes];
-  alignas(64) char weights[4][kRows * kRowBytes];
+  alignas(64) char weights[4][kTileRows * kRowBytes];
 };
 
 void pad_columns(const char* b, size_t stride, int64_t columns, int64_t pairs, Tail& tail) {
   std::memset(tail.columns, 0, sizeof(tail.columns));
-  for (int64_t j = 0; j < columns; j++) std::memcpy(tail.columns + j * kRowBytes, b + j * stride, pairs * kPair);
+  for (int64_t j = 0; j < columns; j++) std::memcpy(tail.columns + j * kRowBytes, b + j * stride, pairs * kPairBytes);
 }
 
 void pad_weights(const char* packed, size_t stride, int64_t pairs, char* target) {
-  std::memset(target, 0, kRows * kRowBytes);
+  std::memset(target, 0, kTileRows * kRowBytes);
   for (int64_t p = 0; p < pairs; p++) std::memcpy(target + p * kRowBytes, packed + p * stride, kRowBytes);
 }
 
-// One panel, `second` of its 16 outputs too where the panel has 32; up to 32 columns.
+// Multiplies one panel (16 outputs, or 32 with registers == 2) by up to 32 columns: `first` + `second`, each up to 16.
 void one_panel(const char* packed, int registers, int64_t pairs, const char* b, size_t b_stride, int64_t first,
                int64_t second, float* c, size_t c_stride, bool add) {
   const size_t a_stride = registers * kRowBytes, line = c_stride * sizeof(float);
@@ -113,9 +118,9 @@ void one_panel(const char* packed, int registers, int64_t pairs, const char* b, 
   float* below = c + first * c_stride;
   if (add) {
     _tile_loadd(0, c, line);
-    if (both) _tile_loadd(1, c + kRows, line);
+    if (both) _tile_loadd(1, c + kTileRows, line);
     if (more) _tile_loadd(2, below, line);
-    if (more && both) _tile_loadd(3, below + kRows, line);
+    if (more && both) _tile_loadd(3, below + kTileRows, line);
   } else {
     _tile_zero(0);
     if (both) _tile_zero(1);
@@ -137,27 +142,27 @@ void one_panel(const char* packed, int registers, int64_t pairs, const char* b, 
     }
   };
   int64_t p = 0;
-  for (; p + kDeepest <= pairs; p += kDeepest) {
+  for (; p + kPairsPerStep <= pairs; p += kPairsPerStep) {
     const char* weights = packed + p * a_stride;
-    step(b + p * kPair, b_stride, weights, weights + kRowBytes, a_stride);
+    step(b + p * kPairBytes, b_stride, weights, weights + kRowBytes, a_stride);
   }
   if (p < pairs) {
     Tail tail;
-    pad_columns(b + p * kPair, b_stride, first + second, pairs - p, tail);
+    pad_columns(b + p * kPairBytes, b_stride, first + second, pairs - p, tail);
     for (int i = 0; i < registers; i++) {
       pad_weights(packed + p * a_stride + i * kRowBytes, a_stride, pairs - p, tail.weights[i]);
     }
-    show(&tail);
+    use_memory(&tail);
     step(tail.columns, kRowBytes, tail.weights[0], tail.weights[1], kRowBytes);
   }
   _tile_stored(0, c, line);
-  if (both) _tile_stored(1, c + kRows, line);
+  if (both) _tile_stored(1, c + kTileRows, line);
   if (more) _tile_stored(2, below, line);
-  if (more && both) _tile_stored(3, below + kRows, line);
+  if (more && both) _tile_stored(3, below + kTileRows, line);
 }
 
-// Two panels of 32 outputs, one behind the other in c, up to 16 columns: four sums at a time, which do not wait for
-// each other's latency.
+// Multiplies two panels of 32 outputs each, adjacent in c, by up to 16 columns. The four independent sums hide each
+// other's latency.
 void two_panels(const char* packed, int64_t pairs, const char* b, size_t b_stride, int64_t columns, float* c,
                 size_t c_stride) {
   constexpr size_t kStride = 2 * kRowBytes;
@@ -179,23 +184,23 @@ void two_panels(const char* packed, int64_t pairs, const char* b, size_t b_strid
     _tile_dpbf16ps(3, 4, 7);
   };
   int64_t p = 0;
-  for (; p + kDeepest <= pairs; p += kDeepest) {
+  for (; p + kPairsPerStep <= pairs; p += kPairsPerStep) {
     const char *low = packed + p * kStride, *high = other + p * kStride;
-    step(b + p * kPair, b_stride, {low, low + kRowBytes, high, high + kRowBytes}, kStride);
+    step(b + p * kPairBytes, b_stride, {low, low + kRowBytes, high, high + kRowBytes}, kStride);
   }
   if (p < pairs) {
     Tail tail;
-    pad_columns(b + p * kPair, b_stride, columns, pairs - p, tail);
+    pad_columns(b + p * kPairBytes, b_stride, columns, pairs - p, tail);
     for (int i = 0; i < 4; i++) {
       pad_weights((i < 2 ? packed : other) + p * kStride + i % 2 * kRowBytes, kStride, pairs - p, tail.weights[i]);
     }
-    show(&tail);
+    use_memory(&tail);
     step(tail.columns, kRowBytes, {tail.weights[0], tail.weights[1], tail.weights[2], tail.weights[3]}, kRowBytes);
   }
   _tile_stored(0, c, line);
-  _tile_stored(1, c + kRows, line);
-  _tile_stored(2, c + 2 * kRows, line);
-  _tile_stored(3, c + 3 * kRows, line);
+  _tile_stored(1, c + kTileRows, line);
+  _tile_stored(2, c + 2 * kTileRows, line);
+  _tile_stored(3, c + 3 * kTileRows, line);
 }
 
 }  // namespace
@@ -212,18 +217,18 @@ void amx_panel_product(const uint32_t* packed, int registers, int64_t panels, in
   const int64_t size = pairs * registers * kRowBytes;
   Tiles tiles;
   int64_t panel = 0;
-  if (columns <= kRows && registers == 2 && !add) {
+  if (columns <= kTileRows && registers == 2 && !add) {
     tiles.configure(columns, 0, true);
     for (; panel + 2 <= panels; panel += 2) {
-      two_panels(weights + panel * size, pairs, x, b_stride, columns, c + panel * 2 * kRows, c_stride);
+      two_panels(weights + panel * size, pairs, x, b_stride, columns, c + panel * 2 * kTileRows, c_stride);
     }
   }
   for (; panel < panels; panel++) {
     for (int64_t j = 0; j < columns; j += kChunk) {
-      const int64_t first = std::min(columns - j, kRows), second = std::min(columns - j - first, kRows);
+      const int64_t first = std::min(columns - j, kTileRows), second = std::min(columns - j - first, kTileRows);
       tiles.configure(first, second, false);
       one_panel(weights + panel * size, registers, pairs, x + j * b_stride, b_stride, first, second,
-                c + panel * registers * kRows + j * c_stride, c_stride, add);
+                c + panel * registers * kTileRows + j * c_stride, c_stride, add);
     }
   }
 }

@@ -1,12 +1,13 @@
-#include "products/attention.h"
-
+// Attention with AVX-512; see attention.h.
 #include <cstdint>
 #include <limits>
 
 #include "base/exact_math.h"
+#include "products/attention.h"
 #include "products/transpose_16x16.h"
 
-#if defined(CLLM_TRANSPOSE_16X16) && defined(__AVX512BF16__)  // the level of the BF16 products, which it goes with
+// AVX512-BF16 is not used here, but attention is used only beside the BF16 products, which need it.
+#if defined(CLLM_TRANSPOSE_16X16) && defined(__AVX512BF16__)
 #define CLLM_ATTENTION 1
 #endif
 
@@ -23,10 +24,10 @@ __m512 load_half(const char* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
 
-/// q . k of Rows rows and 16 / Rows cells: score of row r, cell i in lane r * 16 / Rows + i. Every score is the sum
-/// over lanes, from the first to the last, of products added up along the head.
+/// Scores q . k of Rows rows and 16 / Rows cells; lane r * 16 / Rows + i holds the score of row r and cell i. For every
+/// score, each lane sums its products along the head, then the lanes are summed from first to last.
 template <int Rows>
-__m512 products(const AttentionArgs& args, int64_t row, int64_t cell) {
+__m512 scores_of(const AttentionArgs& args, int64_t row, int64_t cell) {
   constexpr int kCells = kLanes / Rows;
   __m512 sums[kLanes];
   for (auto& sum : sums) sum = _mm512_setzero_ps();
@@ -46,24 +47,25 @@ __m512 products(const AttentionArgs& args, int64_t row, int64_t cell) {
   return total;
 }
 
-/// 16 cells of 16 elements of k from `from` on, turned: to[d * 16 + i] is element d of cell i.
-void turn(const char* from, size_t stride, float* to) {
+/// Transposes 16 elements of 16 cells of k that begin at `from`: to[d * 16 + i] is element d of cell i.
+void transpose_cells(const char* from, size_t stride, float* to) {
   __m512i lines[kLanes];
   for (int i = 0; i < kLanes; i++) lines[i] = _mm512_castps_si512(load_half(from + i * stride));
   transpose_16x16(lines);
   for (int d = 0; d < kLanes; d++) _mm512_storeu_si512(to + d * kLanes, lines[d]);
 }
 
-/// The scores of Rows rows and 16 cells that turn() has turned, [size, 16]: the sums of products(), in the same order.
+/// The scores of Rows rows and 16 cells that transpose_cells() has transposed, [size, 16]. They are bit-identical to
+/// those of scores_of(), because the order of the sums is the same.
 template <int Rows>
-void turned_products(const AttentionArgs& args, int64_t row, const float* turned, float* scores) {
+void transposed_scores(const AttentionArgs& args, int64_t row, const float* transposed, float* scores) {
   __m512 totals[Rows];
   for (auto& total : totals) total = _mm512_setzero_ps();
   for (int lane = 0; lane < kLanes; lane++) {
     __m512 sums[Rows];
     for (auto& sum : sums) sum = _mm512_setzero_ps();
     for (int64_t d = lane; d < args.size; d += kLanes) {
-      const __m512 k = _mm512_loadu_ps(turned + d * kLanes);
+      const __m512 k = _mm512_loadu_ps(transposed + d * kLanes);
       for (int r = 0; r < Rows; r++) {
         const auto* q = reinterpret_cast<const float*>(args.q + (row + r) * args.q_stride);
         sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(q[d]), k, sums[r]);
@@ -74,7 +76,7 @@ void turned_products(const AttentionArgs& args, int64_t row, const float* turned
   for (int r = 0; r < Rows; r++) _mm512_storeu_ps(scores + r * args.cells, totals[r]);
 }
 
-/// The cells from which on none of the rows sees any, a multiple of 16.
+/// End of the cells that any of the rows sees, rounded up to a multiple of 16.
 int64_t visible_end(const AttentionArgs& args, int64_t row, int rows) {
   if (args.mask == nullptr) return args.cells;
   for (int64_t end = args.cells; end > 0; end -= kLanes) {
@@ -89,32 +91,33 @@ int64_t visible_end(const AttentionArgs& args, int64_t row, int rows) {
   return 0;
 }
 
-/// Scores to weights, in place. Returns what they are to be divided by. Cells that are seen are added up by how many of
-/// them come before, not by where they lie: a candidate's lie elsewhere. `seen` [end + 16] is for its own use.
-float soften(const AttentionArgs& args, int64_t row, float* scores, int64_t end, float* seen) {
+/// Turns scores into softmax weights in place, before the division by their sum, which is returned. The lane of the sum
+/// that a visible cell goes to depends on how many visible cells precede it, not on where it lies, because a
+/// candidate's cells lie elsewhere. `seen` [end + 16] is scratch memory.
+float softmax_weights(const AttentionArgs& args, int64_t row, float* scores, int64_t end, float* seen) {
   float largest[kLanes];
   for (float& value : largest) value = kHidden;
   for (int64_t i = 0; i < end; i += kLanes) {
     __m512 score = _mm512_mul_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(args.scale));
     if (args.mask != nullptr) {
       const __m512 mask = load_half(args.mask + row * args.mask_stride + i * 2);
-      // A cell that is not seen may hold anything, NaN too.
+      // A hidden cell may hold anything, even NaN.
       const __mmask16 hidden = _mm512_cmp_ps_mask(mask, _mm512_set1_ps(kHidden), _CMP_EQ_OQ);
       score = _mm512_mask_mov_ps(_mm512_add_ps(score, mask), hidden, _mm512_set1_ps(kHidden));
     }
     _mm512_storeu_ps(scores + i, score);
     _mm512_storeu_ps(largest, _mm512_max_ps(score, _mm512_loadu_ps(largest)));
   }
-  float most = largest[0];
-  for (const float value : largest) most = value > most ? value : most;
-  if (!(most > kHidden)) {
+  float maximum = largest[0];
+  for (const float value : largest) maximum = value > maximum ? value : maximum;
+  if (!(maximum > kHidden)) {
     for (int64_t i = 0; i < end; i++) scores[i] = 0;
     return 0;
   }
   int64_t count = 0;
   for (int64_t i = 0; i < end; i += kLanes) {
     const __mmask16 visible = _mm512_cmp_ps_mask(_mm512_loadu_ps(scores + i), _mm512_set1_ps(kHidden), _CMP_NEQ_UQ);
-    for (int l = 0; l < kLanes; l++) scores[i + l] = exp_of(scores[i + l] - most);
+    for (int l = 0; l < kLanes; l++) scores[i + l] = exp_of(scores[i + l] - maximum);
     _mm512_storeu_ps(seen + count, _mm512_maskz_compress_ps(visible, _mm512_loadu_ps(scores + i)));
     count += __builtin_popcount(visible);
   }
@@ -128,10 +131,10 @@ float soften(const AttentionArgs& args, int64_t row, float* scores, int64_t end,
   return sum;
 }
 
-/// Weights times values: 64 elements of the head at a time.
-/// Which of 16 cells have a weight in any of the rows. Others may hold anything, NaN too.
+/// Bit mask of the cells, out of 16, that have a positive weight in any of the rows. The others may hold anything, even
+/// NaN.
 template <int Rows>
-uint32_t weighed(const float* weights, int64_t stride, int64_t cell) {
+uint32_t cells_with_weight(const float* weights, int64_t stride, int64_t cell) {
   uint32_t any = 0;
   for (int r = 0; r < Rows; r++) {
     any |= _mm512_cmp_ps_mask(_mm512_loadu_ps(weights + r * stride + cell), _mm512_setzero_ps(), _CMP_GT_OQ);
@@ -139,9 +142,9 @@ uint32_t weighed(const float* weights, int64_t stride, int64_t cell) {
   return any;
 }
 
-/// Weights [Rows, cells] times values: 64 elements of the head at a time.
+/// Multiplies the weights [Rows, cells] by the values, 64 elements of the head at a time, and divides by the sums.
 template <int Rows>
-void weigh(const AttentionArgs& args, int64_t row, const float* weights, const float* sums, int64_t end) {
+void weighted_values(const AttentionArgs& args, int64_t row, const float* weights, const float* sums, int64_t end) {
   constexpr int kParts = 4;
   for (int64_t d = 0; d < args.size; d += kParts * kLanes) {
     const int parts = static_cast<int>((args.size - d) / kLanes < kParts ? (args.size - d) / kLanes : kParts);
@@ -150,7 +153,7 @@ void weigh(const AttentionArgs& args, int64_t row, const float* weights, const f
       for (auto& part : of_row) part = _mm512_setzero_ps();
     }
     for (int64_t cell = 0; cell < end; cell += kLanes) {
-      for (uint32_t any = weighed<Rows>(weights, args.cells, cell); any != 0; any &= any - 1) {
+      for (uint32_t any = cells_with_weight<Rows>(weights, args.cells, cell); any != 0; any &= any - 1) {
         const int64_t i = cell + __builtin_ctz(any);
         const char* v = args.v + i * args.v_stride + d * 2;
         for (int p = 0; p < kParts; p++) {
@@ -170,12 +173,12 @@ void weigh(const AttentionArgs& args, int64_t row, const float* weights, const f
   }
 }
 
-/// Scores of Rows rows to their results.
+/// Computes the results of Rows rows from their scores.
 template <int Rows>
 void finish(const AttentionArgs& args, int64_t row, float* scores, int64_t end, float* seen) {
   float sums[Rows];
-  for (int r = 0; r < Rows; r++) sums[r] = soften(args, row + r, scores + r * args.cells, end, seen);
-  weigh<Rows>(args, row, scores, sums, end);
+  for (int r = 0; r < Rows; r++) sums[r] = softmax_weights(args, row + r, scores + r * args.cells, end, seen);
+  weighted_values<Rows>(args, row, scores, sums, end);
 }
 
 template <int Rows>
@@ -184,7 +187,7 @@ void attend_rows(const AttentionArgs& args, int64_t row, float* scores, float* s
   const int64_t end = visible_end(args, row, Rows);
   for (int64_t cell = 0; cell < end; cell += kCells) {
     float found[kLanes];
-    _mm512_storeu_ps(found, products<Rows>(args, row, cell));
+    _mm512_storeu_ps(found, scores_of<Rows>(args, row, cell));
     for (int r = 0; r < Rows; r++) {
       for (int i = 0; i < kCells; i++) scores[r * args.cells + cell + i] = found[r * kCells + i];
     }
@@ -192,17 +195,18 @@ void attend_rows(const AttentionArgs& args, int64_t row, float* scores, float* s
   finish<Rows>(args, row, scores, end, seen);
 }
 
-/// Many rows: cells are turned once for all of them.
-void attend_turned(const AttentionArgs& args, float* scratch, float* seen) {
-  float* turned = seen + args.cells + kLanes;
+/// Attention of many rows. Cells are transposed once for all of them.
+void attend_transposed(const AttentionArgs& args, float* scratch, float* seen) {
+  float* transposed = seen + args.cells + kLanes;
   const int64_t end = visible_end(args, 0, static_cast<int>(args.rows));
   for (int64_t cell = 0; cell < end; cell += kLanes) {
     for (int64_t d = 0; d < args.size; d += kLanes) {
-      turn(args.k + cell * args.k_stride + d * 2, args.k_stride, turned + d * kLanes);
+      transpose_cells(args.k + cell * args.k_stride + d * 2, args.k_stride, transposed + d * kLanes);
     }
     int64_t row = 0;
-    for (; row + 4 <= args.rows; row += 4) turned_products<4>(args, row, turned, scratch + row * args.cells + cell);
-    for (; row < args.rows; row++) turned_products<1>(args, row, turned, scratch + row * args.cells + cell);
+    for (; row + 4 <= args.rows; row += 4)
+      transposed_scores<4>(args, row, transposed, scratch + row * args.cells + cell);
+    for (; row < args.rows; row++) transposed_scores<1>(args, row, transposed, scratch + row * args.cells + cell);
   }
   int64_t row = 0;
   for (; row + 4 <= args.rows; row += 4) finish<4>(args, row, scratch + row * args.cells, end, seen);
@@ -218,9 +222,9 @@ int64_t attention_scratch(int64_t cells, int64_t size) {
 }
 
 void attend(const AttentionArgs& args, float* scratch) {
-  constexpr int64_t kTurned = 6;  // from so many rows on turning pays
+  constexpr int64_t kRowsToTranspose = 6;  // with fewer rows transposing the cells does not pay
   float* seen = scratch + kAttentionRows * args.cells;
-  if (args.rows >= kTurned) return attend_turned(args, scratch, seen);
+  if (args.rows >= kRowsToTranspose) return attend_transposed(args, scratch, seen);
   int64_t row = 0;
   for (; row + 4 <= args.rows; row += 4) attend_rows<4>(args, row, scratch, seen);
   for (; row + 2 <= args.rows; row += 2) attend_rows<2>(args, row, scratch, seen);
