@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { CllmError, Model } from "../lib/index.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 import { behindKey, withF32, withKey, withLongerString, withTensorType, withU32 } from "./fixtures/gguf-patch.js";
+import { program } from "./programs.js";
 
 const fixtures = writeFixtures();
 
@@ -180,6 +182,21 @@ describe("model files", () => {
     ] as const) {
       await refuses(withTensorType(good, tensor, I32), "CLLM_INVALID_MODEL", message);
     }
+  });
+
+  it("matrices whose names begin like a vector's may have any type: ssm_alpha and ssm_a", async () => {
+    await using model = await Model.load(fixtures.qwen35);
+    await using decoder = await model.createDecoder({ contextSize: 64, threads: 1 });
+    assert.equal((await decoder.generate("x", { maxTokens: 4 })).tokens.length, 4);
+    // ssm_a itself must be F32: I32 has its size.
+    const bytes = withTensorType(fs.readFileSync(fixtures.qwen35), "blk.0.ssm_a", 26);
+    await refuses(bytes, "CLLM_INVALID_MODEL", /tensor blk.0.ssm_a of type i32, expected f32/);
+  });
+
+  it("test/native/model_test.cpp: types of all tensors that llama.cpp knows", () => {
+    const child = spawnSync(program("cllm-model-test"), { encoding: "utf8" });
+    assert.equal(child.error, undefined);
+    assert.equal(child.status, 0, child.stdout);
   });
 
   it("a token that llama.cpp would blow up to gigabytes", async () => {
