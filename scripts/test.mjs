@@ -31,6 +31,7 @@ await main(import.meta.url, async (argv) => {
         "cllm-kernel-test",
         "cllm-resident-test",
         "cllm-train-test",
+        "cllm-model-test",
       ],
     });
     await compile();

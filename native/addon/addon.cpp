@@ -30,7 +30,7 @@ Napi::Value set_error_class(const Napi::CallbackInfo& call) {
   return call.Env().Undefined();
 }
 
-// ggml's own answer to what it was compiled with, e.g. "CPU : SSE3 = 1 | AVX2 = 1 | ..."
+// CPU features that ggml says it was compiled with, e.g. "AVX2".
 std::vector<std::string> compiled_features() {
   std::vector<std::string> features;
   for (size_t i = 0; i < ggml_backend_reg_count(); i++) {
@@ -48,18 +48,18 @@ std::vector<std::string> compiled_features() {
 Napi::Value build_info(const Napi::CallbackInfo& call) {
   Napi::Env env = call.Env();
   auto info = Napi::Object::New(env);
-  info.Set("cpuLevel", Napi::String::New(env, CLLM_CPU_LEVEL));
+  info.Set("cpuLevel", CLLM_CPU_LEVEL);
 #ifdef CLLM_CUDA
-  info.Set("backend", Napi::String::New(env, "cuda"));
+  info.Set("backend", "cuda");
 #else
-  info.Set("backend", Napi::String::New(env, "cpu"));
+  info.Set("backend", "cpu");
 #endif
-  info.Set("llamaVersion", Napi::String::New(env, CLLM_LLAMA_VERSION));
-  info.Set("llamaCommit", Napi::String::New(env, CLLM_LLAMA_COMMIT));
-  info.Set("compiler", Napi::String::New(env, __VERSION__));
+  info.Set("llamaVersion", CLLM_LLAMA_VERSION);
+  info.Set("llamaCommit", CLLM_LLAMA_COMMIT);
+  info.Set("compiler", __VERSION__);
   const auto features = compiled_features();
   auto array = Napi::Array::New(env, features.size());
-  for (size_t i = 0; i < features.size(); i++) array.Set(static_cast<uint32_t>(i), Napi::String::New(env, features[i]));
+  for (size_t i = 0; i < features.size(); i++) array.Set(static_cast<uint32_t>(i), features[i]);
   info.Set("features", array);
   return info;
 }
@@ -71,42 +71,46 @@ Napi::Function to_progress(const Napi::Value& value) {
 }
 
 Napi::Value load_model(const Napi::CallbackInfo& call) {
-  const std::string path = to_text(call[0], "path");
-  const auto object = to_object(call[1], "options");
-  LoadOptions options;
-  options.gpu_layers = static_cast<int>(to_integer(object.Get("gpuLayers"), "gpuLayers", -1, 1 << 20));
-  options.mmap = to_bool(object.Get("mmap"), "mmap");
-  options.pack_weights = to_bool(object.Get("packWeights"), "packWeights");
-  return Task::start(
-      call.Env(), "cllm.loadModel",
-      [path, options](Task& task) {
-        auto model = std::make_shared<const Model>(path, options, [&](float fraction) {
-          task.progress(fraction);
-          return !task.cancelled();
-        });
-        return Task::Finish([model](Napi::Env env) { return ModelObject::create(env, model); });
-      },
-      to_progress(call[2]));
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const std::string path = to_text(call[0], "path");
+    const auto object = to_object(call[1], "options");
+    LoadOptions options;
+    options.gpu_layers = static_cast<int>(to_integer(object.Get("gpuLayers"), "gpuLayers", -1, 1 << 20));
+    options.mmap = to_bool(object.Get("mmap"), "mmap");
+    options.pack_weights = to_bool(object.Get("packWeights"), "packWeights");
+    return Task::start(
+        call.Env(), "cllm.loadModel",
+        [path, options](Task& task) {
+          auto model = std::make_shared<const Model>(path, options, [&](float fraction) {
+            task.progress(fraction);
+            return !task.cancelled();
+          });
+          return Task::Finish([model](Napi::Env env) { return ModelObject::create(env, model); });
+        },
+        to_progress(call[2]));
+  });
 }
 
 Napi::Value quantize(const Napi::CallbackInfo& call) {
-  const auto object = to_object(call[2], "options");
-  QuantizeOptions options;
-  options.input = to_text(call[0], "input");
-  options.output = to_text(call[1], "output");
-  options.type = to_text(object.Get("type"), "type");
-  options.threads = static_cast<int>(to_integer(object.Get("threads"), "threads", 1, 512));
-  options.allow_requantize = to_bool(object.Get("allowRequantize"), "allowRequantize");
-  return Task::start(
-      call.Env(), "cllm.quantize",
-      [options](Task& task) {
-        quantize_model(options, [&](float fraction) {
-          task.progress(fraction);
-          return !task.cancelled();
-        });
-        return Task::Finish([](Napi::Env env) { return env.Undefined(); });
-      },
-      to_progress(call[3]));
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const auto object = to_object(call[2], "options");
+    QuantizeOptions options;
+    options.input = to_text(call[0], "input");
+    options.output = to_text(call[1], "output");
+    options.type = to_text(object.Get("type"), "type");
+    options.threads = static_cast<int>(to_integer(object.Get("threads"), "threads", 1, 512));
+    options.allow_requantize = to_bool(object.Get("allowRequantize"), "allowRequantize");
+    return Task::start(
+        call.Env(), "cllm.quantize",
+        [options](Task& task) {
+          quantize_model(options, [&](float fraction) {
+            task.progress(fraction);
+            return !task.cancelled();
+          });
+          return Task::Finish([](Napi::Env env) { return env.Undefined(); });
+        },
+        to_progress(call[3]));
+  });
 }
 
 Napi::Value json_schema_grammar(const Napi::CallbackInfo& call) {
@@ -120,14 +124,14 @@ Napi::Value json_schema_grammar(const Napi::CallbackInfo& call) {
   });
 }
 
-// Once per process, not per environment: workers load the same library again.
+// Runs once per process and not per environment: workers load the same library again.
 void initialise_libraries() {
   static std::once_flag once;
   std::call_once(once, [] {
     install_ggml_guard();
 #ifdef CLLM_CUDA
-    // ggml replays a captured CUDA graph that no longer fits where the shape of passes changes (H200, 8 lanes, blocks
-    // of 16 and then 32: an illegal instruction; never without graphs). CLLM_CUDA_GRAPHS=on lets it.
+    // Where the shape of passes changes, ggml replays a captured CUDA graph that no longer fits (H200, 8 lanes, blocks
+    // of 16 and then 32: an illegal instruction; never without graphs). CLLM_CUDA_GRAPHS=on allows graphs.
     const char* graphs = std::getenv("CLLM_CUDA_GRAPHS");
     if (graphs == nullptr || std::string_view(graphs) != "on") setenv("GGML_CUDA_DISABLE_GRAPHS", "1", 1);
 #endif

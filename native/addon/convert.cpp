@@ -62,25 +62,22 @@ namespace {
 
 Napi::Value from_stats(Napi::Env env, const Stats& stats) {
   auto object = Napi::Object::New(env);
-  const auto set = [&](const char* name, double value) { object.Set(name, Napi::Number::New(env, value)); };
-  set("promptTokens", static_cast<double>(stats.prompt_tokens));
-  set("cachedTokens", static_cast<double>(stats.cached_tokens));
-  set("emittedTokens", static_cast<double>(stats.emitted_tokens));
-  set("iterations", static_cast<double>(stats.iterations));
-  set("fastForwardedTokens", static_cast<double>(stats.fast_forwarded_tokens));
-  set("stationaryTokens", static_cast<double>(stats.stationary_tokens));
+  object.Set("promptTokens", stats.prompt_tokens);
+  object.Set("cachedTokens", stats.cached_tokens);
+  object.Set("emittedTokens", stats.emitted_tokens);
+  object.Set("iterations", stats.iterations);
+  object.Set("fastForwardedTokens", stats.fast_forwarded_tokens);
+  object.Set("stationaryTokens", stats.stationary_tokens);
   const auto set_counts = [&](const char* name, const std::map<int, int64_t>& counts) {
-    auto of = Napi::Object::New(env);
-    for (const auto& [value, count] : counts) {
-      of.Set(static_cast<uint32_t>(value), Napi::Number::New(env, static_cast<double>(count)));
-    }
-    object.Set(name, of);
+    auto histogram = Napi::Object::New(env);
+    for (const auto& [value, count] : counts) histogram.Set(static_cast<uint32_t>(value), count);
+    object.Set(name, histogram);
   };
   set_counts("blockSizes", stats.block_sizes);
   set_counts("candidates", stats.candidates);
-  set("prefillMilliseconds", stats.prefill_milliseconds);
-  set("decodeMilliseconds", stats.decode_milliseconds);
-  set("forwardMilliseconds", stats.forward_milliseconds);
+  object.Set("prefillMilliseconds", stats.prefill_milliseconds);
+  object.Set("decodeMilliseconds", stats.decode_milliseconds);
+  object.Set("forwardMilliseconds", stats.forward_milliseconds);
   return object;
 }
 
@@ -90,13 +87,13 @@ Napi::Value from_logprobs(Napi::Env env, const std::vector<Logprobs>& logprobs) 
     const Napi::HandleScope scope(env);
     auto top = Napi::Array::New(env, logprobs[i].top.size());
     for (size_t k = 0; k < logprobs[i].top.size(); k++) {
-      auto one = Napi::Object::New(env);
-      one.Set("token", Napi::Number::New(env, logprobs[i].top[k].first));
-      one.Set("logprob", Napi::Number::New(env, logprobs[i].top[k].second));
-      top.Set(static_cast<uint32_t>(k), one);
+      auto alternative = Napi::Object::New(env);
+      alternative.Set("token", logprobs[i].top[k].first);
+      alternative.Set("logprob", logprobs[i].top[k].second);
+      top.Set(static_cast<uint32_t>(k), alternative);
     }
     auto object = Napi::Object::New(env);
-    object.Set("logprob", Napi::Number::New(env, logprobs[i].chosen));
+    object.Set("logprob", logprobs[i].chosen);
     object.Set("top", top);
     array.Set(static_cast<uint32_t>(i), object);
   }
@@ -106,13 +103,13 @@ Napi::Value from_logprobs(Napi::Env env, const std::vector<Logprobs>& logprobs) 
 Napi::Value from_iteration(Napi::Env env, const Event& event) {
   const Iteration& iteration = event.iteration;
   auto object = Napi::Object::New(env);
-  object.Set("position", Napi::Number::New(env, iteration.position));
+  object.Set("position", iteration.position);
   object.Set("block", from_tokens(env, iteration.block));
   object.Set("choices", from_tokens(env, iteration.choices));
-  object.Set("accepted", Napi::Number::New(env, iteration.accepted));
+  object.Set("accepted", iteration.accepted);
   object.Set("tokens", from_tokens(env, {iteration.choices.begin(), iteration.choices.begin() + iteration.emitted}));
-  object.Set("stationary", Napi::Number::New(env, iteration.stationary));
-  object.Set("forwardMilliseconds", Napi::Number::New(env, event.forward_milliseconds));
+  object.Set("stationary", iteration.stationary);
+  object.Set("forwardMilliseconds", event.forward_milliseconds);
   if (event.logits.empty()) {
     object.Set("logits", env.Null());
   } else {
@@ -135,7 +132,7 @@ Choosing to_choosing(const Napi::Value& value, int vocab) {
   sampling.top_p = number("topP");
   sampling.min_p = number("minP");
   sampling.seed = static_cast<uint64_t>(to_integer(object.Get("seed"), "seed", 0, UINT32_MAX));
-  // What the kernels take for granted: numbers, and a top-p that something can reach.
+  // The kernels rely on numbers that are not NaN, and on a top-p above 0.
   if (!(sampling.temperature >= 0) || !(sampling.top_p > 0) || !(sampling.min_p >= 0)) {
     throw Napi::RangeError::New(value.Env(), "Expected a temperature, topP and minP in their ranges");
   }
@@ -175,31 +172,31 @@ DraftSource to_draft_source(const Napi::Value& value) {
 
 Napi::Value from_event(Napi::Env env, const Event& event) {
   auto object = Napi::Object::New(env);
-  object.Set("id", Napi::Number::New(env, event.id));
-  const auto type = [&](const char* name) { object.Set("type", Napi::String::New(env, name)); };
+  object.Set("id", event.id);
+  const auto type = [&](const char* name) { object.Set("type", name); };
   switch (event.type) {
     case Event::Type::kChunk:
       type("chunk");
-      object.Set("text", Napi::String::New(env, event.text));
+      object.Set("text", event.text);
       object.Set("tokens", from_tokens(env, event.tokens));
       break;
     case Event::Type::kDone:
       type("done");
-      object.Set("text", Napi::String::New(env, event.text));
+      object.Set("text", event.text);
       object.Set("tokens", from_tokens(env, event.tokens));
-      object.Set("finishReason", Napi::String::New(env, event.reason));
+      object.Set("finishReason", event.reason);
       object.Set("logprobs", from_logprobs(env, event.logprobs));
       object.Set("stats", from_stats(env, event.stats));
       break;
     case Event::Type::kSequence:
       type("sequence");
-      object.Set("sequence", Napi::Number::New(env, event.sequence));
+      object.Set("sequence", event.sequence);
       object.Set("tokens", from_tokens(env, event.tokens));
       break;
     case Event::Type::kPrefilled:
       type("prefilled");
-      object.Set("reused", Napi::Number::New(env, event.reused));
-      object.Set("prefilled", Napi::Number::New(env, event.prefilled));
+      object.Set("reused", event.reused);
+      object.Set("prefilled", event.prefilled);
       break;
     case Event::Type::kIteration:
       type("iteration");

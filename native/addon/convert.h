@@ -10,10 +10,10 @@
 
 namespace cllm {
 
-// JS values become plain structs here, and back. lib/options.ts has validated them; these re-check what would corrupt
-// memory (types, token ids, sizes) and throw TypeError or RangeError.
+// JS values become plain structs here, and structs become JS values. lib/options.ts has validated the values. These
+// functions check again what would corrupt memory (types, token ids, sizes) and throw TypeError or RangeError.
 
-/// Copies an Int32Array of token ids, each checked against the vocabulary.
+/// Copies an Int32Array of token ids and checks each against the vocabulary.
 std::vector<Token> to_tokens(const Napi::Value& value, int vocab_size);
 Napi::Value from_tokens(Napi::Env env, const std::vector<Token>& tokens);
 

@@ -242,15 +242,18 @@ Napi::Value DecoderObject::dispose(const Napi::CallbackInfo& call) {
     // Freed by the task, not by the object's finaliser: moving it out makes every later call report CLLM_DISPOSED.
     auto engine = std::make_shared<std::unique_ptr<Engine>>(std::move(core_->engine));
     Ref();  // `this` lives until the last event is delivered
-    return Task::start_promise(call.Env(), "cllm.dispose", [this, core, engine](Task&) {
-      if (*engine) (*engine)->stop();
-      engine->reset();
-      return Task::Finish([this, core](Napi::Env env) {
-        core->port->close();
-        Unref();
-        return env.Undefined();
-      });
-    });
+    return Task::start_promise(
+        call.Env(), "cllm.dispose",
+        [this, core, engine](Task&) {
+          if (*engine) (*engine)->stop();
+          engine->reset();
+          return Task::Finish([this, core](Napi::Env env) {
+            core->port->close();
+            Unref();
+            return env.Undefined();
+          });
+        },
+        Task::WithoutThread::kRunOnCallingThread);
   });
 }
 

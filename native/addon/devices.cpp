@@ -1,6 +1,5 @@
 #include "addon/devices.h"
 
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -8,21 +7,11 @@
 #include "addon/errors.h"
 #include "base/error.h"
 #include "base/ggml_guard.h"
-#include "ggml-alloc.h"
-#include "ggml-backend.h"
-#include "ggml.h"
+#include "base/ggml_pointers.h"
 
 namespace cllm {
 
 namespace {
-
-template <auto Free>
-struct Freed {
-  template <typename T>
-  void operator()(T* pointer) const {
-    Free(pointer);
-  }
-};
 
 const char* kind_of(enum ggml_backend_dev_type type) {
   switch (type) {
@@ -34,8 +23,9 @@ const char* kind_of(enum ggml_backend_dev_type type) {
   }
 }
 
-// Products of matrices of ones, one with few columns and one with many: on CUDA ggml's own kernels and cuBLAS. A binary
-// without machine code for this GPU, a driver or a cuBLAS that does not fit, fail here and not in a user's first pass.
+// Multiplies matrices of ones, once with few columns and once with many: on CUDA these take ggml's own kernels and
+// cuBLAS. A binary without machine code for this GPU, or an unfitting driver or cuBLAS, fails here and not in a user's
+// first pass.
 void prove(ggml_backend_dev_t device) {
   constexpr int64_t kSize = 64;
   constexpr int64_t kColumns[] = {2, 512};
@@ -43,10 +33,10 @@ void prove(ggml_backend_dev_t device) {
   const auto fail = [&](const std::string& why) { throw Error("CLLM_BACKEND_UNAVAILABLE", name + " " + why); };
   const GgmlGuard guard;
   clear_last_log_error();
-  const std::unique_ptr<ggml_backend, Freed<ggml_backend_free>> backend(ggml_backend_dev_init(device, nullptr));
+  const BackendPointer backend(ggml_backend_dev_init(device, nullptr));
   if (!backend) fail("could not be started: " + take_last_log_error());
   const ggml_init_params params{ggml_tensor_overhead() * 8 + ggml_graph_overhead(), nullptr, /*no_alloc=*/true};
-  const std::unique_ptr<ggml_context, Freed<ggml_free>> context(ggml_init(params));
+  const GgmlContextPointer context(ggml_init(params));
   ggml_cgraph* graph = ggml_new_graph(context.get());
   ggml_tensor* left = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, kSize, kSize);
   ggml_tensor* right = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, kSize, kColumns[1]);
@@ -56,8 +46,7 @@ void prove(ggml_backend_dev_t device) {
     products.push_back(ggml_mul_mat(context.get(), left, part));
     ggml_build_forward_expand(graph, products.back());
   }
-  const std::unique_ptr<ggml_backend_buffer, Freed<ggml_backend_buffer_free>> buffer(
-      ggml_backend_alloc_ctx_tensors(context.get(), backend.get()));
+  const BufferPointer buffer(ggml_backend_alloc_ctx_tensors(context.get(), backend.get()));
   if (!buffer) fail("has no memory left: " + take_last_log_error());
   const std::vector<float> ones(static_cast<size_t>(kSize * kColumns[1]), 1.0f);
   for (ggml_tensor* tensor : {left, right}) ggml_backend_tensor_set(tensor, ones.data(), 0, ggml_nbytes(tensor));
@@ -90,11 +79,11 @@ Napi::Value list_devices(const Napi::CallbackInfo& call) {
         ggml_backend_dev_memory(device, &free, &total);
       }
       auto object = Napi::Object::New(env);
-      object.Set("name", Napi::String::New(env, ggml_backend_dev_name(device)));
-      object.Set("description", Napi::String::New(env, ggml_backend_dev_description(device)));
-      object.Set("kind", Napi::String::New(env, kind_of(type)));
-      object.Set("freeMemory", Napi::Number::New(env, static_cast<double>(free)));
-      object.Set("totalMemory", Napi::Number::New(env, static_cast<double>(total)));
+      object.Set("name", ggml_backend_dev_name(device));
+      object.Set("description", ggml_backend_dev_description(device));
+      object.Set("kind", kind_of(type));
+      object.Set("freeMemory", free);
+      object.Set("totalMemory", total);
       devices.Set(static_cast<uint32_t>(i), object);
     }
     return devices;

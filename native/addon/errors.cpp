@@ -1,6 +1,7 @@
 #include "addon/errors.h"
 
 #include <new>
+#include <system_error>
 
 #include "base/error.h"
 
@@ -16,16 +17,24 @@ Napi::Value make_error(Napi::Env env, const std::string& code, const std::string
   return error.Value();
 }
 
-void rethrow_to_js(Napi::Env env) {
+Failure current_failure() {
   try {
     throw;
   } catch (const Error& error) {
-    throw Napi::Error(env, make_error(env, error.code(), error.what()));
+    return {error.code(), error.what()};
   } catch (const std::bad_alloc&) {
-    throw Napi::Error(env, make_error(env, "CLLM_OUT_OF_MEMORY", "Not enough memory"));
+    return {"CLLM_OUT_OF_MEMORY", "Not enough memory"};
+  } catch (const std::system_error& error) {
+    if (error.code() != std::errc::resource_unavailable_try_again) return {"CLLM_NOT_SUPPORTED", error.what()};
+    return {"CLLM_OUT_OF_MEMORY", "No thread could be started: a limit of threads or of memory is reached"};
   } catch (const std::exception& error) {
-    throw Napi::Error::New(env, error.what());
+    return {"CLLM_NOT_SUPPORTED", error.what()};
   }
+}
+
+void rethrow_to_js(Napi::Env env) {
+  const Failure failure = current_failure();
+  throw Napi::Error(env, make_error(env, failure.code, failure.message));
 }
 
 }  // namespace cllm

@@ -6,7 +6,7 @@
 
 namespace cllm {
 
-/// What the addon keeps per environment (a worker has its own).
+/// What the addon keeps per environment. Every worker has one of its own.
 struct AddonData {
   Napi::FunctionReference error_class;
   Napi::FunctionReference model_class;
@@ -17,12 +17,19 @@ struct AddonData {
 /// An instance of lib's CllmError (or a plain Error with `code` before setErrorClass was called).
 Napi::Value make_error(Napi::Env env, const std::string& code, const std::string& message);
 
-/// Runs `body`, turning cllm::Error and other C++ exceptions into JS exceptions.
-template <typename Body>
-auto guarded(Napi::Env env, Body body) -> decltype(body());
+/// What a C++ exception is to JavaScript.
+struct Failure {
+  std::string code;  // of lib/errors.ts
+  std::string message;
+};
+
+/// The exception that is being handled, as a failure. Call it in a catch block.
+Failure current_failure();
 
 [[noreturn]] void rethrow_to_js(Napi::Env env);
 
+/// Runs `body`, turning cllm::Error and other C++ exceptions into JS exceptions with a code. Every function that
+/// JavaScript calls and that can throw needs it: an exception that reaches Node's frames ends the process.
 template <typename Body>
 auto guarded(Napi::Env env, Body body) -> decltype(body()) {
   try {

@@ -7,29 +7,30 @@
 
 namespace cllm {
 
-/// A way onto the JS thread for one producer thread: post() queues a function, the event loop runs it.
+/// Leads one producer thread to the JS thread: post() queues a function, and the event loop runs it.
 ///
 /// Lifetime, each rule paid for with an abort (seen with node 20):
-/// - Calling a thread-safe function while its environment exits aborts. So the producer must be stopped and joined by
-/// an
-///   environment cleanup hook that is added AFTER the function was created (hooks run in reverse order): `on_exit`.
-/// - The hook must be removed when the work is over, or it runs on freed memory: close() does.
-/// - post() never blocks (unbounded queue), so a hook that joins the producer cannot deadlock with it.
+/// - Calling a thread-safe function while its environment exits aborts. So an environment cleanup hook must stop and
+/// join
+///   the producer (`on_exit`). It is added AFTER the function was created, because hooks run in reverse order.
+/// - The hook must be removed when the work is over, or it runs on freed memory. close() removes it.
+/// - post() never blocks, since its queue has no bound. So a hook that joins the producer cannot deadlock with it.
 class JsPort {
  public:
   using Job = std::function<void(Napi::Env)>;
 
   /// On the JS thread. `on_exit` stops and joins the producer; it runs at environment exit unless close() came first.
+  /// Throws Napi::Error (CLLM_OUT_OF_MEMORY).
   JsPort(Napi::Env env, const char* name, std::function<void()> on_exit);
   ~JsPort();
   JsPort(const JsPort&) = delete;
 
-  /// From any thread, before close(). After the environment has begun to exit the job is dropped.
+  /// From any thread, before close(). The job is dropped where the environment has begun to exit.
   void post(Job job);
-  /// On the JS thread: whether waiting jobs keep the event loop alive. A new port does not.
+  /// On the JS thread. While it is ref'd, the port keeps the event loop alive. A new port does not.
   void ref();
   void unref();
-  /// On the JS thread, after the producer has ended. Jobs posted before still run. Idempotent.
+  /// On the JS thread, after the producer has ended. Jobs that were posted before still run. Idempotent.
   void close();
 
  private:
@@ -41,7 +42,7 @@ class JsPort {
   std::function<void()> on_exit_;
 };
 
-/// Runs `job` so that what it throws becomes an uncaught exception of the environment instead of an abort.
+/// Runs `job`. An exception from it becomes an uncaught exception of the environment instead of an abort.
 void run_guarded(Napi::Env env, const std::function<void()>& job);
 
 }  // namespace cllm

@@ -79,33 +79,28 @@ Napi::Value ModelObject::info(const Napi::CallbackInfo& call) {
   return guarded(env, [&]() -> Napi::Value {
     const ModelInfo& info = model().info();
     auto object = Napi::Object::New(env);
-    const auto number = [&](const char* name, double value) { object.Set(name, Napi::Number::New(env, value)); };
-    const auto text = [&](const char* name, const std::string& value) {
-      object.Set(name, Napi::String::New(env, value));
-    };
-    const auto flag = [&](const char* name, bool value) { object.Set(name, Napi::Boolean::New(env, value)); };
-    text("description", info.description);
-    text("architecture", info.architecture);
-    number("parameterCount", static_cast<double>(info.parameter_count));
-    number("fileSize", static_cast<double>(info.file_size));
-    number("packedBytes", static_cast<double>(packed_weights(model_->handle())));
-    number("vocabSize", info.vocab_size);
-    text("vocabType", info.vocab_type);
-    number("trainContextSize", info.train_context_size);
-    number("embeddingSize", info.embedding_size);
-    number("layerCount", info.layer_count);
-    number("headCount", info.head_count);
-    number("headCountKv", info.head_count_kv);
-    flag("canRollBack", info.can_roll_back);
-    number("kvBytesPerToken", static_cast<double>(info.kv_bytes_per_token));
-    number("bos", info.bos);
-    number("eos", info.eos);
-    number("eot", info.eot);
-    number("nl", info.nl);
-    number("pad", info.pad);
-    number("sep", info.sep);
-    flag("addBos", info.add_bos);
-    flag("addEos", info.add_eos);
+    object.Set("description", info.description);
+    object.Set("architecture", info.architecture);
+    object.Set("parameterCount", info.parameter_count);
+    object.Set("fileSize", info.file_size);
+    object.Set("packedBytes", packed_weights(model_->handle()));
+    object.Set("vocabSize", info.vocab_size);
+    object.Set("vocabType", info.vocab_type);
+    object.Set("trainContextSize", info.train_context_size);
+    object.Set("embeddingSize", info.embedding_size);
+    object.Set("layerCount", info.layer_count);
+    object.Set("headCount", info.head_count);
+    object.Set("headCountKv", info.head_count_kv);
+    object.Set("canRollBack", info.can_roll_back);
+    object.Set("kvBytesPerToken", info.kv_bytes_per_token);
+    object.Set("bos", info.bos);
+    object.Set("eos", info.eos);
+    object.Set("eot", info.eot);
+    object.Set("nl", info.nl);
+    object.Set("pad", info.pad);
+    object.Set("sep", info.sep);
+    object.Set("addBos", info.add_bos);
+    object.Set("addEos", info.add_eos);
     return object;
   });
 }
@@ -113,7 +108,7 @@ Napi::Value ModelObject::info(const Napi::CallbackInfo& call) {
 Napi::Value ModelObject::metadata(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     auto object = Napi::Object::New(call.Env());
-    for (const auto& [key, value] : model().metadata()) object.Set(key, Napi::String::New(call.Env(), value));
+    for (const auto& [key, value] : model().metadata()) object.Set(key, value);
     return object;
   });
 }
@@ -138,10 +133,9 @@ Napi::Value ModelObject::token(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     const auto id = static_cast<Token>(to_integer(call[0], "token", 0, model().info().vocab_size - 1));
     auto object = Napi::Object::New(call.Env());
-    object.Set("text", Napi::String::New(call.Env(), model().token_text(id)));
-    object.Set("attributes", Napi::Number::New(call.Env(), model().token_attributes(id)));
-    object.Set("endOfGeneration",
-               Napi::Boolean::New(call.Env(), model().end_of_generation()[static_cast<size_t>(id)] != 0));
+    object.Set("text", model().token_text(id));
+    object.Set("attributes", model().token_attributes(id));
+    object.Set("endOfGeneration", model().end_of_generation()[static_cast<size_t>(id)] != 0);
     return object;
   });
 }

@@ -7,7 +7,8 @@
 
 namespace cllm {
 
-/// JS class Model: a reference to loaded weights. Decoders hold their own, so the order of disposal cannot be wrong.
+/// JS class Model: a reference to loaded weights. Decoders hold references of their own, so no order of disposal is
+/// wrong.
 class ModelObject : public Napi::ObjectWrap<ModelObject> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -27,7 +28,8 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   Napi::Value dispose(const Napi::CallbackInfo& info);
   const Model& model() const;
   void release();
-  // Before the environment's finalisers run: contexts are freed by their own hooks, added later and so run earlier.
+  // Runs before the environment's finalisers. Contexts are freed by their own hooks, which were added later and so run
+  // earlier.
   static void exit_hook(void* self);
 
   std::shared_ptr<const Model> model_;

@@ -1,16 +1,13 @@
 #include "addon/task.h"
 
-#include <new>
-
-#include "addon/errors.h"
-#include "base/error.h"
+#include <system_error>
 
 namespace cllm {
 
 Napi::Object Task::start(Napi::Env env, const char* name, Work work, Napi::Function on_progress) {
   std::shared_ptr<Task> task(new Task(env, std::move(work)));
   if (!on_progress.IsEmpty()) task->on_progress_ = Napi::Persistent(on_progress);
-  task->launch(env, name);
+  task->launch(env, name, WithoutThread::kReject);
   Napi::Object result = Napi::Object::New(env);
   result.Set("promise", task->deferred_.Promise());
   std::weak_ptr<Task> weak = task;
@@ -20,13 +17,13 @@ Napi::Object Task::start(Napi::Env env, const char* name, Work work, Napi::Funct
   return result;
 }
 
-Napi::Promise Task::start_promise(Napi::Env env, const char* name, Work work) {
+Napi::Promise Task::start_promise(Napi::Env env, const char* name, Work work, WithoutThread without_thread) {
   std::shared_ptr<Task> task(new Task(env, std::move(work)));
-  task->launch(env, name);
+  task->launch(env, name, without_thread);
   return task->deferred_.Promise();
 }
 
-void Task::launch(Napi::Env env, const char* name) {
+void Task::launch(Napi::Env env, const char* name, WithoutThread without_thread) {
   // The port's exit hook owns the task until it is settled: without that, the last reference at environment exit could
   // be the thread's own, and a thread that destroys itself terminates the process.
   auto self = shared_from_this();
@@ -36,21 +33,26 @@ void Task::launch(Napi::Env env, const char* name) {
     self->on_progress_.Reset();
   });
   port_->ref();  // a promise somebody waits for keeps the process alive
-  thread_ = std::thread([self] {
-    try {
-      self->finish_ = self->work_(*self);
-    } catch (const Error& error) {
-      self->error_code_ = error.code();
-      self->error_message_ = error.what();
-    } catch (const std::bad_alloc&) {
-      self->error_code_ = "CLLM_OUT_OF_MEMORY";
-      self->error_message_ = "Not enough memory";
-    } catch (const std::exception& error) {
-      self->error_code_ = "CLLM_NOT_SUPPORTED";
-      self->error_message_ = error.what();
-    }
-    self->port_->post([self](Napi::Env env) { self->settle(env); });
-  });
+  try {
+    thread_ = std::thread([self] { self->run(); });
+  } catch (const std::system_error&) {
+    if (without_thread == WithoutThread::kRunOnCallingThread) return run();
+    failure_ = current_failure();
+    post_settle();  // or the port would keep the process alive for ever
+  }
+}
+
+void Task::run() {
+  try {
+    finish_ = work_(*this);
+  } catch (...) {
+    failure_ = current_failure();
+  }
+  post_settle();
+}
+
+void Task::post_settle() {
+  port_->post([self = shared_from_this()](Napi::Env env) { self->settle(env); });
 }
 
 void Task::progress(double fraction) {
@@ -62,13 +64,13 @@ void Task::progress(double fraction) {
 }
 
 void Task::settle(Napi::Env env) {
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
   port_->close();
   on_progress_.Reset();
   work_ = nullptr;
-  if (!error_code_.empty()) return deferred_.Reject(make_error(env, error_code_, error_message_));
+  if (failure_) return deferred_.Reject(make_error(env, failure_->code, failure_->message));
   try {
-    deferred_.Resolve(finish_(env));
+    deferred_.Resolve(guarded(env, [&] { return finish_(env); }));
   } catch (const Napi::Error& error) {
     deferred_.Reject(error.Value());
   }

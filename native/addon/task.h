@@ -3,36 +3,46 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <string>
+#include <optional>
 #include <thread>
 
+#include "addon/errors.h"
 #include "addon/js_port.h"
 #include "addon/napi_api.h"
 
 namespace cllm {
 
-/// One long job on a thread of its own, answered by a promise. Not a Napi::AsyncWorker: those starve the libuv pool and
-/// delay a worker's terminate() by the length of the job.
+/// One long job on a thread of its own, answered by a promise. It is no Napi::AsyncWorker, because those starve the
+/// libuv pool and delay a worker's terminate() by the length of the job.
 class Task : public std::enable_shared_from_this<Task> {
  public:
-  /// Runs on the task's thread; may throw cllm::Error. Returns the function that makes the promise's value on the JS
-  /// thread.
+  /// Work runs on the task's thread and may throw cllm::Error. It returns the function that makes the promise's value
+  /// on the JS thread.
   using Finish = std::function<Napi::Value(Napi::Env)>;
   using Work = std::function<Finish(Task&)>;
 
+  /// What becomes of the work where the system lets no thread start.
+  enum class WithoutThread {
+    kReject,             // the promise is rejected with CLLM_OUT_OF_MEMORY
+    kRunOnCallingThread  // for work that gives memory back and must not fail
+  };
+
   /// Starts the thread. `on_progress` may be empty. Returns {promise, cancel()}.
   static Napi::Object start(Napi::Env env, const char* name, Work work, Napi::Function on_progress);
-  /// The same for what cannot be cancelled: just the promise.
-  static Napi::Promise start_promise(Napi::Env env, const char* name, Work work);
+  /// Starts the thread for work that cannot be cancelled, and returns the promise alone.
+  static Napi::Promise start_promise(Napi::Env env, const char* name, Work work,
+                                     WithoutThread without_thread = WithoutThread::kReject);
 
-  // For the work, on its thread:
+  // The work calls these, on its thread.
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
-  /// Reports 0..1; only whole percents that differ from the last reach JavaScript.
+  /// Reports 0..1. Only a whole percent that differs from the one before reaches JavaScript.
   void progress(double fraction);
 
  private:
   Task(Napi::Env env, Work work) : deferred_(Napi::Promise::Deferred::New(env)), work_(std::move(work)) {}
-  void launch(Napi::Env env, const char* name);
+  void launch(Napi::Env env, const char* name, WithoutThread without_thread);
+  void run();
+  void post_settle();
   void settle(Napi::Env env);
 
   Napi::Promise::Deferred deferred_;
@@ -43,8 +53,7 @@ class Task : public std::enable_shared_from_this<Task> {
   std::atomic<bool> cancelled_{false};
   int last_percent_ = -1;
   Finish finish_;
-  std::string error_code_;  // empty = no failure
-  std::string error_message_;
+  std::optional<Failure> failure_;
 };
 
 }  // namespace cllm

@@ -12,12 +12,12 @@
 
 namespace cllm {
 
-/// Shared by the object and the task that works on it; freed by the later of the two.
+/// The object and the task that works on it share this; the later of the two frees it.
 struct TrainerState {
   std::unique_ptr<Trainer> trainer;
   std::atomic<bool> busy{false};
   std::atomic<bool> stop{false};
-  std::atomic<const Task*> task{nullptr};  // of the call in progress
+  std::atomic<const Task*> task{nullptr};  // the task of the running call
 
   bool stopped() const {
     const Task* current = task.load();
@@ -97,35 +97,45 @@ std::vector<Example> to_examples(const Napi::Object& data) {
 
 Napi::Value from_report(Napi::Env env, const StepReport& report) {
   auto object = Napi::Object::New(env);
-  const auto number = [&](const char* name, double value) { object.Set(name, Napi::Number::New(env, value)); };
-  number("step", static_cast<double>(report.step));
-  object.Set("phase", Napi::String::New(env, report.consistency ? "consistency" : "ar"));
-  number("answerLoss", report.answer_loss);
-  number("blockLoss", report.block_loss);
-  number("tokensPerIteration", report.tokens_per_iteration);
-  number("tokens", static_cast<double>(report.tokens));
-  number("gradientNorm", report.gradient_norm);
-  number("learningRate", report.learning_rate);
+  object.Set("step", report.step);
+  object.Set("phase", report.consistency ? "consistency" : "ar");
+  object.Set("answerLoss", report.answer_loss);
+  object.Set("blockLoss", report.block_loss);
+  object.Set("tokensPerIteration", report.tokens_per_iteration);
+  object.Set("tokens", report.tokens);
+  object.Set("gradientNorm", report.gradient_norm);
+  object.Set("learningRate", report.learning_rate);
   return object;
 }
 
-/// Runs `work` on the trainer, alone, with ggml's assertions as errors.
+/// The right to use the trainer, which one call has at a time. It ends with the call's work, also where that never
+/// began.
+class Turn {
+ public:
+  explicit Turn(StatePointer state) : state_(std::move(state)) {
+    if (state_->busy.exchange(true)) throw Error("CLLM_NOT_SUPPORTED", "The trainer is busy with another call");
+  }
+  ~Turn() { state_->busy = false; }
+  Turn(const Turn&) = delete;
+
+ private:
+  StatePointer state_;
+};
+
+/// Runs `work` with the trainer for itself; ggml's assertions become errors.
 Napi::Value start(const Napi::CallbackInfo& call, const StatePointer& state, const char* name,
                   std::function<Task::Finish(Trainer&, Task&)> work) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     if (!state) throw Error("CLLM_DISPOSED", "The trainer is disposed");
-    if (state->busy.exchange(true)) throw Error("CLLM_NOT_SUPPORTED", "The trainer is busy with another call");
+    const auto turn = std::make_shared<const Turn>(state);
     return Task::start(
         call.Env(), name,
-        [state, work = std::move(work)](Task& task) {
-          struct Release {
-            TrainerState& state;
-            ~Release() {
-              state.task = nullptr;
-              state.busy = false;
-            }
-          } release{*state};
+        [state, turn, work = std::move(work)](Task& task) {
           state->task = &task;
+          struct Ended {
+            TrainerState& state;
+            ~Ended() { state.task = nullptr; }
+          } const ended{*state};
           const GgmlGuard guard;
           try {
             return work(*state->trainer, task);
@@ -144,21 +154,23 @@ Task::Finish nothing() {
 }  // namespace
 
 Napi::Value create_trainer(const Napi::CallbackInfo& call) {
-  const TrainOptions options = to_options(to_text(call[0], "base"), to_object(call[1], "options"));
-  const auto examples = std::make_shared<std::vector<Example>>(to_examples(to_object(call[2], "data")));
-  return Task::start(
-      call.Env(), "cllm.createTrainer",
-      [options, examples](Task&) {
-        const GgmlGuard guard;
-        auto state = std::make_shared<TrainerState>();
-        try {
-          state->trainer = std::make_unique<Trainer>(options, std::move(*examples));
-        } catch (const GgmlAbort& abort) {
-          throw Error("CLLM_TRAINING_FAILED", abort.what());
-        }
-        return Task::Finish([state](Napi::Env env) { return TrainerObject::create(env, state); });
-      },
-      Napi::Function());
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const TrainOptions options = to_options(to_text(call[0], "base"), to_object(call[1], "options"));
+    const auto examples = std::make_shared<std::vector<Example>>(to_examples(to_object(call[2], "data")));
+    return Task::start(
+        call.Env(), "cllm.createTrainer",
+        [options, examples](Task&) {
+          const GgmlGuard guard;
+          auto state = std::make_shared<TrainerState>();
+          try {
+            state->trainer = std::make_unique<Trainer>(options, std::move(*examples));
+          } catch (const GgmlAbort& abort) {
+            throw Error("CLLM_TRAINING_FAILED", abort.what());
+          }
+          return Task::Finish([state](Napi::Env env) { return TrainerObject::create(env, state); });
+        },
+        Napi::Function());
+  });
 }
 
 Napi::Function TrainerObject::define(Napi::Env env) {
@@ -185,12 +197,11 @@ Napi::Value TrainerObject::info(const Napi::CallbackInfo& call) {
     if (!state_) throw Error("CLLM_DISPOSED", "The trainer is disposed");
     const Trainer& trainer = *state_->trainer;
     auto object = Napi::Object::New(call.Env());
-    const auto number = [&](const char* name, double value) { object.Set(name, Napi::Number::New(call.Env(), value)); };
-    number("bytes", static_cast<double>(trainer.bytes()));
-    number("steps", static_cast<double>(trainer.steps()));
-    number("arSteps", static_cast<double>(trainer.ar_steps()));
-    number("step", static_cast<double>(trainer.step()));
-    number("trainedParameters", static_cast<double>(trainer.weights().trained_count()));
+    object.Set("bytes", trainer.bytes());
+    object.Set("steps", trainer.steps());
+    object.Set("arSteps", trainer.ar_steps());
+    object.Set("step", trainer.step());
+    object.Set("trainedParameters", trainer.weights().trained_count());
     return object;
   });
 }

@@ -6,12 +6,13 @@
 
 namespace cllm {
 
-/// createTrainer() of lib/addon.d.ts: reads the base's header, lays out memory without taking it, and plans the steps.
+/// createTrainer() of lib/addon.d.ts. It reads the base's header, lays out memory without taking it, and plans the
+/// steps.
 Napi::Value create_trainer(const Napi::CallbackInfo& call);
 
 struct TrainerState;
 
-/// NativeTrainer of lib/addon.d.ts. Every call starts a Task; a second one while the first is running throws.
+/// NativeTrainer of lib/addon.d.ts. Every call starts a Task, and throws while another one is running.
 class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
  public:
   static Napi::Function define(Napi::Env env);

@@ -16,8 +16,8 @@ thread_local int guard_depth = 0;
 thread_local std::string last_error;
 thread_local std::function<void(const char*)>* log_hook = nullptr;
 
-ggml_log_level printed_from = GGML_LOG_LEVEL_NONE;
-constexpr size_t kLongestError = 600;
+ggml_log_level lowest_printed_level = GGML_LOG_LEVEL_NONE;
+constexpr size_t kMaxErrorLength = 600;
 
 void on_abort(const char* message) {
   if (guard_depth > 0) throw GgmlAbort(message);
@@ -25,16 +25,16 @@ void on_abort(const char* message) {
 }
 
 void on_log(ggml_log_level level, const char* text, void* /*data*/) {
-  // A continuation belongs to the line before it, whose level it shares.
+  // A continuation belongs to the line before it and has its level.
   static thread_local ggml_log_level line_level = GGML_LOG_LEVEL_NONE;
   if (level != GGML_LOG_LEVEL_CONT) line_level = level;
-  if (line_level == GGML_LOG_LEVEL_ERROR && last_error.size() < kLongestError) {
+  if (line_level == GGML_LOG_LEVEL_ERROR && last_error.size() < kMaxErrorLength) {
     std::string line(text);
     while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
     if (!line.empty()) last_error += (last_error.empty() ? "" : "; ") + line;
   }
-  if (printed_from != GGML_LOG_LEVEL_NONE && line_level >= printed_from) std::fputs(text, stderr);
-  // Destructors log, too: a hook that throws while they run would end the process.
+  if (lowest_printed_level != GGML_LOG_LEVEL_NONE && line_level >= lowest_printed_level) std::fputs(text, stderr);
+  // Destructors log too. A hook that throws while they run would end the process.
   if (log_hook != nullptr && std::uncaught_exceptions() == 0) (*log_hook)(text);
 }
 
@@ -53,7 +53,7 @@ GgmlGuard::GgmlGuard() { guard_depth++; }
 GgmlGuard::~GgmlGuard() { guard_depth--; }
 
 void install_ggml_guard() {
-  printed_from = level_of(std::getenv("CLLM_LOG"));
+  lowest_printed_level = level_of(std::getenv("CLLM_LOG"));
   ggml_set_abort_callback(on_abort);
   llama_log_set(on_log, nullptr);
 }

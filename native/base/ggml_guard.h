@@ -12,12 +12,12 @@ class GgmlAbort : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// While one lives on a thread, a failed GGML_ASSERT on that thread throws GgmlAbort instead of ending the process.
+/// While a guard lives on a thread, a failed GGML_ASSERT on that thread throws GgmlAbort instead of ending the process.
 ///
 /// ggml calls its abort callback before abort(); a C++ exception leaves through ggml's frames because everything is
-/// compiled with -fexceptions. What the unwound code had allocated is lost, so this is the second line of defence: the
-/// first is not to hand ggml what it would refuse (model_file.h). Other threads (ggml's compute threads) still abort:
-/// nothing could catch for them.
+/// compiled with -fexceptions. What the unwound code had allocated is lost, so this is the second line of defence. The
+/// first is not to hand ggml what it would refuse (model_file.h). On other threads (ggml's compute threads) an
+/// assertion still ends the process, because nothing there could catch the exception.
 class GgmlGuard {
  public:
   GgmlGuard();
@@ -25,17 +25,18 @@ class GgmlGuard {
   GgmlGuard(const GgmlGuard&) = delete;
 };
 
-/// Once per process: takes over ggml's abort callback and llama.cpp's log. The log is silent unless the environment
-/// variable CLLM_LOG is debug, info, warn or error; then it goes to stderr from that level on.
+/// Takes over ggml's abort callback and llama.cpp's log, once per process. The log is silent unless the environment
+/// variable CLLM_LOG is debug, info, warn or error; then messages from that level on go to stderr.
 void install_ggml_guard();
 
-/// llama.cpp says why it failed only in its log: the errors that the calling thread has logged since the last clear,
-/// joined into one line. (Not per environment: a log callback has no way to tell which one called.)
+/// llama.cpp says only in its log why it failed. take_last_log_error() returns the errors that the calling thread has
+/// logged since the last clear, joined into one line. (They are kept per thread and not per environment, because a log
+/// callback cannot tell which environment called.)
 void clear_last_log_error();
 std::string take_last_log_error();
 
-/// While one lives on a thread, `hook` sees every log line of that thread. It may throw to leave a llama.cpp function
-/// that offers no other way to stop; llama.cpp catches std::exception at its API.
+/// While a LogHook lives on a thread, `hook` gets every log line of that thread. It may throw to leave a llama.cpp
+/// function that offers no other way to stop; llama.cpp catches std::exception at its API.
 class LogHook {
  public:
   explicit LogHook(std::function<void(const char*)> hook);

@@ -1,6 +1,6 @@
 #pragma once
 
-/// Marks a function of a header that CUDA kernels call too.
+/// Marks a function in a header that CUDA kernels call as well.
 #ifdef __CUDACC__
 #define CLLM_HOST_DEVICE __host__ __device__
 #else

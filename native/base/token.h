@@ -4,7 +4,7 @@
 
 namespace cllm {
 
-/// A token id, 0 <= id < vocabulary size. Same width as llama_token, without needing llama.h.
+/// A token id, 0 <= id < vocabulary size. It has the width of llama_token and does not need llama.h.
 using Token = int32_t;
 
 }  // namespace cllm

@@ -30,7 +30,7 @@ std::string vocab_type_name(enum llama_vocab_type type) {
   }
 }
 
-// llama.cpp's string getters return the length they wanted and truncate, so the first call only asks.
+// llama.cpp's string getters truncate and return the length that they needed. So a second call gets what did not fit.
 template <typename Get>
 std::optional<std::string> read_string(Get get) {
   char probe[256];
@@ -47,8 +47,7 @@ std::optional<std::string> meta_value(const llama_model* model, const std::strin
   return read_string([&](char* buf, size_t size) { return llama_model_meta_val_str(model, key.c_str(), buf, size); });
 }
 
-// A vocabulary that loads may still be one that llama.cpp cannot work with (no BOS where its kind of tokenizer needs
-// one).
+// llama.cpp may load a vocabulary that it cannot work with, such as one without the BOS that its tokenizer needs.
 template <typename Call>
 auto with_tokenizer(Call call) {
   try {
@@ -59,7 +58,7 @@ auto with_tokenizer(Call call) {
   }
 }
 
-// llama.cpp writes "?B" for a model of a size that it has no name for.
+// llama.cpp writes "?B" where it has no name for the model's size.
 std::string with_size(std::string description, uint64_t parameters) {
   const size_t at = description.find("?B");
   if (at == std::string::npos) return description;
@@ -84,8 +83,7 @@ ModelInfo read_info(const llama_model* model, const llama_vocab* vocab) {
   info.layer_count = llama_model_n_layer(model);
   info.head_count = llama_model_n_head(model);
   info.head_count_kv = llama_model_n_head_kv(model);
-  // Recurrent state holds no history, so a rejected draft could not be taken back (llama_memory_seq_rm of a tail
-  // fails).
+  // Recurrent state holds no history, so a rejected draft could not be taken back: llama_memory_seq_rm of a tail fails.
   info.can_roll_back = !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model);
 
   const int head_size = info.head_count > 0 ? info.embedding_size / info.head_count : 0;
@@ -109,7 +107,7 @@ ModelInfo read_info(const llama_model* model, const llama_vocab* vocab) {
   return info;
 }
 
-/// The GPU that a whole model goes to; null where the binary or the machine has none.
+/// The GPU that a whole model goes to, or null where the binary or the machine has none.
 ggml_backend_dev_t first_gpu() {
   for (const enum ggml_backend_dev_type type : {GGML_BACKEND_DEVICE_TYPE_GPU, GGML_BACKEND_DEVICE_TYPE_IGPU}) {
     if (ggml_backend_dev_t device = ggml_backend_dev_by_type(type)) return device;
@@ -117,111 +115,114 @@ ggml_backend_dev_t first_gpu() {
   return nullptr;
 }
 
-/// Whether the device can look up rows of the file's table of embeddings `name`, in the type that it has there. No for
-/// one that is not in the file (of a split model: in the first part).
+/// Whether the device can look up rows of the file's table of embeddings `name`, in the type that it has there. False
+/// where the file (the first part of a split model) has no such table.
 bool looks_up(ggml_backend_dev_t device, const std::string& path, const char* name) {
-  ggml_context* tensors = nullptr;
-  gguf_context* file = gguf_init_from_file(path.c_str(), {/*no_alloc=*/true, &tensors});
-  if (file == nullptr) return false;
-  bool supported = false;
-  if (ggml_tensor* table = ggml_get_tensor(tensors, name)) {
-    ggml_context* scratch = ggml_init({ggml_tensor_overhead() * 4, nullptr, /*no_alloc=*/true});
-    ggml_tensor* ids = ggml_new_tensor_1d(scratch, GGML_TYPE_I32, 1);
-    supported = ggml_backend_dev_supports_op(device, ggml_get_rows(scratch, table, ids));
-    ggml_free(scratch);
+  ggml_context* made = nullptr;
+  const GgufPointer file(gguf_init_from_file(path.c_str(), {/*no_alloc=*/true, &made}));
+  const GgmlContextPointer tensors(made);
+  if (!file) return false;
+  ggml_tensor* table = ggml_get_tensor(tensors.get(), name);
+  if (table == nullptr) return false;
+  const GgmlContextPointer scratch(ggml_init({ggml_tensor_overhead() * 4, nullptr, /*no_alloc=*/true}));
+  ggml_tensor* ids = ggml_new_tensor_1d(scratch.get(), GGML_TYPE_I32, 1);
+  return ggml_backend_dev_supports_op(device, ggml_get_rows(scratch.get(), table, ids));
+}
+
+/// Which tables of embeddings go to the GPU, as a list that ends with nulls. llama.cpp keeps them in host memory, and a
+/// pass would begin on the CPU. On the GPU a graph can run from token ids in device memory; with tied weights the
+/// output shares the table. The list is empty unless all layers are on the GPU.
+std::vector<llama_model_tensor_buft_override> embeddings_on_gpu(const std::string& path, int gpu_layers) {
+  ggml_backend_dev_t gpu = gpu_layers < 0 ? first_gpu() : nullptr;
+  if (gpu == nullptr) return {};
+  std::vector<llama_model_tensor_buft_override> overrides;
+  const GgmlGuard guard;
+  for (const auto& [name, pattern] : {std::pair("token_embd.weight", "^token_embd\\.weight$"),
+                                      std::pair("position_embd.weight", "^position_embd\\.weight$")}) {
+    if (looks_up(gpu, path, name)) overrides.push_back({pattern, ggml_backend_dev_buffer_type(gpu)});
   }
-  gguf_free(file);
-  ggml_free(tensors);
-  return supported;
+  overrides.push_back({nullptr, nullptr});
+  return overrides;
+}
+
+/// llama.cpp's loader returns null for every failure, also where progress returns false: this tells them apart.
+struct LoadProgress {
+  const std::function<bool(float)>& report;
+  bool cancelled = false;
+
+  static bool callback(float fraction, void* data) {
+    auto* self = static_cast<LoadProgress*>(data);
+    if (!self->cancelled && !self->report(fraction)) self->cancelled = true;
+    return !self->cancelled;
+  }
+};
+
+/// What llama.cpp said when it refused the file.
+Error load_failure(const std::string& path, const std::string& reason) {
+  const auto says = [&](const char* text) { return reason.find(text) != std::string::npos; };
+  const char* code = says("unknown model architecture") ? "CLLM_UNSUPPORTED_MODEL"
+                     : says("unable to allocate")       ? "CLLM_OUT_OF_MEMORY"
+                                                        : "CLLM_INVALID_MODEL";
+  return Error(code, "Expected a model that llama.cpp can load but " + path +
+                         " failed: " + (reason.empty() ? "no reason given" : reason));
+}
+
+LlamaModelPointer load(const std::string& path, const LoadOptions& options,
+                       const std::function<bool(float)>& progress) {
+  llama_model_params params = llama_model_default_params();
+  params.n_gpu_layers = options.gpu_layers;
+  // One GPU holds the whole model, since the device loop runs on one stream. With gpuLayers 0 there must be none at
+  // all, or llama.cpp would still send it the large products. Without a GPU this has no effect.
+  params.split_mode = LLAMA_SPLIT_MODE_NONE;
+  params.main_gpu = options.gpu_layers == 0 ? -1 : 0;
+  const auto overrides = embeddings_on_gpu(path, options.gpu_layers);
+  if (!overrides.empty()) params.tensor_buft_overrides = overrides.data();
+  params.use_extra_bufts = options.pack_weights;
+  params.load_mode = options.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+  LoadProgress state{progress};
+  params.progress_callback_user_data = &state;
+  params.progress_callback = LoadProgress::callback;
+  clear_last_log_error();
+  LlamaModelPointer model;
+  try {
+    const GgmlGuard guard;
+    model.reset(llama_model_load_from_file(path.c_str(), params));
+  } catch (const GgmlAbort& abort) {
+    throw load_failure(path, abort.what());
+  }
+  if (state.cancelled) throw Error("CLLM_ABORTED", "Loading " + path + " was aborted");
+  if (!model) throw load_failure(path, take_last_log_error());
+  return model;
 }
 
 }  // namespace
 
 Model::Model(const std::string& path, const LoadOptions& options, const std::function<bool(float)>& progress) {
   if (const auto problem = check_model_file(path)) throw Error(problem->code, problem->message);
-
-  // The loader reports every failure as null, and progress returning false too: keep apart which it was.
-  struct Watch {
-    const std::function<bool(float)>& progress;
-    bool cancelled = false;
-  } watch{progress};
-  llama_model_params params = llama_model_default_params();
-  params.n_gpu_layers = options.gpu_layers;
-  // One GPU for the whole model: the device loop runs on one stream. With gpuLayers 0 none at all, or llama.cpp would
-  // still send it the large products. (Without a GPU this says nothing.)
-  params.split_mode = LLAMA_SPLIT_MODE_NONE;
-  params.main_gpu = options.gpu_layers == 0 ? -1 : 0;
-  // llama.cpp keeps the tables of embeddings in host memory, and a pass would begin on the CPU. On the GPU a graph can
-  // run from token ids in device memory; with tied weights the output shares the table. Only where all layers are
-  // there.
-  std::vector<llama_model_tensor_buft_override> overrides;
-  if (ggml_backend_dev_t gpu = options.gpu_layers < 0 ? first_gpu() : nullptr) {
-    GgmlGuard guard;
-    for (const auto& [name, pattern] : {std::pair("token_embd.weight", "^token_embd\\.weight$"),
-                                        std::pair("position_embd.weight", "^position_embd\\.weight$")}) {
-      if (looks_up(gpu, path, name)) overrides.push_back({pattern, ggml_backend_dev_buffer_type(gpu)});
-    }
-    overrides.push_back({nullptr, nullptr});
-    params.tensor_buft_overrides = overrides.data();
-  }
-  params.use_extra_bufts = options.pack_weights;
-  params.load_mode = options.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
-  params.progress_callback_user_data = &watch;
-  params.progress_callback = [](float fraction, void* data) {
-    auto* w = static_cast<Watch*>(data);
-    if (!w->cancelled && !w->progress(fraction)) w->cancelled = true;
-    return !w->cancelled;
-  };
-  clear_last_log_error();
-  try {
-    GgmlGuard guard;
-    model_ = llama_model_load_from_file(path.c_str(), params);
-  } catch (const GgmlAbort& abort) {
-    throw Error("CLLM_INVALID_MODEL",
-                "Expected a model that llama.cpp can load but " + path + " failed: " + abort.what());
-  }
-  if (watch.cancelled) {
-    if (model_ != nullptr) llama_model_free(model_);
-    model_ = nullptr;
-    throw Error("CLLM_ABORTED", "Loading " + path + " was aborted");
-  }
-  if (model_ == nullptr) {
-    const std::string reason = take_last_log_error();
-    const bool unknown = reason.find("unknown model architecture") != std::string::npos;
-    const bool memory = reason.find("unable to allocate") != std::string::npos;
-    throw Error(unknown  ? "CLLM_UNSUPPORTED_MODEL"
-                : memory ? "CLLM_OUT_OF_MEMORY"
-                         : "CLLM_INVALID_MODEL",
-                "Expected a model that llama.cpp can load but " + path +
-                    " failed: " + (reason.empty() ? "no reason given" : reason));
-  }
-  vocab_ = llama_model_get_vocab(model_);
-  info_ = read_info(model_, vocab_);
+  model_ = load(path, options, progress);
+  vocab_ = llama_model_get_vocab(handle());
+  info_ = read_info(handle(), vocab_);
   end_of_generation_.resize(static_cast<size_t>(info_.vocab_size));
   for (Token token = 0; token < info_.vocab_size; token++) {
     end_of_generation_[static_cast<size_t>(token)] = llama_vocab_is_eog(vocab_, token);
   }
 }
 
-Model::~Model() {
-  if (model_ != nullptr) llama_model_free(model_);
-}
-
 std::map<std::string, std::string> Model::metadata() const {
   std::map<std::string, std::string> result;
-  const int count = llama_model_meta_count(model_);
+  const int count = llama_model_meta_count(handle());
   for (int i = 0; i < count; i++) {
     const auto key =
-        read_string([&](char* buf, size_t size) { return llama_model_meta_key_by_index(model_, i, buf, size); });
+        read_string([&](char* buf, size_t size) { return llama_model_meta_key_by_index(handle(), i, buf, size); });
     const auto value =
-        read_string([&](char* buf, size_t size) { return llama_model_meta_val_str_by_index(model_, i, buf, size); });
+        read_string([&](char* buf, size_t size) { return llama_model_meta_val_str_by_index(handle(), i, buf, size); });
     if (key) result[*key] = value.value_or("");
   }
   return result;
 }
 
 std::optional<std::string> Model::chat_template(const char* name) const {
-  const char* text = llama_model_chat_template(model_, name);
+  const char* text = llama_model_chat_template(handle(), name);
   if (text == nullptr) return std::nullopt;
   return std::string(text);
 }
@@ -287,10 +288,10 @@ uint32_t Model::token_attributes(Token token) const {
 }
 
 std::string Model::why_not_decodable() const {
-  if (llama_model_has_encoder(model_)) return "it has an encoder";
-  if (!llama_model_has_decoder(model_)) return "it has no decoder";
-  if (llama_model_is_diffusion(model_)) return "it is a diffusion model";
-  if (meta_value(model_, info_.architecture + ".attention.causal").value_or("true") == "false") {
+  if (llama_model_has_encoder(handle())) return "it has an encoder";
+  if (!llama_model_has_decoder(handle())) return "it has no decoder";
+  if (llama_model_is_diffusion(handle())) return "it is a diffusion model";
+  if (meta_value(handle(), info_.architecture + ".attention.causal").value_or("true") == "false") {
     return "its attention is not causal (an embedding model)";
   }
   return "";

@@ -9,9 +9,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/ggml_pointers.h"
 #include "base/token.h"
 
-struct llama_model;
 struct llama_vocab;
 
 namespace cllm {
@@ -40,22 +40,20 @@ struct ModelInfo {
   bool add_bos = false, add_eos = false;
 };
 
-/// Loaded weights and vocabulary. Immutable after construction but for one flag, so every method may be called from any
-/// thread.
+/// Loaded weights and vocabulary. All but one flag is immutable after construction, so every method may be called from
+/// any thread.
 ///
-/// Lifetime: held by shared_ptr from the JS object and from every Engine. llama.cpp's contexts point into the model, so
-/// the weights may go only after the last context: the JS object's dispose() drops a reference, it frees nothing
-/// itself.
+/// Lifetime: the JS object and every Engine hold it by shared_ptr. llama.cpp's contexts point into the model, so the
+/// weights may go only after the last context: the JS object's dispose() drops a reference and frees nothing itself.
 class Model {
  public:
   /// Blocks while loading; call it on a thread of its own. `progress` gets 0..1 and returns false to stop.
   /// Throws Error: CLLM_MODEL_NOT_FOUND, CLLM_INVALID_MODEL, CLLM_UNSUPPORTED_MODEL, CLLM_ABORTED.
   Model(const std::string& path, const LoadOptions& options, const std::function<bool(float)>& progress);
-  ~Model();
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  llama_model* handle() const { return model_; }
+  llama_model* handle() const { return model_.get(); }
   const ModelInfo& info() const { return info_; }
 
   std::map<std::string, std::string> metadata() const;
@@ -63,11 +61,11 @@ class Model {
 
   std::vector<Token> tokenize(std::string_view text, bool add_special, bool parse_special) const;
   std::string detokenize(const Token* tokens, size_t count, bool render_special) const;
-  /// Appends the bytes of one token; a token may hold a part of a UTF-8 character.
+  /// Appends the bytes of one token, which may hold a part of a UTF-8 character.
   void append_piece(Token token, bool render_special, std::string& out) const;
   std::string token_text(Token token) const;
   uint32_t token_attributes(Token token) const;
-  /// [vocab], non-zero for tokens that end a generation.
+  /// [vocab] non-zero for tokens that end a generation
   const std::vector<uint8_t>& end_of_generation() const { return end_of_generation_; }
 
   /// Whether a forward pass has shown that ggml computes this model without failing an assertion
@@ -75,11 +73,11 @@ class Model {
   bool proved() const { return proved_.load(std::memory_order_relaxed); }
   void set_proved() const { proved_.store(true, std::memory_order_relaxed); }
 
-  /// Why this model cannot be decoded token by token, or an empty string: encoders, diffusion models.
+  /// Why this model cannot be decoded token by token (encoders, diffusion models), or an empty string.
   std::string why_not_decodable() const;
 
  private:
-  llama_model* model_ = nullptr;
+  LlamaModelPointer model_;
   const llama_vocab* vocab_ = nullptr;
   ModelInfo info_;
   std::vector<uint8_t> end_of_generation_;

@@ -1,10 +1,9 @@
 #include "model/model_file.h"
 
-#include <memory>
 #include <vector>
 
 #include "base/ggml_guard.h"
-#include "gguf.h"
+#include "base/ggml_pointers.h"
 #include "llama.h"
 #include "model/model_file_checks.h"
 
@@ -12,17 +11,12 @@ namespace cllm {
 
 namespace {
 
-struct GgufFree {
-  void operator()(gguf_context* gguf) const { gguf_free(gguf); }
-};
-using Gguf = std::unique_ptr<gguf_context, GgufFree>;
-
-Gguf read_gguf(const std::string& path, std::string& reason) {
+GgufPointer read_gguf(const std::string& path, std::string& reason) {
   clear_last_log_error();
   try {
     GgmlGuard guard;
-    // Without a ggml context neither tensors nor data are created.
-    Gguf gguf(gguf_init_from_file(path.c_str(), {/*.no_alloc =*/true, /*.ctx =*/nullptr}));
+    // Without a ggml context ggml creates neither tensors nor data.
+    GgufPointer gguf(gguf_init_from_file(path.c_str(), {/*.no_alloc =*/true, /*.ctx =*/nullptr}));
     reason = take_last_log_error();
     return gguf;
   } catch (const std::exception& error) {
@@ -31,8 +25,8 @@ Gguf read_gguf(const std::string& path, std::string& reason) {
   }
 }
 
-// One file, as far as it can be judged without the others.
-Problem check_part(const std::string& path, Gguf& gguf) {
+// Checks one file, as far as it can be judged without the other parts.
+Problem check_part(const std::string& path, GgufPointer& gguf) {
   std::vector<TensorEntry> tensors;
   if (const Problem problem = check_header(path, tensors)) return problem;
   std::string reason;
@@ -43,7 +37,7 @@ Problem check_part(const std::string& path, Gguf& gguf) {
   return check_tensors(path, gguf.get(), tensors);
 }
 
-// Where the parts of a split model are, by llama.cpp's naming rule; only the path itself for other files.
+// Paths of the parts of a split model, by llama.cpp's naming rule. Any other file is its only part.
 Problem split_parts(const std::string& path, const gguf_context* gguf, std::vector<std::string>& parts) {
   const int64_t count = integer_key(gguf, "split.count", 1);
   if (count <= 1) {
@@ -69,9 +63,9 @@ Problem split_parts(const std::string& path, const gguf_context* gguf, std::vect
 }
 
 Problem check_other_part(const std::string& path, int64_t index) {
-  Gguf gguf;
+  GgufPointer gguf;
   if (const Problem problem = check_part(path, gguf)) return problem;
-  // llama.cpp reads it without looking at its type.
+  // llama.cpp reads split.no without looking at its type.
   const int64_t id = gguf_find_key(gguf.get(), "split.no");
   if (id < 0 || gguf_get_kv_type(gguf.get(), id) != GGUF_TYPE_UINT16 || gguf_get_val_u16(gguf.get(), id) != index) {
     return invalid(path, "does not say that it is part " + std::to_string(index + 1) + " of the split model");
@@ -86,11 +80,11 @@ Problem invalid(const std::string& path, const std::string& what) {
 }
 
 std::optional<ModelFileError> check_model_file(const std::string& path) {
-  Gguf gguf;
+  GgufPointer gguf;
   if (const Problem problem = check_part(path, gguf)) return problem;
   std::vector<std::string> parts;
   if (const Problem problem = split_parts(path, gguf.get(), parts)) return problem;
-  // The metadata are in the first part; llama.cpp asks for that one, too.
+  // The metadata are in the first part, and llama.cpp too must be given that one.
   if (parts.front() != path) return invalid(path, "is not the first part of a split model: pass " + parts.front());
   for (size_t i = 1; i < parts.size(); i++) {
     if (const Problem problem = check_other_part(parts[i], static_cast<int64_t>(i))) return problem;

@@ -10,7 +10,7 @@ struct ModelFileError {
   std::string message;
 };
 
-/// Looks at a GGUF file before llama.cpp does: nothing we ship trusts a model file. nullopt: llama.cpp may load it.
+/// Checks a GGUF file before llama.cpp reads it: no code of ours trusts a model file. nullopt: llama.cpp may load it.
 std::optional<ModelFileError> check_model_file(const std::string& path);
 
 }  // namespace cllm

@@ -1,10 +1,11 @@
 #pragma once
 
-// What check_model_file is made of. Each check knows one part of the file, and comes after those it relies on.
+// The checks of check_model_file(). Each knows one part of the file, and comes after the checks that it relies on.
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/model_file.h"
@@ -15,30 +16,34 @@ namespace cllm {
 
 using Problem = std::optional<ModelFileError>;
 
-/// "Expected a GGUF file but PATH WHAT", CLLM_INVALID_MODEL.
+/// CLLM_INVALID_MODEL with the message "Expected a GGUF file but PATH WHAT".
 Problem invalid(const std::string& path, const std::string& what);
 
 struct TensorEntry {
   std::string name;
   std::vector<uint64_t> shape;  // the first is the contiguous one
   uint64_t elements;
-  uint32_t type;  // a ggml_type, not yet known to be one
+  uint32_t type;  // a ggml_type where the number is one
 };
 
-/// Reads the file's header by itself: every count and length is compared with what is left of the file, and with what a
-/// model can need, before anything of that size is allocated. After it, ggml's own reader is safe and quick.
+/// Reads the file's header with a reader of its own. It compares every count and length with the rest of the file, and
+/// with what a model can need, before it allocates anything of that size. After it, ggml's reader is safe and quick.
 Problem check_header(const std::string& path, std::vector<TensorEntry>& tensors);
 
-/// Data within the file, and of types that the CPU backend can compute with.
+/// Whether ggml's CPU operators read the tensor of this name in F32 alone: vectors and convolutions do, matrices do
+/// not.
+bool must_be_f32(std::string_view name);
+
+/// Whether all tensors lie within the file and have types that the CPU backend can compute with.
 Problem check_tensors(const std::string& path, const gguf_context* gguf, const std::vector<TensorEntry>& tensors);
 
-/// Sizes of the architecture (block count, heads, experts, ...) that llama.cpp computes with unchecked.
+/// Checks sizes of the architecture (block count, heads, experts, ...) that llama.cpp computes with unchecked.
 Problem check_hparams(const std::string& path, const gguf_context* gguf, const std::string& architecture);
 
-/// The tokenizer's arrays.
+/// Checks the tokenizer's arrays.
 Problem check_vocabulary(const std::string& path, const gguf_context* gguf);
 
-/// An integer key of any integer type, or `fallback` when there is none or it is an array.
+/// The value of a key of any integer type, or `fallback` where there is no such key or it is an array.
 int64_t integer_key(const gguf_context* gguf, const std::string& key, int64_t fallback);
 
 }  // namespace cllm

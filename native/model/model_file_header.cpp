@@ -13,16 +13,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Far more than any published model has. ggml compares every name with all before it: more would take minutes.
-constexpr uint64_t kMostKeys = 1 << 14;
-constexpr uint64_t kMostTensors = 1 << 15;
-constexpr uint64_t kLongestName = 65535;         // of a key, by the GGUF specification
-constexpr uint64_t kLongestString = 256u << 20;  // tokenizer.huggingface.json has tens of megabytes
-constexpr uint64_t kMostElements = 1 << 24;      // of an array; the largest vocabularies have half a million merges
-constexpr uint64_t kMostStrings = 1 << 25;       // of all arrays: each takes 32 bytes of memory and 8 of the file
-constexpr uint64_t kElementsPerByte = 64;        // no type packs more: a bound before any size is computed
+// Limits far beyond any published model. ggml compares every name with all names before it: more would take minutes.
+constexpr uint64_t kMaxKeys = 1 << 14;
+constexpr uint64_t kMaxTensors = 1 << 15;
+constexpr uint64_t kMaxNameBytes = 65535;         // of a key, by the GGUF specification
+constexpr uint64_t kMaxStringBytes = 256u << 20;  // tokenizer.huggingface.json has tens of megabytes
+constexpr uint64_t kMaxElements = 1 << 24;        // of an array; the largest vocabularies have half a million merges
+constexpr uint64_t kMaxStrings = 1 << 25;         // of all arrays: each takes 32 bytes of memory and 8 of the file
+constexpr uint64_t kMaxElementsPerByte = 64;      // no type packs more: a bound before any size is computed
 
-// What people hand over instead of a GGUF, by its first bytes.
+// What users often pass instead of a GGUF file, recognised by its first bytes.
 const char* other_format(std::string_view head) {
   const auto begins = [&](std::string_view magic) { return head.substr(0, magic.size()) == magic; };
   if (begins("PK\x03\x04")) return "a zip archive (a PyTorch checkpoint or a wheel?)";
@@ -40,16 +40,16 @@ const char* other_format(std::string_view head) {
   return nullptr;
 }
 
-// Forward only, through a buffer of its own: std::ifstream throws its buffer away with every seek.
+// Reads forward only, through a buffer of its own: std::ifstream throws its buffer away with every seek.
 class Reader {
  public:
-  Reader(std::ifstream& in, uint64_t size) : in_(in), left_(size) {}
+  Reader(std::ifstream& in, uint64_t size) : in_(in), remaining_(size) {}
 
-  uint64_t left() const { return left_; }
+  uint64_t remaining() const { return remaining_; }
 
   bool bytes(void* to, uint64_t count) {
-    if (count > left_) return false;
-    left_ -= count;
+    if (count > remaining_) return false;
+    remaining_ -= count;
     auto* out = static_cast<char*>(to);
     while (count > 0) {
       if (at_ == end_ && !fill()) return false;
@@ -68,8 +68,8 @@ class Reader {
   }
 
   bool skip(uint64_t count) {
-    if (count > left_) return false;
-    left_ -= count;
+    if (count > remaining_) return false;
+    remaining_ -= count;
     const uint64_t buffered = end_ - at_;
     if (count <= buffered) {
       at_ += count;
@@ -89,7 +89,7 @@ class Reader {
   }
 
   std::ifstream& in_;
-  uint64_t left_;
+  uint64_t remaining_;
   char buffer_[1 << 14];
   size_t at_ = 0, end_ = 0;
 };
@@ -111,7 +111,7 @@ uint64_t size_of(uint32_t type) {
   }
 }
 
-// Walks over keys and tensors. Says what is wrong as the end of a sentence, or nothing.
+// Walks over keys and tensors. Its methods return what is wrong, as the end of a sentence, or an empty string.
 class Walk {
  public:
   Walk(Reader& in, uint64_t file_size) : in_(in), file_size_(file_size) {}
@@ -119,7 +119,7 @@ class Walk {
   std::string keys(uint64_t count) {
     for (uint64_t i = 0; i < count; i++) {
       std::string name;
-      if (!read_name(name, kLongestName)) return damaged("key " + std::to_string(i));
+      if (!read_name(name, kMaxNameBytes)) return damaged("key " + std::to_string(i));
       const std::string problem = value(name);
       if (!problem.empty()) return problem;
     }
@@ -130,7 +130,7 @@ class Walk {
     for (uint64_t i = 0; i < count; i++) {
       TensorEntry entry{"", {}, 1, 0};
       uint32_t dimensions = 0;
-      if (!read_name(entry.name, kLongestName) || !in_.number(dimensions))
+      if (!read_name(entry.name, kMaxNameBytes) || !in_.number(dimensions))
         return damaged("tensor " + std::to_string(i));
       const std::string tensor = "tensor " + entry.name;
       if (dimensions > 4) return damaged(tensor + ": it has " + std::to_string(dimensions) + " dimensions");
@@ -138,7 +138,7 @@ class Walk {
         uint64_t size = 0;
         if (!in_.number(size)) return damaged(tensor);
         // In this order nothing can overflow.
-        if (size == 0 || size > file_size_ * kElementsPerByte / entry.elements) {
+        if (size == 0 || size > file_size_ * kMaxElementsPerByte / entry.elements) {
           return damaged(tensor + ": a dimension of " + std::to_string(size) + " cannot be");
         }
         entry.elements *= size;
@@ -153,16 +153,16 @@ class Walk {
  private:
   static std::string damaged(const std::string& where) { return "is damaged or incomplete at " + where; }
 
-  bool read_name(std::string& name, uint64_t longest) {
+  bool read_name(std::string& name, uint64_t max_bytes) {
     uint64_t length = 0;
-    if (!in_.number(length) || length > longest || length > in_.left()) return false;
+    if (!in_.number(length) || length > max_bytes || length > in_.remaining()) return false;
     name.resize(length);
     return in_.bytes(name.data(), length);
   }
 
   bool skip_string() {
     uint64_t length = 0;
-    return in_.number(length) && length <= kLongestString && in_.skip(length);
+    return in_.number(length) && length <= kMaxStringBytes && in_.skip(length);
   }
 
   std::string value(const std::string& key) {
@@ -171,13 +171,13 @@ class Walk {
     uint64_t count = 1;
     if (type == GGUF_TYPE_ARRAY) {
       if (!in_.number(type) || !in_.number(count)) return damaged(key);
-      if (count > kMostElements || count > in_.left()) {
+      if (count > kMaxElements || count > in_.remaining()) {
         return damaged(key + ": an array of " + std::to_string(count) + " elements cannot be");
       }
     }
     if (type == GGUF_TYPE_STRING) {
       strings_ += count;
-      if (strings_ > kMostStrings) return damaged(key + ": too many strings");
+      if (strings_ > kMaxStrings) return damaged(key + ": too many strings");
       for (uint64_t i = 0; i < count; i++) {
         if (!skip_string()) return damaged(key);
       }
@@ -218,7 +218,7 @@ Problem check_header(const std::string& path, std::vector<TensorEntry>& tensors)
     const char* format = other_format(std::string_view(head, size));
     return invalid(path, format != nullptr ? std::string("is ") + format : "is of another format");
   }
-  // magic, version, tensor count, key count
+  // The fixed part holds magic, version, tensor count and key count.
   if (size < sizeof(head)) {
     return invalid(path, "ends after " + std::to_string(size) + " bytes: the download is incomplete");
   }
@@ -231,11 +231,12 @@ Problem check_header(const std::string& path, std::vector<TensorEntry>& tensors)
   uint64_t tensor_count = 0, keys = 0;
   std::memcpy(&tensor_count, head + 8, sizeof(tensor_count));
   std::memcpy(&keys, head + 16, sizeof(keys));
-  // The smallest entries there can be: a name's length, dimensions, type and offset; a name's length, a byte, a type.
-  if (tensor_count > kMostTensors || tensor_count > file_size / 24) {
+  // The smallest tensor entry is a name's length, dimensions, type and offset; the smallest key a name's length, a byte
+  // and a type.
+  if (tensor_count > kMaxTensors || tensor_count > file_size / 24) {
     return invalid(path, "declares " + std::to_string(tensor_count) + " tensors, more than can be");
   }
-  if (keys > kMostKeys || keys > file_size / 13) {
+  if (keys > kMaxKeys || keys > file_size / 13) {
     return invalid(path, "declares " + std::to_string(keys) + " keys, more than can be");
   }
   Reader reader(in, file_size - sizeof(head));

@@ -9,7 +9,7 @@ namespace cllm {
 
 namespace {
 
-// Values of an integer key that llama.cpp may also find as an array, one per layer.
+// Values of an integer key, which may also be an array with one value per layer.
 std::vector<int64_t> integers_of(const gguf_context* gguf, const std::string& key) {
   const int64_t id = gguf_find_key(gguf, key.c_str());
   if (id < 0) return {};
@@ -20,8 +20,8 @@ std::vector<int64_t> integers_of(const gguf_context* gguf, const std::string& ke
   return {data, data + gguf_get_arr_n(gguf, id)};
 }
 
-// Sizes that llama.cpp computes with before it has compared them with the tensors: ranges in which its arithmetic is
-// safe, and wide enough for every published model. All are looked at, whatever the architecture.
+// Ranges of the sizes that llama.cpp computes with before it has compared them with the tensors. Its arithmetic is safe
+// in them, and every published model fits. All keys are checked, whatever the architecture.
 constexpr struct {
   const char* key;
   int64_t lowest, highest;
@@ -82,15 +82,15 @@ constexpr struct {
 constexpr const char* kEpsilons[] = {"attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon",
                                      "attention.group_norm_epsilon", "hyper_connection.epsilon"};
 
-// Their loaders divide by the number of experts in use when there is no expert_feed_forward_length.
+// The loaders of these architectures divide by the number of used experts where there is no expert_feed_forward_length.
 constexpr std::string_view kDividesByExperts[] = {"qwen2moe", "qwen3moe",   "qwen3vlmoe",     "qwen3next", "qwen35moe",
                                                   "qwen4exp", "glm4moe",    "nemotron_h_moe", "llada-moe", "rnd1",
                                                   "mellum",   "nemotron_h", "grovemoe"};
 
-// Theirs divide by the number of heads in the first layer.
+// The loaders of these architectures divide by the number of heads in the first layer.
 constexpr std::string_view kDividesByHeads[] = {"olmo2", "phimoe", "gemma2", "gemma3", "deepseek2", "deepseek2-ocr"};
 
-// Theirs rotate by several axes: the sections of a head that belong to each must be told.
+// These architectures rotate by several axes and need to know which sections of a head belong to each.
 constexpr std::string_view kNeedsSections[] = {"qwen2vl",   "qwen3vl",  "qwen3vlmoe", "qwen35",
                                                "qwen35moe", "qwen4exp", "paddleocr"};
 
@@ -161,9 +161,10 @@ Problem check_heads(const std::string& path, const gguf_context* gguf, const std
     if (section < 0 || section > (1 << 16)) return invalid(path, "has senseless " + key("rope.dimension_sections"));
     sum += section;
   }
-  const bool told = std::any_of(sections.begin(), sections.begin() + std::min<std::ptrdiff_t>(3, sections.size()),
-                                [](int64_t section) { return section > 0; });
-  if ((head > 0 && sum > head) || (!told && contains(kNeedsSections, architecture))) {
+  const bool has_sections =
+      std::any_of(sections.begin(), sections.begin() + std::min<std::ptrdiff_t>(3, sections.size()),
+                  [](int64_t section) { return section > 0; });
+  if ((head > 0 && sum > head) || (!has_sections && contains(kNeedsSections, architecture))) {
     return invalid(path,
                    "has " + key("rope.dimension_sections") + " that do not fit its heads of " + std::to_string(head));
   }
@@ -199,7 +200,7 @@ int64_t integer_key(const gguf_context* gguf, const std::string& key, int64_t fa
 
 Problem check_hparams(const std::string& path, const gguf_context* gguf, const std::string& architecture) {
   if (const Problem problem = check_ranges(path, gguf, architecture)) return problem;
-  // Mamba 2 and its hybrids divide by it; PLaMo 2 writes 0 and does not use it.
+  // Mamba 2 and its hybrids divide by the group count; PLaMo 2 writes 0 and does not use it.
   if (architecture != "plamo2" && integer_key(gguf, architecture + ".ssm.group_count", 1) == 0) {
     return invalid(path, "has " + architecture + ".ssm.group_count = 0");
   }

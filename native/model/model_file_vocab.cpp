@@ -8,9 +8,9 @@ namespace cllm {
 namespace {
 
 // llama.cpp repeats a whole byte-level BPE token for every character in it that is not of the byte alphabet: a token of
-// 100 KB becomes 4 GB. The longest in published vocabularies has about 1000 bytes.
-constexpr uint64_t kLongestToken = 1 << 14;
-constexpr uint64_t kMostSquares = 1u << 29;  // sum of squared lengths: what all tokens together may grow to
+// 100 KB becomes 4 GB. The longest token in published vocabularies has about 1000 bytes.
+constexpr uint64_t kMaxTokenBytes = 1 << 14;
+constexpr uint64_t kMaxSquares = 1u << 29;  // sum of squared lengths: what all tokens together may grow to
 
 bool is_array_of(const gguf_context* gguf, int64_t id, gguf_type type) {
   return gguf_get_kv_type(gguf, id) == GGUF_TYPE_ARRAY && gguf_get_arr_type(gguf, id) == type;
@@ -21,7 +21,7 @@ Problem check_tokens(const std::string& path, const gguf_context* gguf, int64_t 
   for (size_t i = 0; i < count; i++) {
     const uint64_t length = std::strlen(gguf_get_arr_str(gguf, id, i));
     squares += length * length;
-    if (length > kLongestToken || squares > kMostSquares) {
+    if (length > kMaxTokenBytes || squares > kMaxSquares) {
       return invalid(path, "has a vocabulary with tokens of absurd length: token " + std::to_string(i) + " has " +
                                std::to_string(length) + " bytes");
     }
@@ -29,8 +29,8 @@ Problem check_tokens(const std::string& path, const gguf_context* gguf, int64_t 
   return std::nullopt;
 }
 
-// The blob of a SentencePiece unigram tokenizer: a size, that many bytes of a trie, then strings that end with a zero.
-// llama.cpp measures them with strlen, so the last one has to end, too.
+// The blob of a SentencePiece unigram tokenizer is a size, that many bytes of a trie, then strings that end with a
+// zero. llama.cpp measures them with strlen, so the last one has to end, too.
 Problem check_charsmap(const std::string& path, const gguf_context* gguf) {
   const char* key = "tokenizer.ggml.precompiled_charsmap";
   const int64_t id = gguf_find_key(gguf, key);
@@ -52,7 +52,7 @@ Problem check_charsmap(const std::string& path, const gguf_context* gguf) {
 
 Problem check_vocabulary(const std::string& path, const gguf_context* gguf) {
   const int64_t tokens = gguf_find_key(gguf, "tokenizer.ggml.tokens");
-  if (tokens < 0) return std::nullopt;  // llama.cpp knows models without a tokenizer
+  if (tokens < 0) return std::nullopt;  // llama.cpp allows models without a tokenizer
   if (!is_array_of(gguf, tokens, GGUF_TYPE_STRING)) {
     return invalid(path, "has tokenizer.ggml.tokens that are not an array of strings");
   }

@@ -1,6 +1,11 @@
 #include "model/quantize.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "base/error.h"
 #include "base/ggml_guard.h"
@@ -25,28 +30,46 @@ constexpr struct {
 };
 
 llama_ftype to_ftype(const std::string& name) {
-  std::string known;
+  std::string names;
   for (const auto& entry : kTypes) {
     if (name == entry.name) return entry.type;
-    known += (known.empty() ? "" : ", ") + std::string(entry.name);
+    names += (names.empty() ? "" : ", ") + std::string(entry.name);
   }
-  throw Error("CLLM_QUANTIZE_FAILED", "Expected one of " + known + " for type but received " + name);
+  throw Error("CLLM_QUANTIZE_FAILED", "Expected one of " + names + " for type but received " + name);
 }
 
-// Thrown through llama.cpp's quantiser, which catches std::exception and returns.
+// Leaves llama.cpp's quantiser, which catches std::exception and returns.
 struct Cancelled : std::exception {};
+
+/// How many threads can run at once, at most `wanted`. Where llama.cpp's quantiser has started some of its threads and
+/// the next one cannot start, the destructors of the others end the process: it may only be given what can start.
+int startable_threads(int wanted) {
+  std::mutex all_started;
+  std::vector<std::thread> threads;
+  {
+    const std::lock_guard hold(all_started);
+    try {
+      while (static_cast<int>(threads.size()) < wanted) {
+        threads.emplace_back([&] { const std::lock_guard wait(all_started); });
+      }
+    } catch (const std::system_error&) {
+      // The threads that did start are enough.
+    }
+  }
+  for (auto& thread : threads) thread.join();
+  return static_cast<int>(threads.size());
+}
 
 }  // namespace
 
 void quantize_model(const QuantizeOptions& options, const std::function<bool(float)>& progress) {
   llama_model_quantize_params params = llama_model_quantize_default_params();
   params.ftype = to_ftype(options.type);
-  params.nthread = options.threads;
+  params.nthread = std::max(1, options.threads > 1 ? startable_threads(options.threads) : 1);
   params.allow_requantize = options.allow_requantize;
   if (const auto problem = check_model_file(options.input)) throw Error(problem->code, problem->message);
 
-  // llama_model_quantize has neither a progress callback nor a way to stop, but it logs "[  3/ 272] name ..." per
-  // tensor.
+  // llama_model_quantize has no progress callback and no way to stop, but it logs "[  3/ 272] name ..." per tensor.
   bool cancelled = false;
   uint32_t status = 1;
   std::string aborted;

@@ -13,8 +13,8 @@ struct QuantizeOptions {
   bool allow_requantize = false;
 };
 
-/// llama.cpp's own quantiser (llama_model_quantize). Blocks; `progress` gets 0..1 and returns false to stop.
-/// Throws Error CLLM_QUANTIZE_FAILED, CLLM_ABORTED, or the model file's own problem.
+/// Runs llama.cpp's quantiser (llama_model_quantize) and blocks meanwhile. `progress` gets 0..1 and returns false to
+/// stop. Throws Error CLLM_QUANTIZE_FAILED, CLLM_ABORTED, or what check_model_file() found.
 void quantize_model(const QuantizeOptions& options, const std::function<bool(float)>& progress);
 
 }  // namespace cllm

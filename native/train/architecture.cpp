@@ -101,7 +101,7 @@ void check_tensors(const gguf_context* file, const Architecture& a) {
     const Shape& shape = found->second;
     for (size_t d = 0; d < GGML_MAX_DIMS; d++) {
       if (ne[d] != (d < shape.size() ? shape[d] : 1)) {
-        throw Error("CLLM_INVALID_MODEL", "The tensor " + name + " has not the shape that the metadata say");
+        throw Error("CLLM_INVALID_MODEL", "The tensor " + name + " does not have the shape that the metadata give");
       }
     }
     required.erase(found);

@@ -38,7 +38,7 @@ std::vector<int32_t> flatten(const std::vector<RowState>& pool) {
   throw Error("CLLM_INVALID_DATA", "The checkpoint " + path + " is damaged");
 }
 
-// The pool again, every number checked: a checkpoint is a file like any other.
+// Restores the pool and checks every number: a checkpoint is a file, and no file is trusted.
 std::vector<RowState> unflatten(const std::vector<int32_t>& flat, const std::vector<Example>& examples, int n,
                                 int vocab, const std::string& path) {
   std::vector<RowState> pool;

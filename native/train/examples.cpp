@@ -7,15 +7,15 @@ namespace cllm {
 
 namespace {
 
-// A group goes on while this share of its prefix stays common: within one schema only the question's first words
-// differ, between two schemas nearly all does.
-constexpr double kKeptPrefix = 0.6;
-constexpr int64_t kShortestPrefix = 8;
+// An example joins a group while this share of the group's prefix stays common. Within one schema only the first words
+// of the question differ, between two schemas nearly everything does.
+constexpr double kMinSharedPrefix = 0.6;
+constexpr int64_t kMinPrefix = 8;
 
 int64_t common_prefix(const std::vector<int32_t>& a, int64_t limit, const std::vector<int32_t>& b) {
-  const int64_t most = std::min<int64_t>(limit, static_cast<int64_t>(b.size()) - 1);
+  const int64_t end = std::min<int64_t>(limit, static_cast<int64_t>(b.size()) - 1);
   int64_t length = 0;
-  while (length < most && a[length] == b[length]) length++;
+  while (length < end && a[length] == b[length]) length++;
   return length;
 }
 
@@ -47,11 +47,11 @@ Packer::Packer(const std::vector<Example>& examples) : examples_(examples) {
     if (!groups_.empty()) {
       Group& group = groups_.back();
       const auto& first = examples[group.members.front()].prompt;
-      // The second member decides how long the prefix is, the later ones only shorten it.
+      // The second member decides how long the prefix is; later ones can only shorten it.
       const bool alone = group.members.size() == 1;
       const int64_t common = common_prefix(first, group.prefix, prompt);
-      const double kept = static_cast<double>(alone ? std::min<size_t>(first.size(), prompt.size()) : group.prefix);
-      if (common >= kShortestPrefix && static_cast<double>(common) >= kKeptPrefix * kept) {
+      const double prefix = static_cast<double>(alone ? std::min<size_t>(first.size(), prompt.size()) : group.prefix);
+      if (common >= kMinPrefix && static_cast<double>(common) >= kMinSharedPrefix * prefix) {
         group.prefix = static_cast<int32_t>(common);
         group.members.push_back(index);
         continue;
@@ -83,12 +83,12 @@ std::vector<PackedRow> Packer::epoch(const PackLimits& limits, uint64_t seed, ui
     for (const int32_t member : members) {
       const Example& example = examples_[member];
       const auto answer = static_cast<int64_t>(example.answer.size());
-      const int64_t own = example.size() - group.prefix;
-      if (length + own + (leads ? group.prefix : 0) > limits.length || labels + answer > limits.labels) {
+      const int64_t unshared = example.size() - group.prefix;
+      if (length + unshared + (leads ? group.prefix : 0) > limits.length || labels + answer > limits.labels) {
         close();
         leads = true;
       }
-      length += own + (leads ? group.prefix : 0);
+      length += unshared + (leads ? group.prefix : 0);
       labels += answer;
       row.push_back({member, group.prefix, leads});
       leads = false;

@@ -19,7 +19,7 @@ GgufWriter::GgufWriter() : file_(gguf_init_empty()) {}
 void GgufWriter::add(const std::string& name, ggml_type type, int64_t columns, int64_t rows, bool vector,
                      std::function<void(void*)> data) {
   ggml_init_params params{ggml_tensor_overhead() + 64, nullptr, true};
-  const std::unique_ptr<ggml_context, decltype(&ggml_free)> ctx(ggml_init(params), ggml_free);
+  const GgmlContextPointer ctx(ggml_init(params));
   ggml_tensor* tensor =
       vector ? ggml_new_tensor_1d(ctx.get(), type, columns) : ggml_new_tensor_2d(ctx.get(), type, columns, rows);
   ggml_set_name(tensor, name.c_str());
@@ -28,8 +28,8 @@ void GgufWriter::add(const std::string& name, ggml_type type, int64_t columns, i
 }
 
 void GgufWriter::write(const std::string& path) const {
-  const auto check = [&](bool good) {
-    if (!good) throw Error("CLLM_TRAINING_FAILED", "Could not write " + path + ": " + std::strerror(errno));
+  const auto check = [&](bool written) {
+    if (!written) throw Error("CLLM_TRAINING_FAILED", "Could not write " + path + ": " + std::strerror(errno));
   };
   FilePointer file(std::fopen(path.c_str(), "wb"));
   check(file != nullptr);

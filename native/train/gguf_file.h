@@ -15,19 +15,19 @@ struct FileDeleter {
 };
 using FilePointer = std::unique_ptr<std::FILE, FileDeleter>;
 
-/// The bytes of a tensor as they are in the file; false where they cannot be read.
+/// Reads the bytes of a tensor as they are in the file. False: they cannot be read.
 bool read_tensor(const gguf_context* file, std::FILE* data, int64_t tensor, std::vector<char>& bytes);
 
-/// Writes a GGUF file tensor by tensor, so that never more than one of them is in memory a second time.
+/// Writes a GGUF file tensor by tensor, so that at most one of them is in memory a second time.
 class GgufWriter {
  public:
   GgufWriter();
-  /// The metadata; for those of another file use gguf_set_kv.
+  /// The metadata to be written. gguf_set_kv copies those of another file.
   gguf_context* metadata() { return file_.get(); }
-  /// `data` fills a buffer of ggml_nbytes() when the tensor is written.
+  /// Announces a tensor. `data` fills a buffer of ggml_nbytes() when the tensor is written.
   void add(const std::string& name, ggml_type type, int64_t columns, int64_t rows, bool vector,
            std::function<void(void*)> data);
-  /// Throws Error CLLM_TRAINING_FAILED with the system's reason (disk full); the half-written file is the caller's.
+  /// Throws Error CLLM_TRAINING_FAILED with the system's reason (disk full). The caller removes the half-written file.
   void write(const std::string& path) const;
 
  private:

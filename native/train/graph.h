@@ -9,19 +9,19 @@
 
 namespace cllm {
 
-/// Sizes of one pass, fixed for a graph: B rows of L tokens, at most N of all their positions with a label.
+/// Sizes of one pass, fixed for a graph: B rows of L tokens, of whose positions at most N carry a label.
 struct TrainingShape {
   int rows = 1;
   int length = 512;
   int labels = 384;
 };
 
-/// What goes into one pass. Flat arrays over T = rows * length tokens, row by row.
+/// What goes into one pass. The token arrays are flat, over T = rows * length tokens, row by row.
 struct PassInput {
   std::vector<int32_t> tokens;     // [T]
-  std::vector<int32_t> positions;  // [T] within the sequence the token belongs to
+  std::vector<int32_t> positions;  // [T] within the sequence that the token belongs to
   std::vector<float> mask;         // [rows, length (query), length (key)], 0 or -INFINITY; a token sees itself
-  // Labels, one entry each, all at most N; shorter ones are filled up with labels that weigh nothing.
+  // Labels: arrays of equal length, at most N. run() fills them up to N with labels that weigh nothing.
   std::vector<int32_t> at;      // which of the T positions
   std::vector<int32_t> target;  // the token that should be chosen there
   std::vector<float> hard;      // weight of the cross entropy against `target`
@@ -29,48 +29,61 @@ struct PassInput {
   std::vector<int32_t> soft_source;
 };
 
-/// What comes back, one entry per label.
+/// What comes out of one pass, one entry per label.
 struct PassResult {
-  std::vector<int32_t> choice;     // the largest logit
+  std::vector<int32_t> choice;     // the token with the largest logit
   std::vector<float> probability;  // of `target`
 };
 
-/// Forward and backward pass of one shape as one ggml graph, in public ggml operations alone (and a custom transpose on
-/// the CPU backend), the backward pass written out: ggml's own needs F32 weights and its out_prod, which has no fast
-/// kernel. Every product is a mul_mat: dx = W^T dy with a transposed copy of W, dW = x dy^T with transposed x and dy.
+/// Forward and backward pass of one shape as one ggml graph. It consists of public ggml operations, and on the CPU of
+/// custom ones (transpose.h, product.h). The backward pass is written out here, because ggml's own needs F32 weights
+/// and out_prod, which has no fast kernel. Every product is a mul_mat: dx = W^T dy with a transposed copy of W, dW = x
+/// dy^T with transposed x and dy.
 ///
 /// The gradient of   sum_i hard_i * CE(target_i) + soft_i * CE(stop_gradient(p[soft_source_i]))   over the labels is
-/// ADDED to each trained parameter's `gradient`. Soft targets come from clean positions of the same pass, so
+/// ADDED to the `gradient` of each trained parameter. Soft targets come from clean positions of the same pass, so
 /// consistency training (CLLM, arXiv 2403.00835, section 3.2; packed as in Jacobi Forcing, arXiv 2512.14681) needs no
 /// teacher pass.
 class TrainingGraph {
  public:
   TrainingGraph(Weights& weights, ggml_backend_t backend, const TrainingShape& shape);
 
-  /// Bytes of activations; known before any memory is taken.
+  /// Bytes of activations. They are known before any memory is taken.
   size_t bytes() const { return bytes_; }
   const TrainingShape& shape() const { return shape_; }
   /// Throws Error CLLM_OUT_OF_MEMORY.
   void allocate();
   /// Throws Error CLLM_TRAINING_FAILED, CLLM_ABORTED (the backend's abort callback).
   PassResult run(const PassInput& input);
-  /// [N, vocab] probabilities of the last pass; only for tests, before allocate().
+  /// For tests: makes probabilities() available. Call it before allocate().
   void keep_probabilities();
+  /// [N, vocab] probabilities of the last pass.
   std::vector<float> probabilities() const;
 
  private:
-  struct Layer;
+  /// What the backward pass needs of a layer's forward pass. What is cheap is computed again instead of being kept.
+  struct Layer {
+    int index;
+    ggml_tensor* input;            // [width, T]
+    ggml_tensor *q_flat, *k_flat;  // [size, heads, T] before norm and rotation; kept only for qwen3's norms
+    ggml_tensor *q, *k, *v;        // [size, L, heads or kv_heads, B], contiguous or views
+    ggml_tensor* attention;        // [L (key), L (query), heads, B] after softmax
+    ggml_tensor* attended;         // [size * heads, T]
+    ggml_tensor* middle;           // [width, T] after attention
+    ggml_tensor *gate, *up;        // [hidden, T]
+    std::string name(const char* part) const { return layer_tensor(index, part); }
+  };
 
   void build();
   ggml_tensor* input(ggml_type type, int64_t ne0, int64_t ne1 = 1, int64_t ne2 = 1, int64_t ne3 = 1);
-  ggml_tensor* constant(float value, int64_t ne0, int64_t ne1);  // filled in each pass
+  ggml_tensor* constant(float value, int64_t ne0, int64_t ne1);  // each pass fills it
   ggml_tensor* multiply(ggml_tensor* a, ggml_tensor* b);         // as ggml_mul_mat
-  ggml_tensor* rounded(ggml_tensor* x);
-  ggml_tensor* left(ggml_tensor* x);   // as first operand of a product
-  ggml_tensor* right(ggml_tensor* x);  // as second
+  ggml_tensor* rounded(ggml_tensor* x);                          // to BF16
+  ggml_tensor* left(ggml_tensor* x);                             // as first operand of a product
+  ggml_tensor* right(ggml_tensor* x);                            // as second operand of a product
   ggml_tensor* transposed(ggml_tensor* x, ggml_type type);
   ggml_tensor* transposed_left(ggml_tensor* x) { return transposed(x, product_); }
-  // Other backends take F32 as second operand.
+  // Backends other than the CPU's take F32 as second operand.
   ggml_tensor* transposed_right(ggml_tensor* x) { return transposed(x, on_cpu_ ? product_ : GGML_TYPE_F32); }
   ggml_tensor* normed(ggml_tensor* x, const Parameter& weight);
   ggml_tensor* linear(const std::string& name, ggml_tensor* x);
@@ -84,9 +97,9 @@ class TrainingGraph {
   ggml_tensor* embedding_back(ggml_tensor* dx, ggml_tensor* like);
   /// dx of y = norm(x) * weight.
   ggml_tensor* norm_back(const Parameter& weight, ggml_tensor* x, ggml_tensor* dy);
-  /// dx of a linear map with the input x; adds to its gradients.
+  /// dx of a linear map with the input x; adds to the gradients of its parameters.
   ggml_tensor* linear_back(const std::string& name, ggml_tensor* x, ggml_tensor* dy);
-  ggml_tensor* sum_columns(ggml_tensor* x, ggml_tensor* like);  // [in, ...] -> [in], as the vector `like`
+  ggml_tensor* sum_columns(ggml_tensor* x, ggml_tensor* like);  // [in, ...] -> [in], the shape of the vector `like`
   ggml_tensor* sum_heads(ggml_tensor* x);                       // [size, L, heads, B] -> [size, L, kv_heads, B]
   void accumulate(const Parameter& parameter, ggml_tensor* gradient);
   void expand(ggml_tensor* x) { ggml_build_forward_expand(graph_, x); }
@@ -99,16 +112,16 @@ class TrainingGraph {
   const Architecture& arch_;
   ggml_backend_t backend_;
   bool on_cpu_;
-  bool own_product_;  // see product.h
+  bool custom_product_;  // BF16 products are those of product.h
   ggml_type product_;
   TrainingShape shape_;
-  int64_t tokens_count_;
+  int64_t token_count_;
   size_t bytes_ = 0;
   GgmlContextPointer ctx_;
   ggml_cgraph* graph_ = nullptr;
   AllocatorPointer allocator_;
 
-  ggml_tensor *rounded_from_ = nullptr, *rounded_ = nullptr;
+  ggml_tensor *rounded_from_ = nullptr, *rounded_ = nullptr;  // of the last call of rounded()
   ggml_tensor *tokens_, *positions_, *mask_, *at_, *flat_, *flat64_, *hard_, *soft_, *weight_, *soft_source_;
   ggml_tensor *label_at_, *token_places_ = nullptr;
   ggml_tensor *choice_ = nullptr, *probability_ = nullptr, *probabilities_ = nullptr;

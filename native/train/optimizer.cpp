@@ -87,11 +87,11 @@ void Optimizer::refresh(ggml_context* ctx, ggml_cgraph* graph) {
       ggml_build_forward_expand(graph, ggml_cpy(ctx, ggml_transpose(ctx, p.master), p.transposed));
       continue;
     }
-    // The result is put where it belongs at once: an allocated tensor is left alone by the graph's allocator.
-    ggml_tensor* turned = transpose_on_cpu(ctx, p.master, p.transposed->type);
-    turned->data = p.transposed->data;
-    turned->buffer = p.transposed->buffer;
-    ggml_build_forward_expand(graph, turned);
+    // The result goes straight to its place: the graph's allocator leaves a tensor alone that has memory already.
+    ggml_tensor* result = transpose_on_cpu(ctx, p.master, p.transposed->type);
+    result->data = p.transposed->data;
+    result->buffer = p.transposed->buffer;
+    ggml_build_forward_expand(graph, result);
   }
 }
 
@@ -108,7 +108,7 @@ float Optimizer::step(const AdamW& options, int64_t update) {
   if (!std::isfinite(norm)) return norm;
   const GgmlContextPointer ctx = new_context();
   ggml_cgraph* graph = new_graph(ctx.get());
-  ggml_tensor* settings[2];  // of matrices, of vectors
+  ggml_tensor* settings[2];  // for matrices, for vectors
   for (auto& tensor : settings) {
     tensor = ggml_new_tensor_1d(ctx.get(), GGML_TYPE_F32, 7);
     ggml_set_input(tensor);
@@ -124,7 +124,7 @@ float Optimizer::step(const AdamW& options, int64_t update) {
   refresh(ctx.get(), graph);
   if (!ggml_gallocr_alloc_graph(allocator_.get(), graph)) throw Error("CLLM_OUT_OF_MEMORY", "Not enough memory");
   for (int vector = 0; vector < 2; vector++) {
-    if (settings[vector]->buffer == nullptr) continue;  // no such parameter is trained
+    if (settings[vector]->buffer == nullptr) continue;  // this group has no trained parameter
     const auto t = static_cast<double>(update);
     const float values[7] = {options.learning_rate,
                              options.beta1,

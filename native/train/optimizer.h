@@ -7,22 +7,23 @@ namespace cllm {
 struct AdamW {
   float learning_rate = 0;
   float beta1 = 0.9f, beta2 = 0.95f, epsilon = 1e-8f;
-  float weight_decay = 0;  // of matrices; vectors are not decayed
-  float clip = 1;          // largest norm of all gradients together
+  float weight_decay = 0;  // only matrices are decayed, vectors are not
+  float clip = 1;          // upper bound of the norm of all gradients together
 };
 
-/// AdamW with clipping by the global norm, on the weights' backend. Afterwards `value` and `transposed` of the trained
-/// parameters are those of the new `master`.
+/// AdamW with clipping by the global norm, on the weights' backend. A step also brings `value` and `transposed` of the
+/// trained parameters up to the new `master`.
 class Optimizer {
  public:
-  /// Taken for the squares of gradients, of a part of them at a time.
+  /// Bytes for the squares of gradients, which are computed part by part.
   static constexpr size_t kSquareBytes = 16 << 20;
 
   Optimizer(Weights& weights, ggml_backend_t backend);
   void clear_gradients();
-  /// `update` counts from 1. Returns the norm before clipping; where that is not finite, nothing is changed.
+  /// One update; `update` counts them from 1. Returns the gradients' norm before clipping. A norm that is not finite
+  /// leaves everything as it was.
   float step(const AdamW& options, int64_t update);
-  /// After master weights were set from outside.
+  /// Brings `value` and `transposed` up to `master`, after the masters were set from outside.
   void refresh();
 
  private:

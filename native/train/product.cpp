@@ -10,7 +10,7 @@ namespace cllm {
 
 namespace {
 
-constexpr int64_t kDepth = 512;  // of k at a time: 32 rows of a are 32 KB then
+constexpr int64_t kDepth = 512;  // elements of k at a time, so that 32 rows of a take 32 KB
 constexpr int64_t kPairBytes = 4;
 
 void run_product(ggml_tensor* dst, int ith, int nth, void*) {

@@ -34,10 +34,10 @@ Trainer::Trainer(TrainOptions options, std::vector<Example> examples)
   const int labels = options_.pass.labels / options_.pass.rows - options_.block;
   for (size_t i = 0; i < examples_.size(); i++) {
     const Example& example = examples_[i];
-    const auto known = [&](int32_t token) { return token >= 0 && token < weights_.architecture().vocab; };
+    const auto in_vocabulary = [&](int32_t token) { return token >= 0 && token < weights_.architecture().vocab; };
     for (const auto* tokens : {&example.prompt, &example.answer}) {
-      if (!std::all_of(tokens->begin(), tokens->end(), known)) {
-        throw Error("CLLM_INVALID_DATA", "Example " + std::to_string(i) + " has a token that the model has not");
+      if (!std::all_of(tokens->begin(), tokens->end(), in_vocabulary)) {
+        throw Error("CLLM_INVALID_DATA", "Example " + std::to_string(i) + " has a token that the model does not have");
       }
     }
     if (example.prompt.empty() || example.answer.empty() || example.size() > options_.pass.length - options_.block ||
@@ -52,24 +52,24 @@ Trainer::Trainer(TrainOptions options, std::vector<Example> examples)
 }
 
 size_t Trainer::bytes() const {
-  // While weights are read: the largest matrix as it is in the file, in floats, and turned. Later the squares of
-  // gradients.
-  size_t largest = 0;
+  // Reading the weights takes the largest matrix as it is in the file, in floats, and transposed. Later the squares of
+  // gradients take this memory.
+  size_t largest_matrix = 0;
   for (const auto& p : weights_.all()) {
-    largest = std::max<size_t>(largest, static_cast<size_t>(p.in * p.out) * sizeof(float));
+    largest_matrix = std::max<size_t>(largest_matrix, static_cast<size_t>(p.in * p.out) * sizeof(float));
   }
-  const size_t beside = std::max(3 * largest, Optimizer::kSquareBytes);
+  const size_t scratch = std::max(3 * largest_matrix, Optimizer::kSquareBytes);
   const TrainingShape& pass = options_.pass;
   const size_t mask = static_cast<size_t>(pass.rows) * pass.length * pass.length * sizeof(float);
-  // ggml-cuda rounds a second operand into memory of its own; the largest are the logits' gradients.
+  // ggml-cuda rounds second operands into memory of its own; the gradients of the logits are the largest operand.
   const bool rounds = options_.gpu && options_.weights.product != GGML_TYPE_F32;
   const size_t operand = rounds ? static_cast<size_t>(pass.labels) * weights_.architecture().vocab * 2 : 0;
-  return weights_.bytes() + graph_->bytes() + beside + mask + operand;
+  return weights_.bytes() + graph_->bytes() + scratch + mask + operand;
 }
 
 PackLimits Trainer::limits(bool consistency) const {
   const TrainingShape& pass = options_.pass;
-  // Labels are shared out among the rows of a pass.
+  // The rows of a pass share its labels equally.
   const int labels = pass.labels / pass.rows;
   if (!consistency) return {pass.length, labels};
   const int length = std::min(pass.length - options_.block, static_cast<int>(pass.length * options_.clean_share));
@@ -87,7 +87,7 @@ void Trainer::load(std::function<bool()> stop) {
   stop_ = std::move(stop);
   weights_.load(backend_.get(), options_.seed);
   graph_->allocate();
-  // A pass of a GPU cannot be broken off, and is short.
+  // A pass on a GPU cannot be broken off, and is short.
   if (!is_cpu(backend_.get())) return;
   ggml_backend_cpu_set_abort_callback(
       backend_.get(), [](void* trainer) { return static_cast<Trainer*>(trainer)->stop_(); }, this);
@@ -108,16 +108,28 @@ PackedRow Trainer::next_row(bool consistency) {
   return epoch_rows_[row_cursor_++ - epoch_begin_];
 }
 
-void Trainer::enter(RowState& state) {
+void Trainer::replace_row(RowState& state) {
   state = RowState{next_row(true), {}, 0};
-  const PackLimits used = row_sizes(examples_, state.segments);
-  const int by_length = (options_.pass.length - used.length) / options_.block;
-  const int by_labels = (options_.pass.labels / options_.pass.rows - used.labels) / options_.block;
+  const PackLimits clean = row_sizes(examples_, state.segments);
+  const int by_length = (options_.pass.length - clean.length) / options_.block;
+  const int by_labels = (options_.pass.labels / options_.pass.rows - clean.labels) / options_.block;
   Draws draws(options_.seed, draws_);
   for (int i = 0; i < std::min(by_length, by_labels); i++) {
     state.blocks.push_back(first_block(examples_, state.segments, options_.block, draws));
   }
   draws_ = draws.count();
+}
+
+RowState& Trainer::next_pool_row() {
+  const auto size = static_cast<size_t>(std::max(options_.pool, options_.pass.rows));
+  if (pool_.size() < size) pool_.resize(size);
+  RowState& state = pool_[pool_cursor_];
+  pool_cursor_ = (pool_cursor_ + 1) % size;
+  const bool empty = state.segments.empty();
+  if (empty || state.age >= options_.row_steps) replace_row(state);
+  // The first rows begin at random ages, so that the pool has rows of all ages from the start.
+  if (empty) state.age = static_cast<int32_t>(mixed(options_.seed, 3, pool_cursor_) % options_.row_steps);
+  return state;
 }
 
 double Trainer::rate() const {
@@ -131,7 +143,7 @@ double Trainer::rate() const {
 
 StepReport Trainer::advance() {
   const bool consistency = step_ >= ar_steps_;
-  if (step_ == ar_steps_) row_cursor_ = 0;  // the stream of the second phase begins
+  if (step_ == ar_steps_) row_cursor_ = 0;  // the second phase has a stream of its own
   StepReport report{.step = step_ + 1, .consistency = consistency, .learning_rate = rate()};
   optimizer_->clear_gradients();
   std::vector<RowState> plain(consistency ? 0 : options_.pass.rows);
@@ -139,22 +151,8 @@ StepReport Trainer::advance() {
     if (stop_()) throw Error("CLLM_ABORTED", "Training was aborted");
     Pass pass;
     for (int r = 0; r < options_.pass.rows; r++) {
-      if (!consistency) {
-        plain[r] = RowState{next_row(false), {}, 0};
-        pass.rows.push_back(&plain[r]);
-        continue;
-      }
-      const auto size = static_cast<size_t>(std::max(options_.pool, options_.pass.rows));
-      if (pool_.size() < size) pool_.resize(size);
-      RowState& state = pool_[pool_cursor_];
-      pool_cursor_ = (pool_cursor_ + 1) % size;
-      if (state.segments.empty() || state.age >= options_.row_steps) {
-        const bool first = state.segments.empty();
-        enter(state);
-        // Rows of all ages at once, from the beginning.
-        if (first) state.age = static_cast<int32_t>(mixed(options_.seed, 3, pool_cursor_) % options_.row_steps);
-      }
-      pass.rows.push_back(&state);
+      if (!consistency) plain[r] = RowState{next_row(false), {}, 0};
+      pass.rows.push_back(consistency ? &next_pool_row() : &plain[r]);
     }
     pass.labels = lay_out_pass(examples_, pass.rows, options_.pass, options_.loss, input_);
     const auto share = static_cast<float>(1.0 / options_.passes);
@@ -180,7 +178,7 @@ StepReport Trainer::advance() {
 }
 
 void Trainer::advance_rows(const Pass& pass, const PassResult& result, StepReport& report) {
-  double answers = 0, blocks = 0, answer_loss = 0, block_loss = 0, accepted = 0, moved = 0;
+  double answers = 0, blocks = 0, answer_loss = 0, block_loss = 0, emitted = 0, advanced = 0;
   const int n = options_.block;
   std::vector<std::vector<int32_t>> choices(pass.rows.size());
   for (size_t r = 0; r < pass.rows.size(); r++) choices[r].assign(pass.rows[r]->blocks.size() * n, -1);
@@ -206,16 +204,16 @@ void Trainer::advance_rows(const Pass& pass, const PassResult& result, StepRepor
     row.age++;
     for (size_t b = 0; b < row.blocks.size(); b++) {
       Block& block = row.blocks[b];
-      int skipped = 0;
+      int accepted = 0;
       const Example& example = examples_[row.segments[block.segment].example];
-      const bool goes_on = advance_block(example, block, choices[r].data() + b * n, skipped, draws);
-      accepted += skipped + 1;
-      moved += 1;
-      if (!goes_on) block = first_block(examples_, row.segments, n, draws);
+      const bool unfinished = advance_block(example, block, choices[r].data() + b * n, accepted, draws);
+      emitted += accepted + 1;
+      advanced += 1;
+      if (!unfinished) block = first_block(examples_, row.segments, n, draws);
     }
   }
   draws_ = draws.count();
-  report.tokens_per_iteration += accepted / std::max(1.0, moved);
+  report.tokens_per_iteration += emitted / std::max(1.0, advanced);
 }
 
 void Trainer::write(const std::string& path, ggml_type type,

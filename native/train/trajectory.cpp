@@ -11,11 +11,12 @@ int32_t random_prompt_token(const Example& example, Draws& draws) {
   return example.prompt[draws.next(example.prompt.size())];
 }
 
-int32_t before(const Example& example, int32_t start) {
+/// The token before answer[start].
+int32_t token_before(const Example& example, int32_t start) {
   return start > 0 ? example.answer[start - 1] : example.prompt.back();
 }
 
-// One row of a pass while it is being filled.
+/// One row of a pass while it is being filled.
 class RowLayout {
  public:
   RowLayout(PassInput& pass, PassLabels& labels, int32_t row, int length)
@@ -23,19 +24,21 @@ class RowLayout {
 
   int64_t cursor() const { return cursor_; }
 
-  int64_t token(int32_t id, int64_t position) {
+  /// Appends a token and returns its place in the row.
+  int64_t add_token(int32_t id, int64_t position) {
     pass_.tokens[base() + cursor_] = id;
     pass_.positions[base() + cursor_] = static_cast<int32_t>(position);
     return cursor_++;
   }
 
-  // The token at `place` may look at [begin, end).
-  void see(int64_t place, int64_t begin, int64_t end) {
+  /// Lets the token at `place` attend to the places [begin, end).
+  void attend(int64_t place, int64_t begin, int64_t end) {
     float* row = pass_.mask.data() + (base() + place) * length_;
     std::fill(row + begin, row + end, 0.0f);
   }
 
-  int32_t label(int64_t place, int32_t target, int32_t block, int32_t offset) {
+  /// Gives the token at `place` a label and returns the label's index.
+  int32_t add_label(int64_t place, int32_t target, int32_t block, int32_t offset) {
     pass_.at.push_back(static_cast<int32_t>(base() + place));
     pass_.target.push_back(target);
     pass_.hard.push_back(0);
@@ -55,45 +58,46 @@ class RowLayout {
   int64_t cursor_ = 0;
 };
 
-struct Placed {
-  int64_t prefix_begin, begin;         // in the row: of the group's prefix, of the segment's own tokens
+struct PlacedSegment {
+  int64_t prefix_begin, begin;         // places in the row of the group's prefix and of the segment's further tokens
   std::vector<int32_t> answer_labels;  // label of each answer token
 };
 
-Placed place_segment(const Example& example, const Segment& segment, int64_t prefix_begin, RowLayout& layout) {
-  Placed placed{prefix_begin, layout.cursor(), {}};
+PlacedSegment place_segment(const Example& example, const Segment& segment, int64_t prefix_begin, RowLayout& layout) {
+  PlacedSegment placed{prefix_begin, layout.cursor(), {}};
   const auto prompt = static_cast<int64_t>(example.prompt.size());
   const int64_t inputs = example.size();
   for (int64_t i = segment.prefix; i < inputs; i++) {
-    const int64_t at = layout.token(i < prompt ? example.prompt[i] : example.answer[i - prompt], i);
-    layout.see(at, prefix_begin, prefix_begin + segment.prefix);
-    layout.see(at, placed.begin, at + 1);
+    const int64_t at = layout.add_token(i < prompt ? example.prompt[i] : example.answer[i - prompt], i);
+    layout.attend(at, prefix_begin, prefix_begin + segment.prefix);
+    layout.attend(at, placed.begin, at + 1);
     if (i >= prompt - 1) {
       const auto a = static_cast<int32_t>(i - prompt + 1);
-      placed.answer_labels.push_back(layout.label(at, example.answer[a], -1, a));
+      placed.answer_labels.push_back(layout.add_label(at, example.answer[a], -1, a));
     }
   }
   return placed;
 }
 
-void place_block(const Example& example, const Segment& segment, const Placed& placed, const Block& block,
+void place_block(const Example& example, const Segment& segment, const PlacedSegment& placed, const Block& block,
                  int32_t index, RowLayout& layout, PassInput& pass) {
   const int64_t first = static_cast<int64_t>(example.prompt.size()) + block.start - 1;  // position of tokens[0]
   const int64_t begin = layout.cursor();
   for (int32_t j = 0; j < static_cast<int32_t>(block.tokens.size()); j++) {
-    const int64_t at = layout.token(block.tokens[j], first + j);
-    layout.see(at, placed.prefix_begin, placed.prefix_begin + segment.prefix);
-    // What lies in front of tokens[0]; the token itself is in the block.
-    layout.see(at, placed.begin, placed.begin + std::max<int64_t>(0, first - segment.prefix));
-    layout.see(at, begin, at + 1);
+    const int64_t at = layout.add_token(block.tokens[j], first + j);
+    layout.attend(at, placed.prefix_begin, placed.prefix_begin + segment.prefix);
+    // The segment in front of tokens[0]. That token itself is in the block.
+    layout.attend(at, placed.begin, placed.begin + std::max<int64_t>(0, first - segment.prefix));
+    layout.attend(at, begin, at + 1);
     const int32_t a = block.start + j;
     if (a < static_cast<int32_t>(example.answer.size())) {
-      const int32_t label = layout.label(at, example.answer[a], index, j);
+      const int32_t label = layout.add_label(at, example.answer[a], index, j);
       pass.soft_source[label] = placed.answer_labels[a];
     }
   }
 }
 
+/// Sets the weights of all labels, so that each of the two losses is a mean over its labels.
 void weigh(const PassLabels& labels, const BlockLoss& loss, PassInput& pass) {
   double answers = 0, blocks = 0;
   const auto weight = [&](const PassLabels::Entry& entry) { return std::pow(loss.decay, entry.offset); };
@@ -117,7 +121,7 @@ Block first_block(const std::vector<Example>& examples, const PackedRow& row, in
   const Example& example = examples[row[segment].example];
   Block block{segment, 0, std::vector<int32_t>(n)};
   if (draws.next(2) == 1) block.start = static_cast<int32_t>(draws.next(example.answer.size()));
-  block.tokens[0] = before(example, block.start);
+  block.tokens[0] = token_before(example, block.start);
   for (int j = 1; j < n; j++) block.tokens[j] = random_prompt_token(example, draws);
   return block;
 }
@@ -137,7 +141,7 @@ bool advance_block(const Example& example, Block& block, const int32_t* choices,
     const bool chosen = m + j < n && choices[m + j] >= 0;
     block.tokens[j] = chosen ? choices[m + j] : random_prompt_token(example, draws);
   }
-  block.tokens[0] = before(example, block.start);
+  block.tokens[0] = token_before(example, block.start);
   return true;
 }
 
@@ -149,21 +153,21 @@ PassLabels lay_out_pass(const std::vector<Example>& examples, const std::vector<
   pass.tokens.assign(tokens, 0);
   pass.positions.assign(tokens, 0);
   pass.mask.assign(tokens * shape.length, -INFINITY);
-  // Every token sees itself, padding too: a softmax over nothing would be NaN.
+  // Every token attends to itself, padding too: a softmax over nothing would be NaN.
   for (int64_t t = 0; t < tokens; t++) pass.mask[t * shape.length + t % shape.length] = 0;
   PassLabels labels;
   for (size_t r = 0; r < rows.size(); r++) {
     const RowState& row = *rows[r];
     RowLayout layout(pass, labels, static_cast<int32_t>(r), shape.length);
-    std::vector<Placed> placed;
+    std::vector<PlacedSegment> placed;
     int64_t prefix_begin = 0;
     for (const Segment& segment : row.segments) {
       const Example& example = examples[segment.example];
       if (segment.leads) {
         prefix_begin = layout.cursor();
         for (int32_t i = 0; i < segment.prefix; i++) {
-          const int64_t at = layout.token(example.prompt[i], i);
-          layout.see(at, prefix_begin, at + 1);
+          const int64_t at = layout.add_token(example.prompt[i], i);
+          layout.attend(at, prefix_begin, at + 1);
         }
       }
       placed.push_back(place_segment(example, segment, prefix_begin, layout));

@@ -38,7 +38,7 @@ void whole_tile(const char* source, size_t stride, T* target, int64_t rows) {
 }
 #endif
 
-// One tile of the source, rows j..j+tall, columns i..i+wide. Element (column, row) goes to target[column * rows + row].
+// One tile of `tall` rows and `wide` columns. Element (column, row) of it goes to target[column * rows + row].
 template <typename T>
 void tile(const char* source, size_t stride, T* target, int64_t rows, int64_t wide, int64_t tall) {
 #ifdef CLLM_TRANSPOSE_16X16
@@ -59,7 +59,7 @@ template <typename T>
 void transpose(ggml_tensor* dst, int ith, int nth) {
   const ggml_tensor* x = dst->src[0];
   const int64_t columns = x->ne[0], rows = x->ne[1];
-  // A strip of tile rows is one unit of work.
+  // A unit of work is a strip of kTile rows.
   const int64_t strips = (rows + kTile - 1) / kTile;
   const int64_t units = strips * x->ne[2] * x->ne[3];
   const int64_t begin = units * ith / nth, end = units * (ith + 1) / nth;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <string_view>
 
 #include "base/error.h"
 #include "model/model_file.h"
@@ -11,11 +12,12 @@ namespace cllm {
 
 namespace {
 
-// Operands of products begin on such a boundary, in elements.
+// The operands of products begin at multiples of so many elements.
 constexpr int64_t kAlignment = 32;
 
-constexpr const char* kLayerMatrices[] = {"attn_q.weight",   "attn_k.weight", "attn_v.weight",  "attn_output.weight",
-                                          "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"};
+constexpr std::string_view kLayerMatrices[] = {"attn_q.weight",      "attn_k.weight",   "attn_v.weight",
+                                               "attn_output.weight", "ffn_gate.weight", "ffn_up.weight",
+                                               "ffn_down.weight"};
 
 GgufPointer open(const std::string& path) {
   if (const auto problem = check_model_file(path)) throw Error(problem->code, problem->message);
@@ -24,9 +26,12 @@ GgufPointer open(const std::string& path) {
   return file;
 }
 
-bool is_layer_matrix(const std::string& name) {
-  return std::any_of(std::begin(kLayerMatrices), std::end(kLayerMatrices),
-                     [&](const char* part) { return name.ends_with(part) && name.starts_with("blk."); });
+/// Whether the name is "blk.<layer>." and then exactly one of kLayerMatrices.
+bool is_layer_matrix(std::string_view name) {
+  if (!name.starts_with("blk.")) return false;
+  name.remove_prefix(4);
+  name.remove_prefix(std::min(name.find('.') + 1, name.size()));
+  return std::find(std::begin(kLayerMatrices), std::end(kLayerMatrices), name) != std::end(kLayerMatrices);
 }
 
 std::vector<float> transposed(const std::vector<float>& values, int64_t in, int64_t out) {
@@ -83,7 +88,7 @@ void Weights::lay_out() {
     add(name, ne[0], ne[1], vector, trained, vector ? GGML_TYPE_F32 : options_.product,
         !vector && (!embedding || name == head));
     if (adapters && is_layer_matrix(name)) {
-      // Their inner size, the rank, is too short for the BF16 kernels.
+      // The rank, which is their inner size, is too short for the BF16 kernels.
       add(name + ".lora_a", ne[0], options_.lora_rank, false, true, GGML_TYPE_F32, true);
       add(name + ".lora_b", options_.lora_rank, ne[1], false, true, GGML_TYPE_F32, true);
     }
@@ -104,16 +109,16 @@ void Weights::add(const std::string& name, int64_t in, int64_t out, bool vector,
 
 void Weights::lay_out_group(bool vectors) {
   const auto in_group = [&](const Parameter& p) { return p.trained && p.vector == vectors; };
-  const auto room = [](const Parameter& p) { return (p.in * p.out + kAlignment - 1) / kAlignment * kAlignment; };
+  const auto padded_size = [](const Parameter& p) { return (p.in * p.out + kAlignment - 1) / kAlignment * kAlignment; };
   int64_t count = 0;
-  for (const auto& p : parameters_) count += in_group(p) ? room(p) : 0;
+  for (const auto& p : parameters_) count += in_group(p) ? padded_size(p) : 0;
   if (count == 0) return;
   TrainedGroup& group = groups_[vectors];
   const auto tensor = [&](ggml_type type) {
     return ggml_new_tensor_2d(ctx_.get(), type, kGroupColumns, (count + kGroupColumns - 1) / kGroupColumns);
   };
   group.master = tensor(GGML_TYPE_F32);
-  ggml_set_param(group.master);  // ggml_opt_step_adamw insists
+  ggml_set_param(group.master);  // ggml_opt_step_adamw asserts it
   group.gradient = tensor(GGML_TYPE_F32);
   group.first_moment = tensor(GGML_TYPE_F32);
   group.second_moment = tensor(GGML_TYPE_F32);
@@ -132,7 +137,7 @@ void Weights::lay_out_group(bool vectors) {
     p.first_moment = view(group.first_moment);
     p.second_moment = view(group.second_moment);
     p.value = group.value != nullptr ? view(group.value) : p.master;
-    at += room(p);
+    at += padded_size(p);
   }
 }
 
@@ -163,7 +168,7 @@ void Weights::load(ggml_backend_t backend, uint64_t seed) {
       values.resize(p.in * p.out);
       for (auto& value : values) value = draw(random);
     } else if (p.name.ends_with(".lora_b")) {
-      values.resize(p.in * p.out);  // zeros: the adapted model begins as the base
+      values.resize(p.in * p.out);  // zeros, so that the adapted model begins as the base
     } else {
       values = read_base(p.name);
     }
@@ -236,11 +241,11 @@ void Weights::write(const std::string& path, ggml_type type, const std::function
     const auto found = by_name_.find(name);
     const Parameter* p = found == by_name_.end() ? nullptr : found->second;
     const bool vector = p == nullptr || p->vector;
-    const ggml_type kind = vector ? GGML_TYPE_F32 : type;
-    writer.add(name, kind, ne[0], ne[1], vector, [this, p, name, kind](void* target) {
+    const ggml_type file_type = vector ? GGML_TYPE_F32 : type;
+    writer.add(name, file_type, ne[0], ne[1], vector, [this, p, name, file_type](void* target) {
       std::vector<float> values = p != nullptr && p->trained ? read(p->master) : read_base(name);
       if (p != nullptr) merge_adapter(*p, values);
-      if (kind == GGML_TYPE_F32) {
+      if (file_type == GGML_TYPE_F32) {
         std::copy(values.begin(), values.end(), static_cast<float*>(target));
       } else {
         ggml_fp32_to_bf16_row(values.data(), static_cast<ggml_bf16_t*>(target), static_cast<int64_t>(values.size()));

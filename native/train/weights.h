@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,7 +14,7 @@
 
 namespace cllm {
 
-/// Whether the operations of our own (transpose.h, product.h) run on it.
+/// Whether the backend is the CPU's, where the custom operations (transpose.h, product.h) run.
 bool is_cpu(ggml_backend_t backend);
 
 /// One weight matrix [in, out] (y = W x; ggml's order, in is contiguous) or vector [in] of the model.
@@ -21,21 +23,21 @@ struct Parameter {
   int64_t in = 0, out = 1;
   bool vector = false;
   bool trained = false;
-  ggml_tensor* value = nullptr;       // what products read: BF16 or F32
-  ggml_tensor* transposed = nullptr;  // [out, in], of matrices that a gradient flows through
-  // Only of trained ones, F32, all of the matrix's shape, views of a TrainedGroup. `master` is `value` itself where
-  // products are in F32.
+  ggml_tensor* value = nullptr;       // what products read, in BF16 or F32
+  ggml_tensor* transposed = nullptr;  // [out, in]; only matrices that a gradient flows through have it
+  // Only trained parameters have these: views of a TrainedGroup, in F32 and of the parameter's shape. `master` is
+  // `value` itself where products are in F32.
   ggml_tensor* master = nullptr;
   ggml_tensor* gradient = nullptr;
   ggml_tensor* first_moment = nullptr;  // AdamW
   ggml_tensor* second_moment = nullptr;
 };
 
-/// All trained matrices, or all trained vectors, one behind the other in tensors [kGroupColumns, ...] with zeros
-/// between and behind them: what an optimiser step does to each of them is one operation. No tensors where none is
+/// All trained matrices, or all trained vectors, one behind the other in tensors [kGroupColumns, ...], with zeros
+/// between and behind them. So an optimiser step is one operation on all of them. There are no tensors where nothing is
 /// trained.
 struct TrainedGroup {
-  ggml_tensor* value = nullptr;  // in BF16; null where the masters are the values
+  ggml_tensor* value = nullptr;  // in BF16; null where the masters serve as values
   ggml_tensor* master = nullptr;
   ggml_tensor* gradient = nullptr;
   ggml_tensor* first_moment = nullptr;
@@ -44,12 +46,12 @@ struct TrainedGroup {
 inline constexpr int64_t kGroupColumns = 1024;
 
 struct WeightOptions {
-  ggml_type product = GGML_TYPE_F32;  // of matrices in products: F32 or BF16
+  ggml_type product = GGML_TYPE_F32;  // type of matrices in products: F32 or BF16
   bool train_embeddings = true;       // token_embd and output
-  int lora_rank = 0;                  // 0: all matrices; else adapters on the layers' matrices alone
+  int lora_rank = 0;                  // 0 trains all matrices, otherwise adapters on the layers' matrices alone
 };
 
-/// The model's weights on a backend, with what training needs of each. The base file is only read.
+/// The model's weights on a backend, each with the tensors that training needs. The base file is only read.
 class Weights {
  public:
   /// Lays out the tensors without memory for them; load() allocates and reads.
@@ -57,25 +59,26 @@ class Weights {
 
   /// Bytes that load() takes on the backend.
   size_t bytes() const;
-  /// Of all tensors, before load(): where a plan for other tensors is made.
+  /// Sets the buffer of every tensor to a placeholder, or to null again, while memory for other tensors is planned.
+  /// Only before load().
   void set_buffer(ggml_backend_buffer* buffer);
   /// Throws Error CLLM_OUT_OF_MEMORY, CLLM_INVALID_MODEL.
   void load(ggml_backend_t backend, uint64_t seed);
 
   const Architecture& architecture() const { return architecture_; }
   const WeightOptions& options() const { return options_; }
-  /// nullptr where the model has none of that name.
+  /// nullptr where the model has no parameter of that name.
   Parameter* find(const std::string& name);
   Parameter& get(const std::string& name) { return *find(name); }
   std::deque<Parameter>& all() { return parameters_; }
   const std::deque<Parameter>& all() const { return parameters_; }
-  /// Of matrices and of vectors.
-  const TrainedGroup (&groups() const)[2] { return groups_; }
+  /// The group of matrices, then the group of vectors.
+  const std::array<TrainedGroup, 2>& groups() const { return groups_; }
   ggml_tensor* rope_factors() const { return rope_factors_; }
   int64_t trained_count() const;
 
-  /// Writes the model with all metadata of the base and `type` (F32 or BF16) matrices, adapters merged in. `annotate`
-  /// adds to the metadata.
+  /// Writes the model with all metadata of the base. Its matrices have `type` (F32 or BF16), adapters are merged in,
+  /// and `annotate` adds to the metadata.
   void write(const std::string& path, ggml_type type, const std::function<void(gguf_context*)>& annotate) const;
 
  private:
@@ -94,11 +97,11 @@ class Weights {
   BufferPointer buffer_;
   std::deque<Parameter> parameters_;
   std::map<std::string, Parameter*> by_name_;
-  TrainedGroup groups_[2];
+  std::array<TrainedGroup, 2> groups_;
   ggml_tensor* rope_factors_ = nullptr;
 };
 
-/// An adapter's product is scaled by this (alpha = 2 * rank).
+/// Factor of an adapter's product (alpha = 2 * rank).
 inline constexpr float kAdapterScale = 2;
 
 }  // namespace cllm

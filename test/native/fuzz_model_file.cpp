@@ -36,7 +36,7 @@ std::string mutate(std::string bytes, uint64_t seed, size_t header, std::string&
   const auto below = [&](size_t n) { return static_cast<size_t>(random() % n); };
   const int edits = 1 + static_cast<int>(below(3));
   for (int e = 0; e < edits; e++) {
-    // Mostly where the structure is, sometimes in the weights.
+    // Most edits are in the structure, a few in the weights.
     const size_t at = below(8) == 0 ? below(bytes.size()) : below(header);
     switch (below(7)) {
       case 0:
@@ -69,7 +69,7 @@ std::string mutate(std::string bytes, uint64_t seed, size_t header, std::string&
         }
         break;
       case 5: {
-        // A small change of a small number: sizes and counts that are off by a little.
+        // Sizes and counts that are off by a little.
         uint32_t value = 0;
         if (at + 4 > bytes.size()) break;
         std::memcpy(&value, &bytes[at], 4);
@@ -89,7 +89,7 @@ std::string mutate(std::string bytes, uint64_t seed, size_t header, std::string&
   return bytes;
 }
 
-// 0 decoded, 1 refused.
+// Returns 0 for a mutant that was decoded, 1 for one that was refused.
 int load_and_decode(const std::string& path) {
 #ifndef __SANITIZE_ADDRESS__
   const rlimit limit{kAddressSpace, kAddressSpace};
@@ -127,7 +127,7 @@ int main(int argc, char** argv) {
   }
   std::ifstream in(argv[1], std::ios::binary);
   const std::string original((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  // Tensor names end the structured part: everything behind the last of them is weights.
+  // The structured part ends with the tensor names: everything behind the last of them is weights.
   size_t header = 0;
   for (const char* name : {"output_norm.weight", "output.weight", "token_embd.weight", ".weight"}) {
     const size_t at = original.rfind(name);

@@ -145,7 +145,7 @@ class Mutator {
   void change_type() {
     auto& key = any_key();
     if (key.type == GGUF_TYPE_ARRAY) {
-      // The same length of another type.
+      // The array keeps its length and gets another element type.
       const uint32_t type = static_cast<uint32_t>(below(13));
       if (type == GGUF_TYPE_ARRAY) return;
       for (auto& value : key.values)
@@ -306,7 +306,7 @@ class Mutator {
     }
     fit(tensor);
   }
-  // Data of the size that type and shape ask for, so that only llama.cpp itself can refuse them.
+  // Gives the tensor data of the size that its type and shape need, so that only llama.cpp itself can refuse it.
   void fit(Gguf::Tensor& tensor) {
     const size_t size = bytes_of(tensor);
     if (size < (64u << 20)) tensor.data.resize(size, '\x11');

@@ -1,6 +1,6 @@
 #pragma once
 
-// Names that llama.cpp v0.5.0 knows (src/llama-arch.cpp), for mutants that lead into its less travelled code.
+// Names that llama.cpp v0.5.0 knows (src/llama-arch.cpp), for mutants that reach its rarely used code.
 
 namespace cllm::fuzz {
 

@@ -1,12 +1,13 @@
 // The trainer's gradients against finite differences of its own loss, in F32, for a model file of any trainable
 // architecture:
 //   cllm-train-test MODEL.gguf [gpu]
-// and the CPU's own operations (transpose, BF16 products) against plain loops, when no model is given. On a GPU
-// products must be in F32: NVIDIA_TF32_OVERRIDE=0. For every trained parameter: the loss along a direction that is half
-// the gradient's and half random, so that neither a wrong entry nor a missing one can hide. Prints one line per
-// failure; exits with 1 if there is any.
+// Without a model it compares the custom operations of the CPU (transpose, BF16 products) with plain loops. On a GPU
+// products must be in F32: NVIDIA_TF32_OVERRIDE=0. Every trained parameter moves along a direction that is half the
+// gradient and half random, so that neither a wrong entry nor a missing one can hide. Prints one line per failure;
+// exits with 1 if there is any.
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <random>
 #include <string_view>
 
@@ -35,15 +36,16 @@ std::vector<int32_t> random_tokens(std::mt19937& random, int count, int vocab) {
   return tokens;
 }
 
-// Two rows: one group with a shared prefix, one of examples that share nothing; blocks at several places of both.
+// Two rows: a group of examples with a shared prefix, and examples that share nothing. Both have blocks at several
+// places.
 void make_problem(Problem& problem, int vocab) {
   std::mt19937 random(7);
   const auto prefix = random_tokens(random, 12, vocab);
   for (int i = 0; i < 4; i++) {
     Example example;
     if (i < 2) example.prompt = prefix;
-    const auto own = random_tokens(random, 5 + i, vocab);
-    example.prompt.insert(example.prompt.end(), own.begin(), own.end());
+    const auto rest = random_tokens(random, 5 + i, vocab);
+    example.prompt.insert(example.prompt.end(), rest.begin(), rest.end());
     example.answer = random_tokens(random, 7, vocab);
     problem.examples.push_back(example);
   }
@@ -73,6 +75,76 @@ double loss(const Problem& problem, const std::vector<float>& p, const std::vect
   return sum;
 }
 
+using Random = std::mt19937;
+
+/// Adapters begin with zeros, which would hide what multiplies them: this gives them other values.
+void randomise_adapters(Weights& weights, Random& random) {
+  std::normal_distribution<float> normal;
+  for (auto& p : weights.all()) {
+    if (!p.name.ends_with(".lora_b")) continue;
+    std::vector<float> values(p.in * p.out), transposed(p.in * p.out);
+    for (auto& value : values) value = 0.05f * normal(random);
+    for (int64_t i = 0; i < p.in; i++) {
+      for (int64_t o = 0; o < p.out; o++) transposed[i * p.out + o] = values[o * p.in + i];
+    }
+    ggml_backend_tensor_set(p.value, values.data(), 0, ggml_nbytes(p.value));
+    ggml_backend_tensor_set(p.transposed, transposed.data(), 0, ggml_nbytes(p.transposed));
+  }
+}
+
+using Gradients = std::vector<std::pair<Parameter*, std::vector<float>>>;
+
+Gradients read_gradients(Weights& weights) {
+  Gradients gradients;
+  for (auto& p : weights.all()) {
+    if (!p.trained) continue;
+    std::vector<float> g(p.in * p.out);
+    ggml_backend_tensor_get(p.gradient, g.data(), 0, ggml_nbytes(p.gradient));
+    gradients.emplace_back(&p, std::move(g));
+  }
+  return gradients;
+}
+
+struct Slope {
+  double expected;  // by the gradient
+  double found;     // by finite differences
+  double norm;      // of the gradient
+};
+
+/// The slope of `loss` where `p` moves along a direction that is half the gradient g and half random.
+Slope slope_along(Parameter& p, const std::vector<float>& g, Random& random, const std::function<double()>& loss) {
+  std::normal_distribution<float> normal;
+  std::vector<float> values(g.size()), direction(g.size()), moved(g.size());
+  ggml_backend_tensor_get(p.value, values.data(), 0, ggml_nbytes(p.value));
+  double norm = 0, noise = 0, size = 0;
+  for (size_t i = 0; i < g.size(); i++) {
+    direction[i] = normal(random);
+    noise += direction[i] * direction[i];
+    norm += g[i] * g[i];
+    size += values[i] * values[i];
+  }
+  norm = std::sqrt(norm), noise = std::sqrt(noise), size = std::sqrt(size);
+  double expected = 0;
+  for (size_t i = 0; i < g.size(); i++) {
+    direction[i] = static_cast<float>(g[i] / std::max(norm, 1e-30) + direction[i] / noise);
+    expected += g[i] * direction[i];
+  }
+  const double step = 2e-4 * std::max(size, 0.1);
+  const auto difference = [&](double h) {
+    double side[2];
+    for (int s = 0; s < 2; s++) {
+      for (size_t i = 0; i < g.size(); i++) moved[i] = values[i] + static_cast<float>(s == 0 ? h : -h) * direction[i];
+      ggml_backend_tensor_set(p.value, moved.data(), 0, ggml_nbytes(p.value));
+      side[s] = loss();
+    }
+    return (side[0] - side[1]) / (2 * h);
+  };
+  // Richardson extrapolation, because the losses of random models are strongly curved.
+  const double found = (4 * difference(step / 2) - difference(step)) / 3;
+  ggml_backend_tensor_set(p.value, values.data(), 0, ggml_nbytes(p.value));
+  return {expected, found, norm};
+}
+
 int check(const char* path, bool gpu, const WeightOptions& options, const char* what) {
   const BackendPointer backend(gpu ? ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_GPU, nullptr)
                                    : ggml_backend_cpu_init());
@@ -85,69 +157,28 @@ int check(const char* path, bool gpu, const WeightOptions& options, const char* 
   graph.keep_probabilities();
   weights.load(backend.get(), 5);
   graph.allocate();
-  std::mt19937 random(3);
-  std::normal_distribution<float> normal;
-  // Zeros would hide what multiplies them: adapters begin with them.
-  for (auto& p : weights.all()) {
-    if (!p.name.ends_with(".lora_b")) continue;
-    std::vector<float> values(p.in * p.out), turned(p.in * p.out);
-    for (auto& value : values) value = 0.05f * normal(random);
-    for (int64_t i = 0; i < p.in; i++) {
-      for (int64_t o = 0; o < p.out; o++) turned[i * p.out + o] = values[o * p.in + i];
-    }
-    ggml_backend_tensor_set(p.value, values.data(), 0, ggml_nbytes(p.value));
-    ggml_backend_tensor_set(p.transposed, turned.data(), 0, ggml_nbytes(p.transposed));
-  }
+  Random random(3);
+  randomise_adapters(weights, random);
   for (auto& p : weights.all()) {
     if (p.trained) ggml_backend_tensor_memset(p.gradient, 0, 0, ggml_nbytes(p.gradient));
   }
   graph.run(problem.input);
   const auto fixed = graph.probabilities();
   const auto vocab = static_cast<size_t>(weights.architecture().vocab);
+  const auto loss_now = [&] {
+    graph.run(problem.input);
+    return loss(problem, graph.probabilities(), fixed, vocab);
+  };
+  // ggml-cuda is compiled with fast math, so its losses are noisier.
+  const double tolerance = gpu ? 0.06 : 0.02;
   int failures = 0, checked = 0;
-  std::vector<std::pair<Parameter*, std::vector<float>>> gradients;
-  for (auto& p : weights.all()) {
-    if (!p.trained) continue;
-    std::vector<float> g(p.in * p.out);
-    ggml_backend_tensor_get(p.gradient, g.data(), 0, ggml_nbytes(p.gradient));
-    gradients.emplace_back(&p, std::move(g));
-  }
-  for (auto& [p, g] : gradients) {
-    std::vector<float> values(g.size()), direction(g.size()), moved(g.size());
-    ggml_backend_tensor_get(p->value, values.data(), 0, ggml_nbytes(p->value));
-    double norm = 0, noise = 0, size = 0;
-    for (size_t i = 0; i < g.size(); i++) {
-      direction[i] = normal(random);
-      noise += direction[i] * direction[i];
-      norm += g[i] * g[i];
-      size += values[i] * values[i];
-    }
-    norm = std::sqrt(norm), noise = std::sqrt(noise), size = std::sqrt(size);
-    double expected = 0;
-    for (size_t i = 0; i < g.size(); i++) {
-      direction[i] = static_cast<float>(g[i] / std::max(norm, 1e-30) + direction[i] / noise);
-      expected += g[i] * direction[i];
-    }
-    const double step = 2e-4 * std::max(size, 0.1);
-    const auto difference = [&](double h) {
-      double side[2];
-      for (int s = 0; s < 2; s++) {
-        for (size_t i = 0; i < g.size(); i++) moved[i] = values[i] + static_cast<float>(s == 0 ? h : -h) * direction[i];
-        ggml_backend_tensor_set(p->value, moved.data(), 0, ggml_nbytes(p->value));
-        graph.run(problem.input);
-        side[s] = loss(problem, graph.probabilities(), fixed, vocab);
-      }
-      return (side[0] - side[1]) / (2 * h);
-    };
-    // Richardson: the random models' losses are strongly curved.
-    const double found = (4 * difference(step / 2) - difference(step)) / 3;
-    ggml_backend_tensor_set(p->value, values.data(), 0, ggml_nbytes(p->value));
+  for (const auto& [p, g] : read_gradients(weights)) {
+    const Slope slope = slope_along(*p, g, random, loss_now);
     checked++;
-    // ggml-cuda is compiled with fast math: its losses are noisier.
-    if (norm > 0 && std::abs(found - expected) <= (gpu ? 0.06 : 0.02) * norm) continue;
+    if (slope.norm > 0 && std::abs(slope.found - slope.expected) <= tolerance * slope.norm) continue;
     failures++;
-    std::printf("%s %s: gradient %.6g but finite difference %.6g (norm %.6g)\n", what, p->name.c_str(), expected, found,
-                norm);
+    std::printf("%s %s: gradient %.6g but finite difference %.6g (norm %.6g)\n", what, p->name.c_str(), slope.expected,
+                slope.found, slope.norm);
   }
   std::printf("%s: %d parameters, %d failures\n", what, checked, failures);
   return failures + (checked == 0);
@@ -178,7 +209,7 @@ void compute(ggml_context* ctx, ggml_tensor* result) {
   ggml_graph_compute_with_ctx(ctx, graph, 3);
 }
 
-// k x m x heads against n x heads of b, a's heads shared by groups.
+// a [k, m, a2] times b [k, n, b2]: groups of b2 / a2 heads of b share a head of a.
 int check_product(int64_t k, int64_t m, int64_t n, int64_t a2, int64_t b2) {
   const GgmlContextPointer ctx = small_context();
   std::mt19937 random(static_cast<uint32_t>(k * 31 + m * 7 + n));
