@@ -3,24 +3,20 @@ import { type BinaryInfo, binaryInfo } from "./binary/binding.js";
 import { CllmError } from "./errors.js";
 import { LARGEST_PART, MOST_CANDIDATES } from "./machine/memory.js";
 import { defaultThreads } from "./machine/threads.js";
-import type { Model, ModelInfo } from "./model.js";
+import type { Input, LoadedModel, ModelInfo } from "./model-info.js";
 import * as check from "./options.js";
 import type { Commands } from "./request/commands.js";
 import {
   DRAFT_SOURCES,
   type DraftSource,
   type GenerateOptions,
-  type GenerateResult,
   generateOn,
-  type Input,
   streamOn,
   type Target,
 } from "./request/generate.js";
+import type { GenerateResult, GenerateStream } from "./request/result.js";
 import { SEED_MAX } from "./request/sampling.js";
-import type { GenerateStream } from "./request/stream.js";
 import { Sequence } from "./sequence.js";
-
-export type { DraftSource, GenerateOptions, GenerateResult, GenerateStats, Input } from "./request/generate.js";
 
 /** Options of Model.createDecoder(). */
 export interface DecoderOptions {
@@ -192,12 +188,12 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
  */
 export class Decoder implements AsyncDisposable {
   /** The model it decodes with. */
-  readonly model: Model;
+  readonly model: LoadedModel;
   readonly #info: Omit<DecoderInfo, "chosen">;
   readonly #commands: Commands;
   readonly #target: Target;
 
-  private constructor(model: Model, commands: Commands, settings: DecoderSettings) {
+  private constructor(model: LoadedModel, commands: Commands, settings: DecoderSettings) {
     const { native, ...own } = settings;
     this.model = model;
     this.#info = { ...commands.native.info(), ...own, binary: binaryInfo() };
@@ -209,7 +205,7 @@ export class Decoder implements AsyncDisposable {
 
   /** @internal Use Model.createDecoder(). */
   static async create(
-    model: Model,
+    model: LoadedModel,
     native: NativeModel,
     settings: DecoderSettings,
     commands: Commands,

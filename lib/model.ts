@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import type { NativeModel, NativeModelInfo } from "./addon.js";
 import { addon } from "./binary/binding.js";
 import { BACKENDS, type Backend } from "./binary/cuda.js";
@@ -6,10 +7,9 @@ import { Decoder, type DecoderOptions, type DecoderSettings, decoderSettings } f
 import { defaultModel } from "./default-model.js";
 import { CllmError } from "./errors.js";
 import { checkContext, checkWeights } from "./machine/gpu.js";
+import type { Input, LoadedModel, ModelInfo, SpecialTokens, TokenInfo } from "./model-info.js";
 import * as check from "./options.js";
 import { Commands } from "./request/commands.js";
-
-export type { ChatMessage } from "./chat/template.js";
 
 /** Options of Model.load(). */
 export interface ModelLoadOptions {
@@ -34,58 +34,6 @@ export interface ModelLoadOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** What the file says of the model. Sizes in tokens, elements or bytes as named. */
-export interface ModelInfo {
-  /** llama.cpp's one-line description, e.g. `llama 256M Q4_1`. */
-  description: string;
-  /** llama.cpp's name of the architecture, e.g. `llama`, `qwen3`. */
-  architecture: string;
-  parameterCount: number;
-  /** Bytes of all tensors. */
-  fileSize: number;
-  /** Bytes of weights that were packed while loading (`packWeights`), on the CPU. */
-  packedBytes: number;
-  /** Token ids go from 0 to vocabSize - 1. */
-  vocabSize: number;
-  /** `bpe`, `spm`, `wpm`, `ugm`, `rwkv`, `plamo2`, or `none` for a model without tokenizer. */
-  vocabType: string;
-  /** Tokens of the longest context it was trained on. */
-  trainContextSize: number;
-  /** Elements of a hidden state. */
-  embeddingSize: number;
-  layerCount: number;
-  headCount: number;
-  /** Heads that keys and values have; fewer than headCount with grouped-query attention. */
-  headCountKv: number;
-  /** False for recurrent and hybrid models: their state cannot be rolled back, so they decode with blockSize 1 only. */
-  canRollBack: boolean;
-  /** Tokens of the blocks that a consistency LLM was trained for (`cllm.block_size`), or null for other models. */
-  trainBlockSize: number | null;
-}
-
-/** Special tokens; null where the vocabulary has none. */
-export interface SpecialTokens {
-  bos: number | null;
-  eos: number | null;
-  eot: number | null;
-  nl: number | null;
-  pad: number | null;
-  sep: number | null;
-  /** Whether tokenize() with addSpecial puts BOS in front, and EOS behind. */
-  addBos: boolean;
-  addEos: boolean;
-}
-
-/** One entry of the vocabulary. */
-export interface TokenInfo {
-  /** As the vocabulary stores it (not decoded: `Ġthe`, `▁the`). */
-  text: string;
-  /** `normal`, `control`, `userDefined`, `byte`, `unknown`, `unused`, `normalized`, `lstrip`, `rstrip`, `singleWord`. */
-  attributes: string[];
-  /** Whether it ends a generation. */
-  endOfGeneration: boolean;
-}
-
 // llama_token_attr of llama.h, bit by bit.
 const ATTRIBUTES = [
   "unknown",
@@ -100,6 +48,10 @@ const ATTRIBUTES = [
   "singleWord",
 ];
 
+function isChat(input: readonly unknown[]): input is readonly ChatMessage[] {
+  return typeof input[0] === "object" && input[0] !== null;
+}
+
 /**
  * A loaded model: weights and vocabulary. Decoders made from it share the weights.
  *
@@ -107,7 +59,7 @@ const ATTRIBUTES = [
  * await using model = await Model.load("model.gguf");
  * console.log(model.info.description, model.tokenize("Hello"));
  */
-export class Model implements AsyncDisposable {
+export class Model implements LoadedModel, AsyncDisposable {
   /** The path it was loaded from. */
   readonly path: string;
   /** What the file says of the model. */
@@ -276,6 +228,35 @@ export class Model implements AsyncDisposable {
     const { bos, eos } = this.specialTokens;
     const text = (id: number | null) => (id === null ? "" : native.detokenize(Int32Array.of(id), true));
     return renderChat(template, messages, addGenerationPrompt, { bos: text(bos), eos: text(eos) });
+  }
+
+  /**
+   * Token ids of a prompt, as generate() takes it: a text with BOS where the vocabulary says so; chat messages rendered
+   * with the model's template, which may bring a BOS of its own; token ids as a copy.
+   *
+   * @throws TypeError, RangeError for an input of another kind and for one without a token; {@link CllmError}
+   * `CLLM_CHAT_TEMPLATE`, `CLLM_DISPOSED`
+   * @example
+   * const { length } = model.promptTokens([{ role: "user", content: "Hello" }]);
+   */
+  promptTokens(input: Input): Int32Array {
+    let tokens: Int32Array;
+    let expected = "a prompt of at least one token";
+    if (typeof input === "string") {
+      tokens = this.#open().tokenize(input, true, false);
+    } else if (Array.isArray(input) && isChat(input)) {
+      const text = this.applyChatTemplate(input);
+      const { bos } = this.specialTokens;
+      const startsWithBos = bos !== null && text.startsWith(this.detokenize([bos], { renderSpecial: true }));
+      tokens = this.#open().tokenize(text, !startsWithBos, true);
+      expected = "messages that render to at least one token";
+    } else if (Array.isArray(input) || types.isInt32Array(input)) {
+      tokens = check.tokenIds(input, "input", this.info.vocabSize);
+    } else {
+      throw check.typeError("a string, an array of token ids or an array of chat messages", "input", input);
+    }
+    if (tokens.length === 0) throw check.rangeError(expected, "input", input);
+    return tokens;
   }
 
   /**

@@ -2,7 +2,7 @@ import { createReadStream } from "node:fs";
 import readline from "node:readline";
 import type { ChatMessage } from "./chat/template.js";
 import { CllmError } from "./errors.js";
-import type { Model } from "./model.js";
+import type { LoadedModel } from "./model-info.js";
 
 /** One line of prompt data. */
 export interface PromptItem {
@@ -15,7 +15,7 @@ export interface PromptItem {
 }
 
 /** An answer's tokens, ended as the model ends its answers. */
-export function answerTokens(model: Model, answer: string): number[] {
+export function answerTokens(model: LoadedModel, answer: string): number[] {
   const end = model.specialTokens.eot ?? model.specialTokens.eos;
   return [...model.tokenize(answer), ...(end === null ? [] : [end])];
 }

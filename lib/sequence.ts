@@ -1,18 +1,17 @@
 import type { NativeDecoder } from "./addon.js";
 import { CllmError } from "./errors.js";
+import type { Input } from "./model-info.js";
 import * as check from "./options.js";
 import {
   DRAFT_SOURCES,
   type DraftSource,
   type GenerateOptions,
-  type GenerateResult,
   generateOn,
-  type Input,
   streamOn,
   type Target,
 } from "./request/generate.js";
+import type { GenerateResult, GenerateStream } from "./request/result.js";
 import { readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./request/sampling.js";
-import type { GenerateStream } from "./request/stream.js";
 
 /** Options of Sequence.iterate(). */
 export interface IterateOptions extends SamplingOptions {

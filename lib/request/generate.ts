@@ -1,10 +1,10 @@
 import type { Choosing, DraftSource, NativeStats, TokenRules } from "../addon.js";
-import { type ChatMessage, chatMessages } from "../chat/template.js";
 import { CllmError } from "../errors.js";
-import type { Model } from "../model.js";
+import type { Input, LoadedModel } from "../model-info.js";
 import * as check from "../options.js";
 import { onAbort } from "./abort.js";
 import type { Commands } from "./commands.js";
+import type { GenerateResult, GenerateStats, GenerateStream } from "./result.js";
 import {
   BIAS_NAMES,
   type BiasOptions,
@@ -15,13 +15,7 @@ import {
   SAMPLING_NAMES,
   type SamplingOptions,
 } from "./sampling.js";
-import { ChunkStream, type GenerateStream } from "./stream.js";
-
-/**
- * A prompt: text (tokenised with BOS where the model wants it; control tokens in it stay text), token ids (taken as they
- * are), or chat messages (rendered with the model's template).
- */
-export type Input = string | readonly number[] | Int32Array | readonly ChatMessage[];
+import { ChunkStream } from "./stream.js";
 
 /** Options of generate() and stream(). */
 export interface GenerateOptions extends SamplingOptions, BiasOptions, RuleOptions {
@@ -41,69 +35,12 @@ export interface GenerateOptions extends SamplingOptions, BiasOptions, RuleOptio
   logprobs?: number | undefined;
 }
 
-/** Counts of one generation. */
-export interface GenerateStats {
-  /** Tokens of the prompt, cached or not. */
-  promptTokens: number;
-  /** Prompt tokens whose KV rows were there already (the longest common prefix with the lane). */
-  cachedTokens: number;
-  /** Tokens of the answer, the one that ended it included. */
-  emittedTokens: number;
-  /** Jacobi iterations, that is forward passes after the prompt. */
-  iterations: number;
-  /** emittedTokens / iterations: 1 for ordinary decoding, 0 without iterations. */
-  tokensPerIteration: number;
-  /** Draft tokens accepted beyond the one token an iteration always gives (CLLM, arXiv 2403.00835, section 3.3). */
-  fastForwardedTokens: number;
-  /**
-   * Of the fast-forwarded tokens, those that already stood at their position in the iteration before, when a token in
-   * front of them was still wrong, and stayed (CLLM, arXiv 2403.00835, section 3.3).
-   */
-  stationaryTokens: number;
-  /** How many iterations had which block size: with `auto`, what was found to pay. */
-  blockSizes: Record<number, number>;
-  /** How many iterations verified how many blocks at once. */
-  candidates: Record<number, number>;
-  /** Time of the forward passes over the prompt. */
-  prefillMilliseconds: number;
-  /** Time of the iterations, all engine work included; other lanes' prefill is not. */
-  decodeMilliseconds: number;
-  /** Of decodeMilliseconds, the part inside llama.cpp. */
-  forwardMilliseconds: number;
-  /** emittedTokens per second of decodeMilliseconds; 0 when no time has passed. */
-  tokensPerSecond: number;
-}
-
-export interface GenerateResult {
-  text: string;
-  /** Every emitted token, the one that ended the generation included. */
-  tokens: number[];
-  /** `eog`: an end-of-generation token; `stop`: a stop string; `length`: maxTokens or the context's end. */
-  finishReason: "eog" | "stop" | "length";
-  /** The seed that was used: with it, the same options and a temperature the text comes again. */
-  seed: number;
-  /** One for each of `tokens`, or null where they were not asked for. */
-  logprobs: TokenLogprobs[] | null;
-  stats: GenerateStats;
-}
-
-/**
- * Natural logarithms of probabilities: softmax of the logits that the token was chosen from, after biases, penalties and
- * grammar, before temperature and what is cut off.
- */
-export interface TokenLogprobs {
-  token: number;
-  logprob: number;
-  /** The most probable first. */
-  top: { token: number; logprob: number }[];
-}
-
 export type { DraftSource } from "../addon.js";
 export const DRAFT_SOURCES = ["auto", "random", "own", "lookup", "recycled"] as const;
 
 /** What a generation runs on: a decoder and, for a sequence, its native id (0 = any free lane). */
 export interface Target {
-  model: Model;
+  model: LoadedModel;
   commands: Commands;
   /** The largest. */
   blockSize: number;
@@ -119,31 +56,6 @@ export interface Target {
   stop?: AbortSignal;
   /** Told what the sequence's lane holds after a generation, finished or aborted: prompt and emitted tokens. */
   onLane?: (tokens: number[]) => void;
-}
-
-function isChat(input: readonly unknown[]): input is readonly ChatMessage[] {
-  return typeof input[0] === "object" && input[0] !== null;
-}
-
-/** Token ids of an input; never empty. */
-export function promptTokens(model: Model, input: Input): Int32Array {
-  let tokens: Int32Array;
-  if (typeof input === "string") {
-    tokens = Int32Array.from(model.tokenize(input, { addSpecial: true }));
-    if (tokens.length === 0) throw check.rangeError("a prompt of at least one token", "input", input);
-  } else if (Array.isArray(input) && isChat(input)) {
-    const text = model.applyChatTemplate(chatMessages(input));
-    const { bos } = model.specialTokens;
-    const begins = bos !== null && text.startsWith(model.detokenize([bos], { renderSpecial: true }));
-    tokens = Int32Array.from(model.tokenize(text, { addSpecial: !begins, parseSpecial: true }));
-    if (tokens.length === 0) throw check.rangeError("messages that render to at least one token", "input", input);
-  } else if (Array.isArray(input) || input instanceof Int32Array) {
-    tokens = check.tokenIds(input, "input", model.info.vocabSize);
-    if (tokens.length === 0) throw check.rangeError("a prompt of at least one token", "input", input);
-  } else {
-    throw check.typeError("a string, an array of token ids or an array of chat messages", "input", input);
-  }
-  return tokens;
 }
 
 interface Request {
@@ -186,7 +98,7 @@ function readRequest(target: Target, input: Input, options: GenerateOptions): Re
     renderSpecial: check.boolean(given.renderSpecial, "renderSpecial", false),
     rules: readRules(given),
     logprobs: check.integer(given.logprobs, "logprobs", 0, 100, -1),
-    tokens: promptTokens(target.model, input),
+    tokens: target.model.promptTokens(input),
   };
 }
 

@@ -1,20 +1,4 @@
-import type { GenerateResult } from "./generate.js";
-
-/** A piece of an answer: whole characters, and the token ids they came from. */
-export interface GenerateChunk {
-  /** Never splits a character, never contains a part of a stop string. Empty only in the last chunk. */
-  text: string;
-  tokens: number[];
-}
-
-/**
- * An answer as it is made. Ending the iteration early (`break`, or disposing the stream) aborts the generation. Chunks
- * wait in memory for a slow reader: the decode thread does not, because other lanes share its passes.
- */
-export interface GenerateStream extends AsyncIterableIterator<GenerateChunk>, AsyncDisposable {
-  /** The whole answer. Rejects like generate(); a rejection nobody looks at is not reported as unhandled. */
-  readonly result: Promise<GenerateResult>;
-}
+import type { GenerateChunk, GenerateResult, GenerateStream } from "./result.js";
 
 interface Reader {
   resolve(result: IteratorResult<GenerateChunk>): void;
