@@ -14,6 +14,8 @@ export interface Addon {
   /** Gives the addon the class that its run-time failures are instances of. Called once per environment. */
   setErrorClass(errorClass: CllmErrorConstructor): void;
   buildInfo(): BuildInfo;
+  /** What native/base/limits.h says; lib/limits.ts must say the same. */
+  limits(): NativeLimits;
   /** What ggml can compute on. `prove`: computes a product on each GPU first, and throws where it is wrong. */
   devices(prove: boolean): NativeDevice[];
   /** Starts loading on a thread of its own. `onProgress` receives 0..1, throttled to whole percents. */
@@ -150,6 +152,16 @@ export interface BuildInfo {
   features: string[];
 }
 
+export interface NativeLimits {
+  maxBlockSize: number;
+  maxLanes: number;
+  maxCandidates: number;
+  maxBurst: number;
+  maxPartTokens: number;
+  maxPassTokens: number;
+  maxLogprobs: number;
+}
+
 export interface NativeDevice {
   /** ggml's name: `CPU`, `CUDA0`, ... */
   name: string;
@@ -232,17 +244,17 @@ export interface DecoderOptions {
 }
 
 /**
- * Where the tokens of a draft come from, beside the choices that the last iteration made for later positions:
- * - `random`: from random tokens of the prompt, behind those choices (CLLM, arXiv 2403.00835);
- * - `own`: from what followed the same tokens earlier in prompt or answer (prompt lookup), behind those choices;
- * - `lookup`: where the last token stood before, from what followed there, instead of those choices; the place
- *   where most of the last three stood
- * - `recycled`: as `lookup`, also from what blocks held behind their first wrong token; on the host runner. It has not
- *   paid (docs/architecture.md), so it is not in `auto`
- * - `auto`: `own` or `lookup`, whichever would have had more tokens accepted lately.
- * The modes of native/kernels/draft.h.
+ * Where the tokens of a draft come from:
+ * - `choices`: the model's own choices of the last iteration for later positions, then what followed the same tokens
+ *   earlier in prompt or answer (prompt lookup);
+ * - `random`: the same choices, then random tokens of the prompt (CLLM, arXiv 2403.00835);
+ * - `lookup`: instead of the choices, what followed where the last token stood before, at the place that agrees with most
+ *   of the last three tokens;
+ * - `auto`: `choices` or `lookup`, whichever would have had more tokens accepted lately.
+ *
+ * These are the modes of native/kernels/draft.h.
  */
-export type DraftSource = "auto" | "random" | "own" | "lookup" | "recycled";
+export type DraftSource = "auto" | "choices" | "random" | "lookup";
 
 export interface DecoderInfo {
   runner: "host" | "resident";

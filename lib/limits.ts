@@ -27,6 +27,10 @@ export const MAX_THREADS = 512;
 export const MAX_PREFILL_CHUNK = 4096;
 /** Tokens that a lane can hold, at most. */
 export const MAX_CONTEXT_SIZE = 2 ** 30;
+/** Layers that can be asked onto a GPU, at most: more than any model has. */
+export const MAX_GPU_LAYERS = 2 ** 20;
+/** The largest 32-bit integer, which is the limit of counts without a smaller one. */
+export const MAX_INT32 = 2 ** 31 - 1;
 /** Seeds are unsigned 32-bit integers. */
 export const MAX_SEED = 0xffffffff;
 

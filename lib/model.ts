@@ -6,16 +6,17 @@ import { type ChatMessage, chatMessages, renderChat } from "./chat/template.js";
 import { Decoder, type DecoderOptions, type DecoderSettings, decoderSettings } from "./decoder.js";
 import { defaultModel } from "./default-model.js";
 import { CllmError } from "./errors.js";
+import { MAX_BLOCK_SIZE, MAX_GPU_LAYERS } from "./limits.js";
 import { checkContext, checkWeights } from "./machine/gpu.js";
 import type { Input, LoadedModel, ModelInfo, SpecialTokens, TokenInfo } from "./model-info.js";
-import * as check from "./options.js";
+import { nonEmptyString, rangeError, readOptions, tokenIds, typeError } from "./options.js";
 import { Commands } from "./request/commands.js";
 
 /** Options of Model.load(). */
 export interface ModelLoadOptions {
   /**
-   * `cpu`, `cuda`, or `auto`: CUDA where it is installed and works. One backend runs in a process, so this counts for the
-   * first use of node-cllm; without it the variable CLLM_BACKEND decides, else `auto`.
+   * `cpu`, `cuda`, or `auto`: CUDA where it is installed and works. A process runs one backend, which its first use of
+   * node-cllm decides. Default: the environment variable CLLM_BACKEND, else `auto`.
    */
   backend?: Backend | undefined;
   /** Layers to place on the GPU, the output counting as one more; -1 = all. No effect on the backend cpu. Default -1. */
@@ -24,11 +25,11 @@ export interface ModelLoadOptions {
   mmap?: boolean | undefined;
   /**
    * Pack weights for the CPU's products while loading, where there are products for their format: a token costs less, a
-   * block much less. What is packed is memory of this process (`model.info.packedBytes`), and a tied output matrix is
+   * block much less. Packed weights take memory of this process (`model.info.packedBytes`), and a tied output matrix is
    * packed as a copy; `false` leaves everything mapped as it is in the file. Default true.
    */
   packWeights?: boolean | undefined;
-  /** Called with 0..1 while loading, at most once per percent. What it throws rejects the load. */
+  /** Called with 0..1 while loading, at most once per percent. An error it throws rejects the load. */
   onProgress?: ((fraction: number) => void) | undefined;
   /** Stops loading; the promise then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
@@ -48,6 +49,12 @@ const ATTRIBUTES = [
   "singleWord",
 ];
 
+/** The block size in the metadata of a consistency LLM, or null where there is none that can be decoded with. */
+function trainBlockSize(canRollBack: boolean, metadata: Readonly<Record<string, string>>): number | null {
+  const size = Number(metadata["cllm.block_size"]);
+  return canRollBack && Number.isInteger(size) && size >= 2 && size <= MAX_BLOCK_SIZE ? size : null;
+}
+
 function isChat(input: readonly unknown[]): input is readonly ChatMessage[] {
   return typeof input[0] === "object" && input[0] !== null;
 }
@@ -62,7 +69,7 @@ function isChat(input: readonly unknown[]): input is readonly ChatMessage[] {
 export class Model implements LoadedModel, AsyncDisposable {
   /** The path it was loaded from. */
   readonly path: string;
-  /** What the file says of the model. */
+  /** Facts about the model, as the file has them. */
   readonly info: Readonly<ModelInfo>;
   /** Ids of the special tokens, and which of them the tokenizer adds by itself. */
   readonly specialTokens: Readonly<SpecialTokens>;
@@ -74,10 +81,10 @@ export class Model implements LoadedModel, AsyncDisposable {
   #native: NativeModel | null;
   readonly #gpuLayers: number;
   readonly #nativeInfo: NativeModelInfo;
-  // Weakly: a decoder nobody refers to is collected. Its commands live while a generation is pending or a sequence is held.
+  // Weak, so that a decoder nobody refers to is collected. Pending generations and held sequences keep its commands alive.
   readonly #decoders = new Set<WeakRef<Commands>>();
   readonly #collected = new FinalizationRegistry<WeakRef<Commands>>((reference) => this.#decoders.delete(reference));
-  /** createDecoder() calls that have not ended: dispose() waits for them, so that after it nothing native is left. */
+  /** createDecoder() calls in progress. dispose() waits for them, so that nothing native is left after it. */
   readonly #creating = new Set<Promise<unknown>>();
   #disposing: Promise<void> | null = null;
 
@@ -90,9 +97,7 @@ export class Model implements LoadedModel, AsyncDisposable {
     const { kvBytesPerToken: _, bos, eos, eot, nl, pad, sep, addBos, addEos, ...info } = raw;
     const token = (id: number) => (id < 0 ? null : id);
     this.metadata = Object.freeze(native.metadata());
-    const block = Number(this.metadata["cllm.block_size"]);
-    const known = info.canRollBack && Number.isInteger(block) && block >= 2 && block <= 128;
-    this.info = Object.freeze({ ...info, trainBlockSize: known ? block : null });
+    this.info = Object.freeze({ ...info, trainBlockSize: trainBlockSize(info.canRollBack, this.metadata) });
     this.specialTokens = Object.freeze({
       bos: token(bos),
       eos: token(eos),
@@ -107,8 +112,8 @@ export class Model implements LoadedModel, AsyncDisposable {
   }
 
   /**
-   * Loads a GGUF file; of a split model the first part, the others lie beside it. Loading runs on a thread of its own.
-   * The file is checked before llama.cpp sees it. Without a path it is the model that comes with the package
+   * Loads a GGUF file on a thread of its own. For a split model, name the first part; the others must lie beside it. The
+   * file is checked before llama.cpp sees it. The default is the model that comes with the package
    * ({@link defaultModel}).
    *
    * @throws {@link CllmError} `CLLM_MODEL_NOT_FOUND`, `CLLM_INVALID_MODEL`, `CLLM_UNSUPPORTED_MODEL`,
@@ -116,16 +121,16 @@ export class Model implements LoadedModel, AsyncDisposable {
    * `CLLM_UNSUPPORTED_CPU`). The signal's reason after an abort.
    */
   static async load(path: string = defaultModel, options: ModelLoadOptions = {}): Promise<Model> {
-    check.nonEmptyString(path, "path");
-    if (path.includes("\0")) throw check.rangeError("a path without NUL characters", "path", path);
-    const given = check.optionsObject(options, ["backend", "gpuLayers", "mmap", "packWeights", "onProgress", "signal"]);
-    const backend =
-      given.backend === undefined ? undefined : (check.oneOf(given.backend, "backend", BACKENDS, "auto") as Backend);
-    const gpuLayers = check.integer(given.gpuLayers, "gpuLayers", -1, 1 << 20, -1);
-    const mmap = check.boolean(given.mmap, "mmap", true);
-    const packWeights = check.boolean(given.packWeights, "packWeights", true);
-    const onProgress = check.callback<(fraction: number) => void>(given.onProgress, "onProgress");
-    const signal = check.abortSignal(given.signal);
+    nonEmptyString(path, "path");
+    if (path.includes("\0")) throw rangeError("a path without NUL characters", "path", path);
+    const { backend, gpuLayers, mmap, packWeights, onProgress, signal } = readOptions(options, (read) => ({
+      backend: read.oneOf("backend", BACKENDS, undefined),
+      gpuLayers: read.integer("gpuLayers", -1, MAX_GPU_LAYERS, -1),
+      mmap: read.boolean("mmap", true),
+      packWeights: read.boolean("packWeights", true),
+      onProgress: read.callback<(fraction: number) => void>("onProgress"),
+      signal: read.abortSignal(),
+    }));
     signal?.throwIfAborted();
 
     const native = addon(backend);
@@ -168,37 +173,38 @@ export class Model implements LoadedModel, AsyncDisposable {
   /**
    * Token ids of a text.
    *
-   * @param options.addSpecial put BOS (and EOS) where the vocabulary says so; default false.
+   * @param options.addSpecial put BOS in front and EOS behind where the vocabulary says so; default false. A prompt must not
+   * end with that EOS: promptTokens() leaves it out.
    * @param options.parseSpecial read control tokens such as `<|im_end|>` in the text; default false, so that a user's
    * text never becomes one.
    * @throws TypeError for wrong options; {@link CllmError} `CLLM_DISPOSED`
    */
   tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): number[] {
-    if (typeof text !== "string") throw check.typeError("a string", "text", text);
-    const given = check.optionsObject(options, ["addSpecial", "parseSpecial"]);
-    const addSpecial = check.boolean(given.addSpecial, "addSpecial", false);
-    const parseSpecial = check.boolean(given.parseSpecial, "parseSpecial", false);
+    if (typeof text !== "string") throw typeError("a string", "text", text);
+    const { addSpecial, parseSpecial } = readOptions(options, (read) => ({
+      addSpecial: read.boolean("addSpecial", false),
+      parseSpecial: read.boolean("parseSpecial", false),
+    }));
     return Array.from(this.#open().tokenize(text, addSpecial, parseSpecial));
   }
 
   /**
    * Text of token ids. `renderSpecial` (default false) writes control tokens out.
    *
-   * @throws TypeError, RangeError for what is no token id of this model; {@link CllmError} `CLLM_DISPOSED`
+   * @throws TypeError, RangeError for a value that is no token id of this model; {@link CllmError} `CLLM_DISPOSED`
    */
   detokenize(tokens: readonly number[] | Int32Array, options: { renderSpecial?: boolean } = {}): string {
-    const given = check.optionsObject(options, ["renderSpecial"]);
-    const renderSpecial = check.boolean(given.renderSpecial, "renderSpecial", false);
-    return this.#open().detokenize(check.tokenIds(tokens, "tokens", this.info.vocabSize), renderSpecial);
+    const renderSpecial = readOptions(options, (read) => read.boolean("renderSpecial", false));
+    return this.#open().detokenize(tokenIds(tokens, "tokens", this.info.vocabSize), renderSpecial);
   }
 
   /**
    * The vocabulary's entry for a token id.
    *
-   * @throws TypeError, RangeError for what is no token id of this model; {@link CllmError} `CLLM_DISPOSED`
+   * @throws TypeError, RangeError for a value that is no token id of this model; {@link CllmError} `CLLM_DISPOSED`
    */
   token(id: number): TokenInfo {
-    const checked = check.tokenIds([id], "token", this.info.vocabSize)[0] as number;
+    const checked = tokenIds([id], "token", this.info.vocabSize)[0] as number;
     const { text, attributes, endOfGeneration } = this.#open().token(checked);
     return { text, attributes: ATTRIBUTES.filter((_, bit) => attributes & (1 << bit)), endOfGeneration };
   }
@@ -216,10 +222,10 @@ export class Model implements LoadedModel, AsyncDisposable {
     messages: readonly ChatMessage[],
     options: { addGenerationPrompt?: boolean; template?: string } = {},
   ): string {
-    const given = check.optionsObject(options, ["addGenerationPrompt", "template"]);
-    const addGenerationPrompt = check.boolean(given.addGenerationPrompt, "addGenerationPrompt", true);
-    const template =
-      given.template === undefined ? this.chatTemplate : check.nonEmptyString(given.template, "template");
+    const { addGenerationPrompt, template } = readOptions(options, (read) => ({
+      addGenerationPrompt: read.boolean("addGenerationPrompt", true),
+      template: read.nonEmptyString("template", this.chatTemplate),
+    }));
     chatMessages(messages);
     const native = this.#open();
     if (template === null) {
@@ -251,11 +257,11 @@ export class Model implements LoadedModel, AsyncDisposable {
       tokens = this.#open().tokenize(text, !startsWithBos, true);
       expected = "messages that render to at least one token";
     } else if (Array.isArray(input) || types.isInt32Array(input)) {
-      tokens = check.tokenIds(input, "input", this.info.vocabSize);
+      tokens = tokenIds(input, "input", this.info.vocabSize);
     } else {
-      throw check.typeError("a string, an array of token ids or an array of chat messages", "input", input);
+      throw typeError("a string, an array of token ids or an array of chat messages", "input", input);
     }
-    if (tokens.length === 0) throw check.rangeError(expected, "input", input);
+    if (tokens.length === 0) throw rangeError(expected, "input", input);
     return tokens;
   }
 

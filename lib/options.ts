@@ -76,6 +76,10 @@ export class OptionsReader {
     return integer(this.value(name), name, lowest, highest, fallback);
   }
 
+  requiredInteger(name: string, lowest: number, highest: number): number {
+    return requiredInteger(this.value(name), name, lowest, highest);
+  }
+
   number<F>(name: string, lowest: number, highest: number, fallback: F): number | F {
     return number(this.value(name), name, lowest, highest, fallback);
   }
@@ -118,7 +122,11 @@ export function optionsObject(value: unknown, known: readonly string[]): Record<
 
 /** An integer from `lowest` to `highest`, or `fallback` for undefined. */
 export function integer<F>(value: unknown, name: string, lowest: number, highest: number, fallback: F): number | F {
-  if (value === undefined) return fallback;
+  return value === undefined ? fallback : requiredInteger(value, name, lowest, highest);
+}
+
+/** An integer from `lowest` to `highest`; undefined is a TypeError. */
+export function requiredInteger(value: unknown, name: string, lowest: number, highest: number): number {
   let expected = `an integer from ${lowest} to ${highest}`;
   if (highest === Number.MAX_SAFE_INTEGER) expected = lowest === 1 ? "a positive integer" : `an integer from ${lowest}`;
   if (typeof value !== "number") throw typeError(expected, name, value);

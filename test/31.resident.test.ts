@@ -123,7 +123,7 @@ describe("resident runner", () => {
           }
         });
       };
-      for (const draftSource of ["random", "own", "lookup"] as const) {
+      for (const draftSource of ["random", "choices", "lookup"] as const) {
         const expected = await run({ runner: "host", draftSource });
         for (const burst of [1, 3, 16])
           await assertAlike(await run({ runner: "resident", burst, draftSource }), expected);

@@ -179,7 +179,7 @@ describe("sampling", function () {
       for (const runner of ["host", "resident"] as const) {
         for (const lanes of [1, 4]) {
           for (const [blockSize, draftSource] of [
-            [2, "own"],
+            [2, "choices"],
             [4, "random"],
             [8, "lookup"],
             [16, "auto"],

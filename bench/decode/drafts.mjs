@@ -7,7 +7,7 @@ import { requests } from "../lib/requests.mjs";
 const { Model } = await import("../../dist/esm.mjs");
 const about = "Tokens per iteration by where drafts come from, blocks of 8 tokens";
 const options = { formats: "Q4_0", block: 8, tokens: 128 };
-const SOURCES = ["random", "own", "lookup", "recycled", "auto"];
+const SOURCES = ["random", "choices", "lookup", "auto"];
 const CANDIDATES = [2, 4, 6];
 
 await bench({ name: "drafts", about, options }, async ({ block, tokens, ...settings }) => {

@@ -191,7 +191,7 @@ function load(asked: Backend | undefined): Loaded {
 
 /** The variable CLLM_BACKEND, auto without it. */
 function environmentBackend(): Backend {
-  return check.oneOf(process.env.CLLM_BACKEND || undefined, "CLLM_BACKEND", BACKENDS, "auto") as Backend;
+  return check.oneOf(process.env.CLLM_BACKEND || undefined, "CLLM_BACKEND", BACKENDS, "auto");
 }
 
 function loadCuda(insist: boolean): Loaded | { reason: string; cause?: unknown } {

@@ -2,6 +2,7 @@ import { statSync } from "node:fs";
 import os from "node:os";
 import type { NativeDevice, DecoderOptions as NativeOptions } from "../addon.js";
 import { CllmError } from "../errors.js";
+import { MAX_PART_TOKENS } from "../limits.js";
 
 /** What a context takes, in bytes. */
 export interface ContextNeeds {
@@ -13,11 +14,6 @@ export interface ContextNeeds {
 /** Bytes per element of a KV row; the rest are 4-bit and 5-bit formats in blocks of 32 with a scale. */
 const KV_ELEMENT: Record<string, number> = { f32: 4, f16: 2, bf16: 2, q8_0: 34 / 32, q5_1: 24 / 32, q5_0: 22 / 32 };
 
-/** Tokens of one lane in a pass that llama.cpp computes with the same arithmetic as two (native/decode/context.h). */
-export const LARGEST_PART = 48;
-/** Blocks per lane that the kernels verify at once (native/kernels/draft.h). */
-export const MOST_CANDIDATES = 8;
-
 /** Of a GPU's memory: left for cuBLAS's workspace, the activations of a pass, ggml's pools. */
 const GPU_RESERVE = 256 * 2 ** 20;
 
@@ -26,10 +22,10 @@ export function contextNeeds(
   { contextSize, lanes, blockSize, candidates, kvType }: NativeOptions,
   model: { kvBytesPerToken: number; vocabSize: number },
 ): ContextNeeds {
-  const rows = Math.max(blockSize, Math.min(blockSize * candidates, LARGEST_PART));
+  const rows = Math.max(blockSize, Math.min(blockSize * candidates, MAX_PART_TOKENS));
   const perToken = (model.kvBytesPerToken / 2) * (KV_ELEMENT[kvType] ?? 20 / 32);
   return {
-    kv: (contextSize + Math.min((candidates - 1) * blockSize, LARGEST_PART)) * lanes * perToken,
+    kv: (contextSize + Math.min((candidates - 1) * blockSize, MAX_PART_TOKENS)) * lanes * perToken,
     logits: lanes * rows * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
   };
 }

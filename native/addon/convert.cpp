@@ -168,9 +168,8 @@ RuleOptions to_rules(const Napi::Value& value) {
 DraftSource to_draft_source(const Napi::Value& value) {
   const std::string name = to_text(value, "draftSource");
   if (name == "random") return kDraftRandom;
-  if (name == "own") return kDraftFill;
+  if (name == "choices") return kDraftFill;
   if (name == "lookup") return kDraftLookup;
-  if (name == "recycled") return kDraftRecycled;
   return std::nullopt;
 }
 
