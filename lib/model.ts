@@ -238,7 +238,8 @@ export class Model implements LoadedModel, AsyncDisposable {
 
   /**
    * Token ids of a prompt, as generate() takes it: a text with BOS where the vocabulary says so; chat messages rendered
-   * with the model's template, which may bring a BOS of its own; token ids as a copy.
+   * with the model's template, which may bring a BOS of its own; token ids as a copy. The answer goes on behind the last
+   * token, so no EOS is added, not even where the vocabulary puts one behind every text; a template's own EOS stays.
    *
    * @throws TypeError, RangeError for an input of another kind and for one without a token; {@link CllmError}
    * `CLLM_CHAT_TEMPLATE`, `CLLM_DISPOSED`
@@ -249,12 +250,12 @@ export class Model implements LoadedModel, AsyncDisposable {
     let tokens: Int32Array;
     let expected = "a prompt of at least one token";
     if (typeof input === "string") {
-      tokens = this.#open().tokenize(input, true, false);
+      tokens = this.#tokenizeOpenEnd(input, false);
     } else if (Array.isArray(input) && isChat(input)) {
       const text = this.applyChatTemplate(input);
       const { bos } = this.specialTokens;
       const startsWithBos = bos !== null && text.startsWith(this.detokenize([bos], { renderSpecial: true }));
-      tokens = this.#open().tokenize(text, !startsWithBos, true);
+      tokens = startsWithBos ? this.#open().tokenize(text, false, true) : this.#tokenizeOpenEnd(text, true);
       expected = "messages that render to at least one token";
     } else if (Array.isArray(input) || types.isInt32Array(input)) {
       tokens = tokenIds(input, "input", this.info.vocabSize);
@@ -263,6 +264,15 @@ export class Model implements LoadedModel, AsyncDisposable {
     }
     if (tokens.length === 0) throw rangeError(expected, "input", input);
     return tokens;
+  }
+
+  /** Token ids of a text, with BOS where the vocabulary says so, and without the EOS that some vocabularies add. */
+  #tokenizeOpenEnd(text: string, parseSpecial: boolean): Int32Array {
+    const native = this.#open();
+    const tokens = native.tokenize(text, true, parseSpecial);
+    const { addEos, eos } = this.specialTokens;
+    // Some kinds of tokenizers ignore the flag. The empty text shows what is really added around a text.
+    return addEos && native.tokenize("", true, false).at(-1) === eos ? tokens.subarray(0, -1) : tokens;
   }
 
   /**
