@@ -8,6 +8,7 @@ import { type CpuFeatures, cpuFeatures, missingFeatures, type PrebuiltLevel, pre
 import { BACKENDS, type Backend, chooseCuda } from "./cuda.js";
 import { loadCudaAddon } from "./cuda-load.js";
 import { explainLoadFailure } from "./load-failure.js";
+import { packageFolder, unpackedPath } from "./package-folder.js";
 
 /** A device that the binary can compute on. */
 export interface Device extends NativeDevice {}
@@ -122,9 +123,9 @@ function prebuiltFolder(level: PrebuiltLevel): string {
   return level === "x86-64-avx512" ? `${folder}-avx512` : folder;
 }
 
-/** What lies in the package's folder. In an Electron app it may be an archive with the binaries beside it. */
-export function findBinaries(packageRoot: string, override: string | undefined): AvailableBinaries {
-  const root = packageRoot.replace(/\.asar(?=[\\/]|$)/, ".asar.unpacked");
+/** The binaries that lie in a package's folder. */
+export function findBinaries(folder: string, override: string | undefined): AvailableBinaries {
+  const root = unpackedPath(folder);
   const localPath = path.join(root, "build", "Release", "cllm.node");
   const searched = [localPath];
   const prebuilt: Partial<Record<PrebuiltLevel, string>> = {};
@@ -207,7 +208,7 @@ function loadCuda(insist: boolean): Loaded | { reason: string; cause?: unknown }
 }
 
 function loadCpu(cuda: string): Loaded {
-  const available = findBinaries(path.join(__dirname, "..", ".."), process.env.CLLM_BINARY);
+  const available = findBinaries(packageFolder, process.env.CLLM_BINARY);
   const chosen = chooseBinary(cpuFeatures(), available);
   let addon: Addon;
   try {

@@ -4,6 +4,7 @@ import path from "node:path";
 import { getEnvironmentData, setEnvironmentData } from "node:worker_threads";
 import { type CpuFeatures, cpuFeatures, missingFeatures } from "./cpu.js";
 import { TRIAL_VARIABLE, type TrialResult, tryCuda } from "./cuda-trial.js";
+import { packageFolder, unpackedPath } from "./package-folder.js";
 
 /** Which runs the model: `auto` is CUDA where it is installed and works, else the CPU. */
 export type Backend = "auto" | "cpu" | "cuda";
@@ -61,7 +62,7 @@ export function chooseCuda(insist: boolean, world: CudaWorld = here()): CudaChoi
 function findCuda({ env, platform, arch, packageRoot, version, resolve }: CudaWorld): CudaChoice {
   const none = (reason: string): CudaChoice => ({ path: null, reason });
   if (env.CLLM_CUDA_BINARY) return { path: path.resolve(env.CLLM_CUDA_BINARY), reason: "CLLM_CUDA_BINARY names it" };
-  const local = path.join(unpacked(packageRoot), "build", "Release-cuda", "cllm.node");
+  const local = path.join(unpackedPath(packageRoot), "build", "Release-cuda", "cllm.node");
   if (existsSync(local)) return { path: local, reason: "built from source on this machine" };
   const name = cudaPackage(platform, arch);
   if (name === null) return none(`Not available: no CUDA binary is made for ${platform} on ${arch}`);
@@ -76,12 +77,7 @@ function findCuda({ env, platform, arch, packageRoot, version, resolve }: CudaWo
       `Not used: ${name} is version ${installed}, this is ${version}; \`npm install ${name}@${version}\` brings the right one`,
     );
   }
-  return { path: path.join(unpacked(path.dirname(manifest)), "cllm.node"), reason: `from the package ${name}` };
-}
-
-/** In an Electron app files may be in an archive; binaries lie beside it. */
-function unpacked(folder: string): string {
-  return folder.replace(/\.asar(?=[\\/]|$)/, ".asar.unpacked");
+  return { path: path.join(unpackedPath(path.dirname(manifest)), "cllm.node"), reason: `from the package ${name}` };
 }
 
 /** What the CPU lacks for the host code of the binary; scripts/build.mjs writes its level beside it. */
@@ -103,14 +99,13 @@ function describe(devices: readonly { description: string; totalMemory: number }
 }
 
 function here(): CudaWorld {
-  const packageRoot = path.join(__dirname, "..", "..");
   return {
     env: process.env,
     platform: process.platform,
     arch: process.arch,
     cpu: cpuFeatures(),
-    packageRoot,
-    version: JSON.parse(readFileSync(path.join(packageRoot, "package.json"), "utf8")).version,
+    packageRoot: packageFolder,
+    version: JSON.parse(readFileSync(path.join(packageFolder, "package.json"), "utf8")).version,
     resolve: resolvePackage,
     hasDevice: () => process.platform !== "linux" || ["/dev/nvidiactl", "/dev/dxg"].some((file) => existsSync(file)),
     trial: tryOnce,
