@@ -2,6 +2,7 @@ import { types } from "node:util";
 import type { NativeModel, NativeModelInfo } from "./addon.js";
 import { addon } from "./binary/binding.js";
 import { BACKENDS, type Backend } from "./binary/cuda.js";
+import { runTask } from "./binary/native-task.js";
 import { type ChatMessage, chatMessages, renderChat } from "./chat/template.js";
 import { Decoder, type DecoderOptions, type DecoderSettings, decoderSettings } from "./decoder.js";
 import { defaultModel } from "./default-model.js";
@@ -135,34 +136,12 @@ export class Model implements LoadedModel, AsyncDisposable {
 
     const native = addon(backend);
     checkWeights(path, gpuLayers);
-    let failure: { cause: unknown } | null = null;
-    const task = native.loadModel(
-      path,
-      { gpuLayers, mmap, packWeights },
-      onProgress === null
-        ? null
-        : (fraction) => {
-            if (failure !== null || signal?.aborted) return;
-            try {
-              onProgress(fraction);
-            } catch (cause) {
-              failure = { cause };
-              task.cancel();
-            }
-          },
-    );
-    const cancel = () => task.cancel();
-    signal?.addEventListener("abort", cancel, { once: true });
-    try {
-      const model = await task.promise;
-      if (failure !== null || signal?.aborted) model.dispose();
-      else return new Model(path, model, gpuLayers);
-    } catch (error) {
-      if (failure === null && !signal?.aborted) throw error;
-    } finally {
-      signal?.removeEventListener("abort", cancel);
-    }
-    throw failure === null ? signal?.reason : (failure as { cause: unknown }).cause;
+    const model = await runTask((report) => native.loadModel(path, { gpuLayers, mmap, packWeights }, report), {
+      signal,
+      onProgress,
+      discard: (loaded) => loaded.dispose(),
+    });
+    return new Model(path, model, gpuLayers);
   }
 
   /** Whether dispose() has been called. */
