@@ -24,11 +24,12 @@ const LINE_MAX = 16 * 2 ** 20;
 
 /**
  * Reads prompt data: JSON lines `{"prompt": "text"}` or `{"messages": [{"role", "content"}, ...]}`, each with an optional
- * `"answer"`. Empty lines are skipped, other keys ignored. `needAnswers`: a line without an answer is an error.
+ * `"answer"`. Empty lines are skipped, other keys ignored. With `needAnswers` (default false) a line without an answer is an
+ * error.
  *
  * @throws {@link CllmError} `CLLM_INVALID_DATA`, naming the file and the line.
  */
-export async function readPromptData(file: string, needAnswers: boolean): Promise<PromptItem[]> {
+export async function readPromptData(file: string, needAnswers = false): Promise<PromptItem[]> {
   const items: PromptItem[] = [];
   const stream = createReadStream(file, { encoding: "utf8" });
   let line = 0;
