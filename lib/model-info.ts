@@ -1,8 +1,8 @@
 import type { ChatMessage } from "./chat/template.js";
 
 /**
- * A prompt: text (tokenised with BOS where the model wants it; control tokens in it stay text), token ids (taken as they
- * are), or chat messages (rendered with the model's template).
+ * A prompt: text (tokenised with BOS where the model wants it; control tokens in it stay text), token ids (taken as
+ * they are), or chat messages (rendered with the model's template).
  */
 export type Input = string | readonly number[] | Int32Array | readonly ChatMessage[];
 
@@ -53,7 +53,9 @@ export interface SpecialTokens {
 export interface TokenInfo {
   /** As the vocabulary stores it (not decoded: `Ġthe`, `▁the`). */
   text: string;
-  /** `normal`, `control`, `userDefined`, `byte`, `unknown`, `unused`, `normalized`, `lstrip`, `rstrip`, `singleWord`. */
+  /**
+   * `normal`, `control`, `userDefined`, `byte`, `unknown`, `unused`, `normalized`, `lstrip`, `rstrip`, `singleWord`.
+   */
   attributes: string[];
   /** Whether it ends a generation. */
   endOfGeneration: boolean;

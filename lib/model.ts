@@ -20,7 +20,9 @@ export interface ModelLoadOptions {
    * node-cllm decides. Default: the environment variable CLLM_BACKEND, else `auto`.
    */
   backend?: Backend | undefined;
-  /** Layers to place on the GPU, the output counting as one more; -1 = all. No effect on the backend cpu. Default -1. */
+  /**
+   * Layers to place on the GPU, the output counting as one more; -1 = all. No effect on the backend cpu. Default -1.
+   */
   gpuLayers?: number | undefined;
   /** Map the file instead of reading it: faster to load, and shared between processes. Default true. */
   mmap?: boolean | undefined;
@@ -82,7 +84,8 @@ export class Model implements LoadedModel, AsyncDisposable {
   #native: NativeModel | null;
   readonly #gpuLayers: number;
   readonly #nativeInfo: NativeModelInfo;
-  // Weak, so that a decoder nobody refers to is collected. Pending generations and held sequences keep its commands alive.
+  // Weak, so that a decoder nobody refers to is collected. Pending generations and held sequences keep its commands
+  // alive.
   readonly #decoders = new Set<WeakRef<Commands>>();
   readonly #collected = new FinalizationRegistry<WeakRef<Commands>>((reference) => this.#decoders.delete(reference));
   /** createDecoder() calls in progress. dispose() waits for them, so that nothing native is left after it. */
@@ -113,9 +116,9 @@ export class Model implements LoadedModel, AsyncDisposable {
   }
 
   /**
-   * Loads a GGUF file on a thread of its own. For a split model, name the first part; the others must lie beside it. The
-   * file is checked before llama.cpp sees it. The default is the model that comes with the package
-   * ({@link defaultModel}).
+   * Loads a GGUF file on a thread of its own. For a split model, name the first part; the others must lie beside it.
+   * The file is checked before llama.cpp sees it. The default is the model that comes with the package ({@link
+   * defaultModel}).
    *
    * @throws {@link CllmError} `CLLM_MODEL_NOT_FOUND`, `CLLM_INVALID_MODEL`, `CLLM_UNSUPPORTED_MODEL`,
    * `CLLM_OUT_OF_MEMORY`, or why the addon cannot be loaded (`CLLM_BACKEND_UNAVAILABLE`, `CLLM_BINDING_NOT_FOUND`,
@@ -152,8 +155,8 @@ export class Model implements LoadedModel, AsyncDisposable {
   /**
    * Token ids of a text.
    *
-   * @param options.addSpecial put BOS in front and EOS behind where the vocabulary says so; default false. A prompt must not
-   * end with that EOS: promptTokens() leaves it out.
+   * @param options.addSpecial put BOS in front and EOS behind where the vocabulary says so; default false. A prompt
+   * must not end with that EOS: promptTokens() leaves it out.
    * @param options.parseSpecial read control tokens such as `<|im_end|>` in the text; default false, so that a user's
    * text never becomes one.
    * @throws TypeError for wrong options; {@link CllmError} `CLLM_DISPOSED`
@@ -217,8 +220,9 @@ export class Model implements LoadedModel, AsyncDisposable {
 
   /**
    * Token ids of a prompt, as generate() takes it: a text with BOS where the vocabulary says so; chat messages rendered
-   * with the model's template, which may bring a BOS of its own; token ids as a copy. The answer goes on behind the last
-   * token, so no EOS is added, not even where the vocabulary puts one behind every text; a template's own EOS stays.
+   * with the model's template, which may bring a BOS of its own; token ids as a copy. The answer goes on behind the
+   * last token, so no EOS is added, not even where the vocabulary puts one behind every text; a template's own EOS
+   * stays.
    *
    * @throws TypeError, RangeError for an input of another kind and for one without a token; {@link CllmError}
    * `CLLM_CHAT_TEMPLATE`, `CLLM_DISPOSED`

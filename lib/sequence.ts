@@ -42,8 +42,8 @@ export interface Iteration {
   /** tokens.length - 1: accepted beyond the token ordinary decoding gives (CLLM (arXiv 2403.00835) section 3.3). */
   fastForwarded: number;
   /**
-   * Fast-forwarded tokens that stood at their position already in the iteration before, when a token in front of them was
-   * still wrong, and stayed (CLLM (arXiv 2403.00835) section 3.3).
+   * Fast-forwarded tokens that stood at their position already in the iteration before, when a token in front of them
+   * was still wrong, and stayed (CLLM (arXiv 2403.00835) section 3.3).
    */
   stationary: number;
   /** [n * vocabSize], row-major; null where they were not asked for. */
@@ -53,15 +53,17 @@ export interface Iteration {
 }
 
 /**
- * A lane of a decoder, held until dispose(): for chats (its KV stays between turns, so a turn prefills only what is new)
- * and for working with Jacobi iterations one by one. Operations on one sequence run in the order they were called.
+ * A lane of a decoder, held until dispose(): for chats (its KV stays between turns, so a turn prefills only what is
+ * new) and for working with Jacobi iterations one by one. Operations on one sequence run in the order they were called.
  */
 export class Sequence implements AsyncDisposable {
   readonly #target: Target;
   readonly #stop = new AbortController();
   #tokens: number[];
   #disposing: Promise<void> | null = null;
-  /** The operation asked for last. The next one starts when it has ended, so that `tokens` and the lane always agree. */
+  /**
+   * The operation asked for last. The next one starts when it has ended, so that `tokens` and the lane always agree.
+   */
   #last: Promise<unknown> = Promise.resolve();
 
   /** @internal Use Decoder.sequence(). */
@@ -110,9 +112,9 @@ export class Sequence implements AsyncDisposable {
   }
 
   /**
-   * One Jacobi iteration: the block goes through the model, the accepted tokens are appended, and the choices behind them
-   * become the next draft. It does not stop at end-of-generation tokens. Iterations of several sequences that are asked
-   * for at once share one forward pass, unless the decode thread has begun with the first already.
+   * One Jacobi iteration: the block goes through the model, the accepted tokens are appended, and the choices behind
+   * them become the next draft. It does not stop at end-of-generation tokens. Iterations of several sequences that are
+   * asked for at once share one forward pass, unless the decode thread has begun with the first already.
    *
    * @throws {@link CllmError} `CLLM_CONTEXT_OVERFLOW` when the context is full.
    */
@@ -185,8 +187,9 @@ export class Sequence implements AsyncDisposable {
   }
 
   /**
-   * Like Decoder.generate, on this lane; only the part of `input` behind the common prefix with `tokens` is prefilled. It
-   * starts when the operations asked for before have ended, generations included; an abort while it waits rejects at once.
+   * Like Decoder.generate, on this lane; only the part of `input` behind the common prefix with `tokens` is prefilled.
+   * It starts when the operations asked for before have ended, generations included; an abort while it waits rejects at
+   * once.
    */
   async generate(input: Input, options: GenerateOptions = {}): Promise<GenerateResult> {
     this.#open();

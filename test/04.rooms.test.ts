@@ -7,8 +7,8 @@ import path from "node:path";
 const root = path.join(__dirname, "..", "..");
 
 /**
- * The rooms of lib/, lowest layer first. A line is a layer, an entry of it a room: files and folders, separated by spaces.
- * A file may import from its own room and from every lower layer, and from no other room of its layer.
+ * The rooms of lib/, lowest layer first. A line is a layer, an entry of it a room: files and folders, separated by
+ * spaces. A file may import from its own room and from every lower layer, and from no other room of its layer.
  */
 const LIB_LAYERS = [
   ["errors.ts options.ts limits.ts addon.d.ts"],

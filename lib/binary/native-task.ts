@@ -11,8 +11,8 @@ export interface TaskControl<T> {
 }
 
 /**
- * Runs a task of the addon. An abort cancels it, and the promise rejects with the signal's reason; an error of onProgress
- * cancels it too, and is what the promise rejects with. Whichever came first counts.
+ * Runs a task of the addon. An abort cancels it, and the promise rejects with the signal's reason; an error of
+ * onProgress cancels it too, and is what the promise rejects with. Whichever came first counts.
  *
  * @param start begins the task, with the function that the addon is to call, or null
  */

@@ -23,7 +23,9 @@ export interface GenerateOptions extends SamplingOptions, BiasOptions, RuleOptio
   draftSource?: DraftSource | undefined;
   /** Write control tokens into the text. Default false. */
   renderSpecial?: boolean | undefined;
-  /** Report each token's probability, and those of as many of the most probable tokens, 0 to 100. Default: no report. */
+  /**
+   * Report each token's probability, and those of as many of the most probable tokens, 0 to 100. Default: no report.
+   */
   logprobs?: number | undefined;
 }
 
@@ -138,7 +140,10 @@ export type Schedule = <T>(operation: () => Promise<T>) => Promise<T>;
 
 const atOnce: Schedule = (operation) => operation();
 
-/** Starts when its turn comes. An abort before that rejects at once; the turn then passes unused, as `start` rejects too. */
+/**
+ * Starts when its turn comes. An abort before that rejects at once; the turn then passes unused, as `start` rejects
+ * too.
+ */
 async function inTurn(
   { signals }: Request,
   schedule: Schedule,
@@ -160,8 +165,8 @@ async function inTurn(
 }
 
 /**
- * generate() of Decoder and Sequence. It copies the input before it returns, so that changing an array afterwards has no
- * effect, however long the turn takes to come.
+ * generate() of Decoder and Sequence. It copies the input before it returns, so that changing an array afterwards has
+ * no effect, however long the turn takes to come.
  */
 export async function generateOn(
   target: Target,

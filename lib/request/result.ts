@@ -13,8 +13,8 @@ export interface GenerateStats {
   /** Draft tokens accepted beyond the one token an iteration always gives (CLLM, arXiv 2403.00835, section 3.3). */
   fastForwardedTokens: number;
   /**
-   * Fast-forwarded tokens that already stood at their position in the iteration before, when a token in front of them was
-   * still wrong, and stayed (CLLM, arXiv 2403.00835, section 3.3).
+   * Fast-forwarded tokens that already stood at their position in the iteration before, when a token in front of them
+   * was still wrong, and stayed (CLLM, arXiv 2403.00835, section 3.3).
    */
   stationaryTokens: number;
   /** How many iterations had which block size: with `auto`, what was found to pay. */
@@ -46,8 +46,8 @@ export interface GenerateResult {
 }
 
 /**
- * Natural logarithms of probabilities: softmax of the logits that the token was chosen from, after biases, penalties and
- * grammar, before temperature and what is cut off.
+ * Natural logarithms of probabilities: softmax of the logits that the token was chosen from, after biases, penalties
+ * and grammar, before temperature and what is cut off.
  */
 export interface TokenLogprobs {
   token: number;

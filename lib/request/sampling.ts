@@ -19,8 +19,8 @@ export interface SamplingOptions {
   /** Draw among tokens that have at least this share of the largest probability, 0 to 1. Default 0: all. */
   minP?: number | undefined;
   /**
-   * An unsigned 32-bit integer. With a temperature the same seed gives the same text; where none is given, one is drawn and
-   * told in the result. It also seeds the random part of drafts, which changes the work, never the text.
+   * An unsigned 32-bit integer. With a temperature the same seed gives the same text; where none is given, one is drawn
+   * and told in the result. It also seeds the random part of drafts, which changes the work, never the text.
    */
   seed?: number | undefined;
 }
@@ -34,13 +34,13 @@ export interface BiasOptions {
 }
 
 /**
- * Rules by which a token's choice depends on the tokens before it. They are exact for every block size, since a token is
- * chosen again behind each accepted draft; the lane then decodes on the host runner.
+ * Rules by which a token's choice depends on the tokens before it. They are exact for every block size, since a token
+ * is chosen again behind each accepted draft; the lane then decodes on the host runner.
  */
 export interface RuleOptions {
   /**
-   * The answer follows this grammar in GBNF (llama.cpp's `grammars/README.md`), whose root is the rule `root`, and ends where
-   * the grammar does.
+   * The answer follows this grammar in GBNF (llama.cpp's `grammars/README.md`), whose root is the rule `root`, and ends
+   * where the grammar does.
    */
   grammar?: string | undefined;
   /**

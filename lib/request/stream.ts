@@ -9,7 +9,7 @@ interface Reader {
 export class ChunkStream implements GenerateStream {
   readonly result: Promise<GenerateResult>;
   readonly #chunks: GenerateChunk[] = [];
-  /** Calls of next() that wait for a chunk, in order: the protocol allows several at once. */
+  /** Calls of next() that wait for a chunk, in order; the protocol allows several at once. */
   readonly #readers: Reader[] = [];
   readonly #stop: () => void;
   #ended = false;
@@ -48,7 +48,7 @@ export class ChunkStream implements GenerateStream {
     if (!this.#ended) {
       this.#end(null);
       this.#stop();
-      // The lane is free again when the loop has been left.
+      // The lane must be free again when the loop has ended.
       await this.result.catch(() => {});
     }
     return { done: true, value: undefined };
@@ -68,7 +68,7 @@ export class ChunkStream implements GenerateStream {
     const [first, ...others] = this.#readers.splice(0);
     if (failure === null) first?.resolve({ done: true, value: undefined });
     else if (first !== undefined) first.reject(failure.error);
-    else this.#failure = failure; // told once, to the next reader
+    else this.#failure = failure; // only the next reader gets it
     for (const reader of others) reader.resolve({ done: true, value: undefined });
   }
 }
