@@ -117,8 +117,8 @@ export class Model implements LoadedModel, AsyncDisposable {
 
   /**
    * Loads a GGUF file on a thread of its own. For a split model, name the first part; the others must lie beside it.
-   * The file is checked before llama.cpp sees it. The default is the model that comes with the package ({@link
-   * defaultModel}).
+   * The file is checked before llama.cpp sees it. The default is the model that comes with the package
+   * ({@link defaultModel}).
    *
    * @throws {@link CllmError} `CLLM_MODEL_NOT_FOUND`, `CLLM_INVALID_MODEL`, `CLLM_UNSUPPORTED_MODEL`,
    * `CLLM_OUT_OF_MEMORY`, or why the addon cannot be loaded (`CLLM_BACKEND_UNAVAILABLE`, `CLLM_BINDING_NOT_FOUND`,
@@ -254,8 +254,8 @@ export class Model implements LoadedModel, AsyncDisposable {
     const native = this.#open();
     const tokens = native.tokenize(text, true, parseSpecial);
     const { addEos, eos } = this.specialTokens;
-    // Some kinds of tokenizers ignore the flag. The empty text shows what is really added around a text.
-    return addEos && native.tokenize("", true, false).at(-1) === eos ? tokens.subarray(0, -1) : tokens;
+    // Some kinds of tokenizers ignore the flag; the empty text shows what they really add around a text.
+    return addEos && native.tokenize("", true, false).at(-1) === eos ? tokens.slice(0, -1) : tokens;
   }
 
   /**
