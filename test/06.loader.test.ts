@@ -117,7 +117,7 @@ describe("loader: which binary", () => {
     for (const file of searched) assert.ok(file.includes(`app.asar.unpacked${path.sep}`), file);
   });
 
-  it("only what an archive contains is looked for beside it", () => {
+  it("looks beside an archive only for files that would be in it", () => {
     assert.equal(unpackedPath("/app/app.asar/node_modules/a/b.gguf"), "/app/app.asar.unpacked/node_modules/a/b.gguf");
     assert.equal(unpackedPath("C:\\app\\app.asar\\b.gguf"), "C:\\app\\app.asar.unpacked\\b.gguf");
     for (const path of ["/app/app.asar.unpacked/b.gguf", "/app/x.asarb/b.gguf", "/app/node_modules/b.gguf"]) {
@@ -125,7 +125,7 @@ describe("loader: which binary", () => {
     }
   });
 
-  it("loads binary and default model of a package in an Electron archive from beside it", () => {
+  it("loads the binary and the default model from beside an Electron archive", () => {
     const folder = mkdtempSync(path.join(os.tmpdir(), "cllm-asar-"));
     try {
       const [archive, unpacked] = ["app.asar", "app.asar.unpacked"].map((name) =>

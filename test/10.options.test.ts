@@ -5,7 +5,7 @@ import { writeFixtures } from "./fixtures/gguf.js";
 
 const fixtures = writeFixtures();
 
-/** [value, error name, what the message says was received] */
+/** [value, name of the error, end of its message] */
 type Case = [unknown, "TypeError" | "RangeError", string];
 
 const NOT_POSITIVE: Case[] = [

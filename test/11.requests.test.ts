@@ -18,7 +18,7 @@ const MODEL = {
   vocabSize: 100,
 } as ModelInfo;
 
-/** A decoder whose answers the test sends itself: what is tested here is what lib/ does between two given events. */
+/** A decoder whose answers the test sends itself, to test what lib/ does between two events. */
 function scripted() {
   const sent: { id: number; request: GenerateRequest }[] = [];
   const aborted: number[] = [];
@@ -59,8 +59,8 @@ function done(id: number, finishReason: FinishReason, tokens: number[] = [], ite
   return { id, type: "done", text, tokens: Int32Array.from(tokens), finishReason, logprobs: [], stats };
 }
 
-describe("options: what test/10 leaves", () => {
-  // No keys of their own: without a check they would pass as "no options".
+describe("options: values that are no options, and defaults", () => {
+  // These have no keys of their own, so without a check they would pass as "no options".
   for (const [options, received] of [
     [new AbortController().signal, "AbortSignal"],
     [Promise.resolve({}), "Promise"],

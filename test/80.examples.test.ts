@@ -20,7 +20,7 @@ async function until(condition: () => boolean | Promise<boolean>, what: string):
   }
 }
 
-/** Ends with the exit code, or the signal; kills what does not end. */
+/** Resolves with the exit code or the signal; kills a process that does not end. */
 async function ended(child: ChildProcess): Promise<number | string | null> {
   if (child.exitCode !== null) return child.exitCode;
   const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
