@@ -26,7 +26,7 @@ function examples(): { where: string; code: string }[] {
     const source = readFileSync(path.join(lib, file), "utf8");
     return [...source.matchAll(/^ *\* @example\n((?: *\*(?: .*)?\n)+)/gm)].map((match) => ({
       where: `lib/${file}:${source.slice(0, match.index).split("\n").length}`,
-      code: (match[1] as string).replace(/^ *\* ?(\/\n)?/gm, ""),
+      code: (match[1] as string).replace(/^ *\* ?/gm, ""),
     }));
   });
 }
@@ -52,16 +52,15 @@ describe("public types", () => {
       `import { MAX_LANES } from "${dist}/limits.js";`,
       "declare const model: Model, decoder: Decoder, sequence: Sequence, options: unknown;",
       "declare const logits: Float32Array, block: Int32Array, vocab: number, n: number;",
-      ...found
-        .map(({ where, code }) => `// ${where}\nexport const _ = async () => {\n${code}\n};`)
-        .map((example, i) => example.replace("const _", `const example${i}`)),
+      ...found.map(({ where, code }, i) => `// ${where}\nexport const example${i} = async () => {\n${code}};`),
     ].join("\n");
     const folder = mkdtempSync(path.join(os.tmpdir(), "cllm-examples-"));
     try {
       const file = path.join(folder, "examples.ts");
       writeFileSync(file, text);
       const tsc = path.join(root, "node_modules", "typescript", "bin", "tsc");
-      const options = "--noEmit --strict --skipLibCheck --target es2022 --module node16 --lib es2023,esnext.disposable";
+      const options =
+        "--ignoreConfig --noEmit --strict --skipLibCheck --target es2022 --module node16 --lib es2023,esnext.disposable";
       const types = ["--types", "node", "--typeRoots", path.join(root, "node_modules", "@types")];
       try {
         execFileSync(process.execPath, [tsc, ...options.split(" "), ...types, file], { encoding: "utf8" });
