@@ -261,7 +261,7 @@ export interface DecoderOptions {
  *
  * These are the modes of native/kernels/draft.h.
  */
-export type DraftSource = "auto" | "choices" | "random" | "lookup";
+export type DraftSource = "auto" | "random" | "choices" | "lookup";
 
 export interface DecoderInfo {
   runner: "host" | "resident";

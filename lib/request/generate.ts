@@ -30,7 +30,7 @@ export interface GenerateOptions extends SamplingOptions, BiasOptions, RuleOptio
 }
 
 export type { DraftSource } from "../addon.js";
-export const DRAFT_SOURCES = ["auto", "choices", "random", "lookup"] as const satisfies readonly DraftSource[];
+export const DRAFT_SOURCES = ["auto", "random", "choices", "lookup"] as const;
 
 /** What a generation runs on: a decoder and, for a sequence, its native id (0 = any free lane). */
 export interface Target {
