@@ -14,7 +14,7 @@ try {
   const show = (/** @type {Iterable<number>} */ tokens) =>
     [...tokens].map((token) => JSON.stringify(model.detokenize([token], { renderSpecial: true }))).join(" ");
 
-  const { prefilled } = await sequence.prefill(model.tokenize(prompt, { addSpecial: true }));
+  const { prefilled } = await sequence.prefill(model.promptTokens(prompt));
   console.log(`${prefilled} rows prefilled; the prompt's last token begins the first block\n`);
 
   const start = sequence.position;

@@ -14,13 +14,17 @@ export interface Addon {
   /** Gives the addon the class that its run-time failures are instances of. Called once per environment. */
   setErrorClass(errorClass: CllmErrorConstructor): void;
   buildInfo(): BuildInfo;
-  /** What ggml can compute on. `prove`: computes a product on each GPU first, and throws where it is wrong. */
+  /** What native/base/limits.h says; lib/limits.ts must say the same. */
+  limits(): NativeLimits;
+  /**
+   * The devices that ggml can compute on. `prove` computes a product on each GPU first and throws where it is wrong.
+   */
   devices(prove: boolean): NativeDevice[];
   /** Starts loading on a thread of its own. `onProgress` receives 0..1, throttled to whole percents. */
   loadModel(path: string, options: LoadOptions, onProgress: ((fraction: number) => void) | null): Task<NativeModel>;
   /** A JSON schema (as text) as a grammar in GBNF. Throws CLLM_INVALID_GRAMMAR. */
   jsonSchemaGrammar(schema: string): string;
-  /** llama.cpp's own quantiser on a thread of its own; writes `output` itself (no temporary file). */
+  /** Runs llama.cpp's quantiser on a thread of its own. It writes `output` directly, without a temporary file. */
   quantize(
     input: string,
     output: string,
@@ -28,11 +32,14 @@ export interface Addon {
     onProgress: ((fraction: number) => void) | null,
   ): Task<void>;
   /**
-   * Reads the base's header and plans the training; takes no memory for it yet. `data.tokens` are prompts and answers one
-   * after the other, `data.lengths` [prompt, answer, prompt, answer, ...] the lengths of each.
+   * Reads the base's header and plans the training, without taking its memory yet. `data.tokens` holds prompts and
+   * answers one after the other, `data.lengths` their lengths: [prompt, answer, prompt, answer, ...].
    */
   createTrainer(base: string, options: TrainOptions, data: TrainData): Task<NativeTrainer>;
-  /** The choice of `rows` rows of logits, row r at r * stride, for position + r. Blocks; see lib/kernels.ts. */
+  /**
+   * The choices of `rows` rows of logits; row r starts at r * stride and is for position + r. Synchronous; see
+   * kernels.ts.
+   */
   chooseTokens(
     logits: Float32Array,
     vocab: number,
@@ -47,7 +54,7 @@ export interface Addon {
   Trainer: new () => NativeTrainer; // not constructible from JS: throws
 }
 
-/** See native/train/trainer.h, and lib/distill.ts for the ranges. */
+/** Explained in native/train/trainer.h; lib/distill/options.ts has the ranges. */
 export interface TrainOptions {
   bf16: boolean; // matrix products in BF16 with F32 master weights, else F32
   trainEmbeddings: boolean;
@@ -55,7 +62,7 @@ export interface TrainOptions {
   rowTokens: number;
   rowsPerPass: number;
   passesPerStep: number;
-  labels: number; // of a pass
+  labels: number; // per pass, at most
   blockSize: number;
   arEpochs: number;
   epochs: number;
@@ -72,8 +79,8 @@ export interface TrainOptions {
   clip: number;
   warmup: number;
   seed: number;
-  threads: number; // of the CPU
-  gpu: boolean; // the first of the CUDA binary, else the CPU
+  threads: number; // CPU threads
+  gpu: boolean; // train on the first GPU of the CUDA binary, else on the CPU
   fingerprint: string;
 }
 
@@ -83,27 +90,29 @@ export interface TrainData {
 }
 
 export interface TrainStep {
-  step: number; // done, counted over both phases
+  step: number; // number of steps done, over both phases
   phase: "ar" | "consistency";
   answerLoss: number; // mean cross entropy of clean answer tokens
   blockLoss: number; // weighted mean cross entropy of block tokens against the answer; 0 in the AR phase
-  tokensPerIteration: number; // of the blocks in training; 0 in the AR phase
-  tokens: number; // through the model, padding not counted
+  tokensPerIteration: number; // over the blocks in training; 0 in the AR phase
+  tokens: number; // tokens that went through the model, padding not counted
   gradientNorm: number;
   learningRate: number;
 }
 
-/** One call at a time: a second one throws. */
+/** Does one call at a time: a second one throws. */
 export interface NativeTrainer {
   info(): { bytes: number; steps: number; arSteps: number; step: number; trainedParameters: number };
-  /** Takes the memory and reads the base, and where it is not null the checkpoint. */
+  /** Takes the memory and reads the base, and the checkpoint where one is named. */
   load(checkpoint: string | null): Task<void>;
-  /** Steps until `milliseconds` have passed, at least one; none where all are done. cancel() breaks a pass off. */
+  /**
+   * Does steps until `milliseconds` have passed: at least one, or none where all are done. cancel() breaks a pass off.
+   */
   run(milliseconds: number): Task<TrainStep[]>;
   saveCheckpoint(path: string): Task<void>;
-  /** The model as it is, adapters merged, matrices in BF16 or F32; `notes` are added to the metadata. */
+  /** Writes the model as it is, adapters merged, matrices in BF16 or F32, with `notes` added to the metadata. */
   write(path: string, bf16: boolean, notes: Record<string, string>): Task<void>;
-  /** Frees the memory, at the end of a call in progress, which rejects with CLLM_ABORTED. Idempotent. */
+  /** Frees the memory. A call in progress rejects with CLLM_ABORTED first. Idempotent. */
   dispose(): void;
 }
 
@@ -119,15 +128,15 @@ export interface VerifyBlocks {
   endOfGeneration: Uint8Array; // [vocab], longer than the largest choice
 }
 
-/** What verify found, one element per lane. All 0 for a lane without budget. */
+/** The verdicts of verify, one element per lane, all 0 for a lane without budget. */
 export interface Verdicts {
   /** Candidate with the most accepted drafts. */
   winner: Int32Array;
-  /** Its accepted draft tokens, 0 to n - 1. */
+  /** Accepted draft tokens of the winner, 0 to n - 1. */
   accepted: Int32Array;
-  /** Of its choices, how many are emitted: 1 to accepted + 1. */
+  /** How many of the winner's choices are emitted, 1 to accepted + 1. */
   emitted: Int32Array;
-  /** Of the emitted drafts, how many had stood still (CLLM, section 3.3). */
+  /** How many of the emitted drafts were stationary (CLLM, section 3.3). */
   stationary: Int32Array;
   /** 1 where the last emitted token ends the lane. */
   ended: Int32Array;
@@ -148,6 +157,16 @@ export interface BuildInfo {
   compiler: string;
   /** ggml's own list of what it was compiled with, e.g. ["AVX2", "FMA", "AVX512", "LLAMAFILE", "REPACK"]. */
   features: string[];
+}
+
+export interface NativeLimits {
+  maxBlockSize: number;
+  maxLanes: number;
+  maxCandidates: number;
+  maxBurst: number;
+  maxPartTokens: number;
+  maxPassTokens: number;
+  maxLogprobs: number;
 }
 
 export interface NativeDevice {
@@ -195,7 +214,7 @@ export interface NativeModelInfo {
   architecture: string; // "llama"
   parameterCount: number;
   fileSize: number; // bytes of all tensors
-  packedBytes: number; // of them, or copies of them, packed for the CPU's products
+  packedBytes: number; // weights, or copies of weights, that were packed for the CPU's products
   vocabSize: number;
   vocabType: string; // "bpe" | "spm" | "wpm" | "ugm" | "rwkv" | "plamo2" | "none" ...
   trainContextSize: number;
@@ -203,11 +222,11 @@ export interface NativeModelInfo {
   layerCount: number;
   headCount: number;
   headCountKv: number;
-  /** False for recurrent and hybrid models: their state cannot be rolled back, so only blockSize 1 decodes. */
+  /** False for recurrent and hybrid models: their state cannot be rolled back, so they decode with blockSize 1 only. */
   canRollBack: boolean;
   /** Bytes of KV cache per token and lane with F16 rows. An estimate used to refuse what cannot fit. */
   kvBytesPerToken: number;
-  bos: number; // -1 where the vocabulary has none, for all six
+  bos: number; // -1 where the vocabulary has no such token, as for the next five
   eos: number;
   eot: number;
   nl: number;
@@ -227,18 +246,20 @@ export interface DecoderOptions {
   flashAttention: boolean | null; // null = llama.cpp decides
   kvType: string; // "f16" | "f32" | "bf16" | "q8_0" | "q4_0" ...
   runner: "auto" | "resident" | "host";
-  burst: number; // iterations between two looks of the host, on the resident runner
-  consistencyModel: boolean; // a consistency LLM: its own choices are good drafts
+  burst: number; // iterations on the resident runner before the host looks at the results
+  consistencyModel: boolean; // the model is a consistency LLM, whose choices are good drafts
 }
 
 /**
- * Where the tokens of a draft come from, beside the choices that the last iteration made for later positions:
- * - `random`: from random tokens of the prompt, behind those choices (CLLM, arXiv 2403.00835);
- * - `choices`: from what followed the same tokens earlier in prompt or answer (prompt lookup), behind those choices;
- * - `lookup`: where the last token stood before, from what followed there, instead of those choices; the place
- *   where most of the last three stood
+ * Where the tokens of a draft come from:
+ * - `choices`: the model's own choices of the last iteration for later positions, then what followed the same tokens
+ *   earlier in prompt or answer (prompt lookup);
+ * - `random`: the same choices, then random tokens of the prompt (CLLM, arXiv 2403.00835);
+ * - `lookup`: instead of the choices, what followed where the last token stood before, at the place that agrees with
+ *   most of the last three tokens;
  * - `auto`: `choices` or `lookup`, whichever would have had more tokens accepted lately.
- * The modes of native/kernels/draft.h.
+ *
+ * These are the modes of native/kernels/draft.h.
  */
 export type DraftSource = "auto" | "random" | "choices" | "lookup";
 
@@ -252,7 +273,7 @@ export interface DecoderInfo {
   candidates: number;
   threads: number;
   prefillChunk: number;
-  flashAttention: boolean | null; // as asked for
+  flashAttention: boolean | null; // the option, not what llama.cpp decided
   kvType: string;
   kvBytes: number; // size of the KV cache in memory
 }
@@ -260,7 +281,7 @@ export interface DecoderInfo {
 /** Commands are answered by events with the same id. Ids are positive integers chosen by the caller, used once. */
 export interface NativeDecoder {
   info(): DecoderInfo;
-  /** What was chosen last for requests with a blockSize of 0; null before the first iteration of one. */
+  /** The latest choice for requests with a blockSize of 0; null before the first iteration of one. */
   chosen(): { blockSize: number; candidates: number } | null;
   /** Queues a generation. On `sequence` (id from openSequence) or on any free lane (0). */
   generate(id: number, request: GenerateRequest): void;
@@ -281,7 +302,7 @@ export interface NativeDecoder {
   dispose(): Promise<void>;
 }
 
-/** How tokens are chosen: Sampling of native/kernels/sampling.h, and biases that are added to the logits before. */
+/** How tokens are chosen: by Sampling of native/kernels/sampling.h, after biases are added to the logits. */
 export interface Choosing {
   temperature: number; // 0: greedy; else 1e-3 to 1e3
   topK: number; // 0: off
@@ -289,7 +310,7 @@ export interface Choosing {
   minP: number; // 0: off
   seed: number; // uint32
   biasTokens: Int32Array | null;
-  biases: Float32Array | null; // as many; -Infinity bans
+  biases: Float32Array | null; // one per bias token; -Infinity bans
 }
 
 export interface GenerateRequest {
@@ -301,12 +322,12 @@ export interface GenerateRequest {
   choosing: Choosing;
   draftSource: DraftSource;
   stop: string[];
-  /** Send `chunk` events while decoding. Without it only `done` is sent, which costs the event loop nothing. */
+  /** Send `chunk` events while decoding. Otherwise only `done` is sent, which costs the event loop nothing. */
   stream: boolean;
   /** Render special tokens as text. */
   renderSpecial: boolean;
   rules: TokenRules | null;
-  logprobs: number; // so many alternatives of each token; -1: none of it
+  logprobs: number; // number of alternatives per token; -1: no logprobs at all
 }
 
 /** RuleOptions of native/decode/token_rules.h. */
@@ -318,7 +339,7 @@ export interface TokenRules {
   penaltyTokens: number;
 }
 
-/** Natural logarithms of probabilities, by the logits a token was chosen from, before temperature. */
+/** Natural logarithms of probabilities, from the logits that a token was chosen from, before temperature. */
 export interface NativeLogprobs {
   logprob: number;
   top: { token: number; logprob: number }[];
@@ -329,7 +350,7 @@ export interface IterateOptions {
   seed: number;
   choosing: Choosing;
   draftSource: DraftSource;
-  /** Replaces the lane's draft: blockSize - 1 token ids. null keeps what the last iteration left. */
+  /** blockSize - 1 token ids that replace the lane's draft; null keeps the draft of the last iteration. */
   draft: Int32Array | null;
   /** Return the logits, [blockSize, vocabSize] row-major float32. */
   logits: boolean;
@@ -337,16 +358,16 @@ export interface IterateOptions {
 
 export interface NativeStats {
   promptTokens: number;
-  cachedTokens: number; // of the prompt, those whose KV rows were already there
+  cachedTokens: number; // prompt tokens whose KV rows were there already
   emittedTokens: number;
   iterations: number;
   fastForwardedTokens: number;
   stationaryTokens: number;
-  blockSizes: Record<number, number>; // iterations of each block size
-  candidates: Record<number, number>; // iterations with so many candidates
+  blockSizes: Record<number, number>; // number of iterations by block size
+  candidates: Record<number, number>; // number of iterations by number of candidates
   prefillMilliseconds: number; // passes over the prompt
   decodeMilliseconds: number; // Jacobi iterations of this lane, whole passes
-  forwardMilliseconds: number; // of decodeMilliseconds, the part inside llama.cpp
+  forwardMilliseconds: number; // part of decodeMilliseconds inside llama.cpp
 }
 
 export type DecoderEvent =
@@ -357,7 +378,7 @@ export type DecoderEvent =
       text: string;
       tokens: Int32Array;
       finishReason: FinishReason;
-      logprobs: NativeLogprobs[]; // of every token, or empty
+      logprobs: NativeLogprobs[]; // one per token, or empty
       stats: NativeStats;
     }
   | { id: number; type: "sequence"; sequence: number; tokens: Int32Array }
@@ -372,7 +393,7 @@ export type FinishReason = "eog" | "stop" | "length" | "abort";
 export interface NativeIteration {
   position: number; // of block[0], before the iteration
   block: Int32Array; // [n] block[0] confirmed, block[1..] the draft
-  choices: Int32Array; // [n] the model's choice after each
+  choices: Int32Array; // [n] the model's choice after each token of the block
   accepted: number; // m: leading draft tokens that equal the choices before them
   tokens: Int32Array; // [m + 1] emitted: choices[0..m] (cut where the context ends)
   stationary: number;

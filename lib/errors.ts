@@ -1,4 +1,4 @@
-/** Stable codes of run-time failures. Codes are part of the API, messages are not. See docs/errors.md. */
+/** Stable codes of run-time failures, explained in docs/errors.md. Codes are part of the API, messages are not. */
 export type CllmErrorCode =
   | "CLLM_ABORTED"
   | "CLLM_BACKEND_UNAVAILABLE"

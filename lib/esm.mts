@@ -1,9 +1,11 @@
-// ESM twin of index.ts: the same objects, so that both ways of loading share one addon and one set of classes. By name,
-// because `export *` from CommonJS leaks __esModule.
+// The entry for ES modules has the objects of index.ts, so that both ways of loading share one addon and one set of
+// classes. It names them, because `export *` from CommonJS leaks __esModule.
 export type {
   Backend,
+  BiasOptions,
   BinaryInfo,
   ChatMessage,
+  ChooseOptions,
   CllmErrorCode,
   DecoderInfo,
   DecoderOptions,
@@ -11,6 +13,7 @@ export type {
   DistillOptions,
   DistillProgress,
   DistillResult,
+  DraftSource,
   EvaluateOptions,
   EvaluateResult,
   EvaluateRow,
@@ -22,6 +25,7 @@ export type {
   Input,
   IterateOptions,
   Iteration,
+  LoadedModel,
   ModelInfo,
   ModelLoadOptions,
   PromptItem,
@@ -29,6 +33,7 @@ export type {
   PullProgress,
   QuantizeOptions,
   RuleOptions,
+  SamplingOptions,
   SpecialTokens,
   TokenInfo,
   TokenLogprobs,

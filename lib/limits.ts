@@ -1,45 +1,49 @@
 /**
- * Limits and defaults, each in one place. Those that native code relies on too stand in native/base/limits.h under the same
- * names; a test compares them.
+ * Limits and defaults, each in one place. Limits that native code relies on too stand in native/base/limits.h under the
+ * same names; test/05 compares them.
  */
 
-/** Tokens of a block, at most. */
+/** Largest block, in tokens. */
 export const MAX_BLOCK_SIZE = 128;
-/** Lanes of a decoder, at most. */
+/** Largest number of lanes of a decoder. */
 export const MAX_LANES = 256;
-/** Blocks that are verified for a lane at once, at most. */
+/** Largest number of blocks that are verified for a lane at once. */
 export const MAX_CANDIDATES = 8;
-/** Iterations of a burst, at most. */
+/** Largest burst, in iterations. */
 export const MAX_BURST = 16;
 /**
- * Tokens that one lane contributes to a forward pass, at most; larger blocks run in equal parts. ggml's CPU attention rounds
- * otherwise from 64 tokens of one lane on, and for a single token.
+ * Largest number of tokens that one lane contributes to a forward pass; larger blocks run in equal parts. ggml's CPU
+ * attention rounds differently from 64 tokens of one lane on, and for a single token.
  */
 export const MAX_PART_TOKENS = 48;
-/** Tokens of a forward pass over blocks, at most: it bounds the compute buffers when lanes x block is large. */
+/** Largest forward pass over blocks, in tokens. It bounds the compute buffers when lanes x block is large. */
 export const MAX_PASS_TOKENS = 512;
-/** Alternatives that are told for each token (`logprobs`), at most. */
+/** Largest number of alternatives that are reported for each token (`logprobs`). */
 export const MAX_LOGPROBS = 100;
 
-/** Compute threads, at most. */
+/** Largest number of compute threads. */
 export const MAX_THREADS = 512;
-/** Prompt tokens of a prefill pass, at most. */
+/** Largest prefill pass, in prompt tokens. */
 export const MAX_PREFILL_CHUNK = 4096;
-/** Tokens that a lane can hold, at most. */
+/** Largest context of a lane, in tokens. */
 export const MAX_CONTEXT_SIZE = 2 ** 30;
+/** Largest number of layers that can be asked onto a GPU; no model has as many. */
+export const MAX_GPU_LAYERS = 2 ** 20;
+/** The largest 32-bit integer: the limit of counts that have no smaller one. */
+export const MAX_INT32 = 2 ** 31 - 1;
 /** Seeds are unsigned 32-bit integers. */
 export const MAX_SEED = 0xffffffff;
 
-/** Tokens that a lane can hold where neither the caller nor the model says less. */
+/** Context of a lane in tokens, where neither the caller nor the model sets another. */
 export const DEFAULT_CONTEXT_SIZE = 4096;
-/** The largest block that `auto` chooses for an ordinary model: drafts that are looked up are seldom right for longer. */
+/** Largest block that `auto` chooses for an ordinary model: drafts from lookup are seldom right for longer. */
 export const DEFAULT_BLOCK_SIZE = 16;
 /**
- * Prompt tokens of a prefill pass. Batches of 2 to 63 tokens have the arithmetic of blocks, larger ones another (tiled
- * attention): so a KV row does not depend on how it came to be written.
+ * Prompt tokens per prefill pass. llama.cpp computes batches of 2 to 63 tokens with the arithmetic of blocks, and
+ * larger ones with another (tiled attention). With small chunks a KV row does not depend on which pass wrote it.
  */
 export const DEFAULT_PREFILL_CHUNK = 32;
-/** Longest answer in tokens where figures are made of answers: evaluate(), trace(). */
+/** Longest answer, in tokens, of evaluate() and trace(). */
 export const DEFAULT_EVALUATED_TOKENS = 256;
-/** Last tokens of prompt and answer that penalties for repetition see. */
+/** How many of the last tokens of prompt and answer the penalties see. */
 export const DEFAULT_PENALTY_TOKENS = 64;

@@ -1,89 +1,41 @@
+import { types } from "node:util";
 import type { NativeModel, NativeModelInfo } from "./addon.js";
 import { addon } from "./binary/binding.js";
 import { BACKENDS, type Backend } from "./binary/cuda.js";
+import { runTask } from "./binary/native-task.js";
 import { type ChatMessage, chatMessages, renderChat } from "./chat/template.js";
 import { Decoder, type DecoderOptions, type DecoderSettings, decoderSettings } from "./decoder.js";
 import { defaultModel } from "./default-model.js";
 import { CllmError } from "./errors.js";
+import { MAX_BLOCK_SIZE, MAX_GPU_LAYERS } from "./limits.js";
 import { checkContext, checkWeights } from "./machine/gpu.js";
-import * as check from "./options.js";
+import type { Input, LoadedModel, ModelInfo, SpecialTokens, TokenInfo } from "./model-info.js";
+import { nonEmptyString, rangeError, readOptions, tokenIds, typeError } from "./options.js";
 import { Commands } from "./request/commands.js";
-
-export type { ChatMessage } from "./chat/template.js";
 
 /** Options of Model.load(). */
 export interface ModelLoadOptions {
   /**
-   * `cpu`, `cuda`, or `auto`: CUDA where it is installed and works. One backend runs in a process, so this counts for the
-   * first use of node-cllm; without it the variable CLLM_BACKEND decides, else `auto`.
+   * `cpu`, `cuda`, or `auto`: CUDA where it is installed and works. A process runs one backend, which its first use of
+   * node-cllm decides. Default: the environment variable CLLM_BACKEND, else `auto`.
    */
   backend?: Backend | undefined;
-  /** Layers to place on the GPU, the output counting as one more; -1 = all. No effect on the backend cpu. Default -1. */
+  /**
+   * Layers to place on the GPU, the output counting as one more; -1 = all. No effect on the backend cpu. Default -1.
+   */
   gpuLayers?: number | undefined;
   /** Map the file instead of reading it: faster to load, and shared between processes. Default true. */
   mmap?: boolean | undefined;
   /**
    * Pack weights for the CPU's products while loading, where there are products for their format: a token costs less, a
-   * block much less. What is packed is memory of this process (`model.info.packedBytes`), and a tied output matrix is
+   * block much less. Packed weights take memory of this process (`model.info.packedBytes`), and a tied output matrix is
    * packed as a copy; `false` leaves everything mapped as it is in the file. Default true.
    */
   packWeights?: boolean | undefined;
-  /** Called with 0..1 while loading, at most once per percent. What it throws rejects the load. */
+  /** Called with 0..1 while loading, at most once per percent. An error it throws rejects the load. */
   onProgress?: ((fraction: number) => void) | undefined;
   /** Stops loading; the promise then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
-}
-
-/** What the file says of the model. Sizes in tokens, elements or bytes as named. */
-export interface ModelInfo {
-  /** llama.cpp's one-line description, e.g. `llama 256M Q4_1`. */
-  description: string;
-  /** llama.cpp's name of the architecture, e.g. `llama`, `qwen3`. */
-  architecture: string;
-  parameterCount: number;
-  /** Bytes of all tensors. */
-  fileSize: number;
-  /** Bytes of weights that were packed while loading (`packWeights`), on the CPU. */
-  packedBytes: number;
-  /** Token ids go from 0 to vocabSize - 1. */
-  vocabSize: number;
-  /** `bpe`, `spm`, `wpm`, `ugm`, `rwkv`, `plamo2`, or `none` for a model without tokenizer. */
-  vocabType: string;
-  /** Tokens of the longest context it was trained on. */
-  trainContextSize: number;
-  /** Elements of a hidden state. */
-  embeddingSize: number;
-  layerCount: number;
-  headCount: number;
-  /** Heads that keys and values have; fewer than headCount with grouped-query attention. */
-  headCountKv: number;
-  /** False for recurrent and hybrid models: their state cannot be rolled back, so they decode with blockSize 1 only. */
-  canRollBack: boolean;
-  /** Tokens of the blocks that a consistency LLM was trained for (`cllm.block_size`), or null for other models. */
-  trainBlockSize: number | null;
-}
-
-/** Special tokens; null where the vocabulary has none. */
-export interface SpecialTokens {
-  bos: number | null;
-  eos: number | null;
-  eot: number | null;
-  nl: number | null;
-  pad: number | null;
-  sep: number | null;
-  /** Whether tokenize() with addSpecial puts BOS in front, and EOS behind. */
-  addBos: boolean;
-  addEos: boolean;
-}
-
-/** One entry of the vocabulary. */
-export interface TokenInfo {
-  /** As the vocabulary stores it (not decoded: `Ġthe`, `▁the`). */
-  text: string;
-  /** `normal`, `control`, `userDefined`, `byte`, `unknown`, `unused`, `normalized`, `lstrip`, `rstrip`, `singleWord`. */
-  attributes: string[];
-  /** Whether it ends a generation. */
-  endOfGeneration: boolean;
 }
 
 // llama_token_attr of llama.h, bit by bit.
@@ -100,6 +52,16 @@ const ATTRIBUTES = [
   "singleWord",
 ];
 
+/** The block size in the metadata of a consistency LLM, or null where there is none that can be decoded with. */
+function trainBlockSize(canRollBack: boolean, metadata: Readonly<Record<string, string>>): number | null {
+  const size = Number(metadata["cllm.block_size"]);
+  return canRollBack && Number.isInteger(size) && size >= 2 && size <= MAX_BLOCK_SIZE ? size : null;
+}
+
+function isChat(input: readonly unknown[]): input is readonly ChatMessage[] {
+  return typeof input[0] === "object" && input[0] !== null;
+}
+
 /**
  * A loaded model: weights and vocabulary. Decoders made from it share the weights.
  *
@@ -107,10 +69,10 @@ const ATTRIBUTES = [
  * await using model = await Model.load("model.gguf");
  * console.log(model.info.description, model.tokenize("Hello"));
  */
-export class Model implements AsyncDisposable {
+export class Model implements LoadedModel, AsyncDisposable {
   /** The path it was loaded from. */
   readonly path: string;
-  /** What the file says of the model. */
+  /** Facts about the model, as the file has them. */
   readonly info: Readonly<ModelInfo>;
   /** Ids of the special tokens, and which of them the tokenizer adds by itself. */
   readonly specialTokens: Readonly<SpecialTokens>;
@@ -122,10 +84,11 @@ export class Model implements AsyncDisposable {
   #native: NativeModel | null;
   readonly #gpuLayers: number;
   readonly #nativeInfo: NativeModelInfo;
-  // Weakly: a decoder nobody refers to is collected. Its commands live while a generation is pending or a sequence is held.
+  // Weak, so that a decoder nobody refers to is collected. Pending generations and held sequences keep its commands
+  // alive.
   readonly #decoders = new Set<WeakRef<Commands>>();
   readonly #collected = new FinalizationRegistry<WeakRef<Commands>>((reference) => this.#decoders.delete(reference));
-  /** createDecoder() calls that have not ended: dispose() waits for them, so that after it nothing native is left. */
+  /** createDecoder() calls in progress. dispose() waits for them, so that nothing native is left after it. */
   readonly #creating = new Set<Promise<unknown>>();
   #disposing: Promise<void> | null = null;
 
@@ -138,9 +101,7 @@ export class Model implements AsyncDisposable {
     const { kvBytesPerToken: _, bos, eos, eot, nl, pad, sep, addBos, addEos, ...info } = raw;
     const token = (id: number) => (id < 0 ? null : id);
     this.metadata = Object.freeze(native.metadata());
-    const block = Number(this.metadata["cllm.block_size"]);
-    const known = info.canRollBack && Number.isInteger(block) && block >= 2 && block <= 128;
-    this.info = Object.freeze({ ...info, trainBlockSize: known ? block : null });
+    this.info = Object.freeze({ ...info, trainBlockSize: trainBlockSize(info.canRollBack, this.metadata) });
     this.specialTokens = Object.freeze({
       bos: token(bos),
       eos: token(eos),
@@ -155,8 +116,8 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * Loads a GGUF file; of a split model the first part, the others lie beside it. Loading runs on a thread of its own.
-   * The file is checked before llama.cpp sees it. Without a path it is the model that comes with the package
+   * Loads a GGUF file on a thread of its own. For a split model, name the first part; the others must lie beside it.
+   * The file is checked before llama.cpp sees it. The default is the model that comes with the package
    * ({@link defaultModel}).
    *
    * @throws {@link CllmError} `CLLM_MODEL_NOT_FOUND`, `CLLM_INVALID_MODEL`, `CLLM_UNSUPPORTED_MODEL`,
@@ -164,48 +125,26 @@ export class Model implements AsyncDisposable {
    * `CLLM_UNSUPPORTED_CPU`). The signal's reason after an abort.
    */
   static async load(path: string = defaultModel, options: ModelLoadOptions = {}): Promise<Model> {
-    check.nonEmptyString(path, "path");
-    if (path.includes("\0")) throw check.rangeError("a path without NUL characters", "path", path);
-    const given = check.optionsObject(options, ["backend", "gpuLayers", "mmap", "packWeights", "onProgress", "signal"]);
-    const backend =
-      given.backend === undefined ? undefined : (check.oneOf(given.backend, "backend", BACKENDS, "auto") as Backend);
-    const gpuLayers = check.integer(given.gpuLayers, "gpuLayers", -1, 1 << 20, -1);
-    const mmap = check.boolean(given.mmap, "mmap", true);
-    const packWeights = check.boolean(given.packWeights, "packWeights", true);
-    const onProgress = check.callback<(fraction: number) => void>(given.onProgress, "onProgress");
-    const signal = check.abortSignal(given.signal);
+    nonEmptyString(path, "path");
+    if (path.includes("\0")) throw rangeError("a path without NUL characters", "path", path);
+    const { backend, gpuLayers, mmap, packWeights, onProgress, signal } = readOptions(options, (read) => ({
+      backend: read.oneOf("backend", BACKENDS, undefined),
+      gpuLayers: read.integer("gpuLayers", -1, MAX_GPU_LAYERS, -1),
+      mmap: read.boolean("mmap", true),
+      packWeights: read.boolean("packWeights", true),
+      onProgress: read.callback<(fraction: number) => void>("onProgress"),
+      signal: read.abortSignal(),
+    }));
     signal?.throwIfAborted();
 
     const native = addon(backend);
     checkWeights(path, gpuLayers);
-    let failure: { cause: unknown } | null = null;
-    const task = native.loadModel(
-      path,
-      { gpuLayers, mmap, packWeights },
-      onProgress === null
-        ? null
-        : (fraction) => {
-            if (failure !== null || signal?.aborted) return;
-            try {
-              onProgress(fraction);
-            } catch (cause) {
-              failure = { cause };
-              task.cancel();
-            }
-          },
-    );
-    const cancel = () => task.cancel();
-    signal?.addEventListener("abort", cancel, { once: true });
-    try {
-      const model = await task.promise;
-      if (failure !== null || signal?.aborted) model.dispose();
-      else return new Model(path, model, gpuLayers);
-    } catch (error) {
-      if (failure === null && !signal?.aborted) throw error;
-    } finally {
-      signal?.removeEventListener("abort", cancel);
-    }
-    throw failure === null ? signal?.reason : (failure as { cause: unknown }).cause;
+    const model = await runTask((report) => native.loadModel(path, { gpuLayers, mmap, packWeights }, report), {
+      signal,
+      onProgress,
+      discard: (loaded) => loaded.dispose(),
+    });
+    return new Model(path, model, gpuLayers);
   }
 
   /** Whether dispose() has been called. */
@@ -216,37 +155,38 @@ export class Model implements AsyncDisposable {
   /**
    * Token ids of a text.
    *
-   * @param options.addSpecial put BOS (and EOS) where the vocabulary says so; default false.
+   * @param options.addSpecial put BOS in front and EOS behind where the vocabulary says so; default false. A prompt
+   * must not end with that EOS: promptTokens() leaves it out.
    * @param options.parseSpecial read control tokens such as `<|im_end|>` in the text; default false, so that a user's
    * text never becomes one.
    * @throws TypeError for wrong options; {@link CllmError} `CLLM_DISPOSED`
    */
   tokenize(text: string, options: { addSpecial?: boolean; parseSpecial?: boolean } = {}): number[] {
-    if (typeof text !== "string") throw check.typeError("a string", "text", text);
-    const given = check.optionsObject(options, ["addSpecial", "parseSpecial"]);
-    const addSpecial = check.boolean(given.addSpecial, "addSpecial", false);
-    const parseSpecial = check.boolean(given.parseSpecial, "parseSpecial", false);
+    if (typeof text !== "string") throw typeError("a string", "text", text);
+    const { addSpecial, parseSpecial } = readOptions(options, (read) => ({
+      addSpecial: read.boolean("addSpecial", false),
+      parseSpecial: read.boolean("parseSpecial", false),
+    }));
     return Array.from(this.#open().tokenize(text, addSpecial, parseSpecial));
   }
 
   /**
    * Text of token ids. `renderSpecial` (default false) writes control tokens out.
    *
-   * @throws TypeError, RangeError for what is no token id of this model; {@link CllmError} `CLLM_DISPOSED`
+   * @throws TypeError, RangeError for a value that is no token id of this model; {@link CllmError} `CLLM_DISPOSED`
    */
   detokenize(tokens: readonly number[] | Int32Array, options: { renderSpecial?: boolean } = {}): string {
-    const given = check.optionsObject(options, ["renderSpecial"]);
-    const renderSpecial = check.boolean(given.renderSpecial, "renderSpecial", false);
-    return this.#open().detokenize(check.tokenIds(tokens, "tokens", this.info.vocabSize), renderSpecial);
+    const renderSpecial = readOptions(options, (read) => read.boolean("renderSpecial", false));
+    return this.#open().detokenize(tokenIds(tokens, "tokens", this.info.vocabSize), renderSpecial);
   }
 
   /**
    * The vocabulary's entry for a token id.
    *
-   * @throws TypeError, RangeError for what is no token id of this model; {@link CllmError} `CLLM_DISPOSED`
+   * @throws TypeError, RangeError for a value that is no token id of this model; {@link CllmError} `CLLM_DISPOSED`
    */
   token(id: number): TokenInfo {
-    const checked = check.tokenIds([id], "token", this.info.vocabSize)[0] as number;
+    const checked = tokenIds([id], "token", this.info.vocabSize)[0] as number;
     const { text, attributes, endOfGeneration } = this.#open().token(checked);
     return { text, attributes: ATTRIBUTES.filter((_, bit) => attributes & (1 << bit)), endOfGeneration };
   }
@@ -264,10 +204,10 @@ export class Model implements AsyncDisposable {
     messages: readonly ChatMessage[],
     options: { addGenerationPrompt?: boolean; template?: string } = {},
   ): string {
-    const given = check.optionsObject(options, ["addGenerationPrompt", "template"]);
-    const addGenerationPrompt = check.boolean(given.addGenerationPrompt, "addGenerationPrompt", true);
-    const template =
-      given.template === undefined ? this.chatTemplate : check.nonEmptyString(given.template, "template");
+    const { addGenerationPrompt, template } = readOptions(options, (read) => ({
+      addGenerationPrompt: read.boolean("addGenerationPrompt", true),
+      template: read.nonEmptyString("template", this.chatTemplate),
+    }));
     chatMessages(messages);
     const native = this.#open();
     if (template === null) {
@@ -276,6 +216,46 @@ export class Model implements AsyncDisposable {
     const { bos, eos } = this.specialTokens;
     const text = (id: number | null) => (id === null ? "" : native.detokenize(Int32Array.of(id), true));
     return renderChat(template, messages, addGenerationPrompt, { bos: text(bos), eos: text(eos) });
+  }
+
+  /**
+   * Token ids of a prompt, as generate() takes it: a text with BOS where the vocabulary says so; chat messages rendered
+   * with the model's template, which may bring a BOS of its own; token ids as a copy. The answer goes on behind the
+   * last token, so no EOS is added, not even where the vocabulary puts one behind every text; a template's own EOS
+   * stays.
+   *
+   * @throws TypeError, RangeError for an input of another kind and for one without a token; {@link CllmError}
+   * `CLLM_CHAT_TEMPLATE`, `CLLM_DISPOSED`
+   * @example
+   * const { length } = model.promptTokens([{ role: "user", content: "Hello" }]);
+   */
+  promptTokens(input: Input): Int32Array {
+    let tokens: Int32Array;
+    let expected = "a prompt of at least one token";
+    if (typeof input === "string") {
+      tokens = this.#tokenizeOpenEnd(input, false);
+    } else if (Array.isArray(input) && isChat(input)) {
+      const text = this.applyChatTemplate(input);
+      const { bos } = this.specialTokens;
+      const startsWithBos = bos !== null && text.startsWith(this.detokenize([bos], { renderSpecial: true }));
+      tokens = startsWithBos ? this.#open().tokenize(text, false, true) : this.#tokenizeOpenEnd(text, true);
+      expected = "messages that render to at least one token";
+    } else if (Array.isArray(input) || types.isInt32Array(input)) {
+      tokens = tokenIds(input, "input", this.info.vocabSize);
+    } else {
+      throw typeError("a string, an array of token ids or an array of chat messages", "input", input);
+    }
+    if (tokens.length === 0) throw rangeError(expected, "input", input);
+    return tokens;
+  }
+
+  /** Token ids of a text, with BOS where the vocabulary says so, and without the EOS that some vocabularies add. */
+  #tokenizeOpenEnd(text: string, parseSpecial: boolean): Int32Array {
+    const native = this.#open();
+    const tokens = native.tokenize(text, true, parseSpecial);
+    const { addEos, eos } = this.specialTokens;
+    // Some kinds of tokenizers ignore the flag; the empty text shows what they really add around a text.
+    return addEos && native.tokenize("", true, false).at(-1) === eos ? tokens.slice(0, -1) : tokens;
   }
 
   /**

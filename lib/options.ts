@@ -35,8 +35,8 @@ export function rangeError(expected: string, name: string, value: unknown): Rang
 
 /**
  * Reads the options that a caller gave. `read` asks the reader for each option by its name; a name that the caller gave
- * and nobody asked for is a TypeError, because a misspelt option that is silently ignored costs its user hours. So `read`
- * must ask for every option, whatever the values of the others are.
+ * and nobody asked for is a TypeError, because a misspelt option that is silently ignored costs its user hours. So
+ * `read` must ask for every option, whatever the values of the others are.
  *
  * @throws TypeError, RangeError
  * @example
@@ -52,21 +52,21 @@ export function readOptions<T>(value: unknown, read: (reader: OptionsReader) => 
   return result;
 }
 
-/** An options object, and the names that it was asked for. Values are checked by the functions below. */
+/** An options object, and the names that have been asked for. The functions below check the values. */
 export class OptionsReader {
   readonly #given: Readonly<Record<string, unknown>>;
   readonly #asked = new Set<string>();
 
   constructor(value: unknown) {
-    // By tag, which a plain object of another realm shares: a signal, a Map or a promise somebody forgot to await has no
-    // keys of its own and would pass as "no options".
+    // A signal, a Map or a promise somebody forgot to await has no keys of its own and would pass as "no options". The
+    // tag tells it from a plain object, also from one of another realm.
     if (value !== undefined && Object.prototype.toString.call(value) !== "[object Object]") {
       throw typeError("an object", "options", value);
     }
     this.#given = (value ?? {}) as Record<string, unknown>;
   }
 
-  /** The value of an option, unchecked; undefined where it was not given. */
+  /** The unchecked value of an option; undefined where it was not given. */
   value(name: string): unknown {
     this.#asked.add(name);
     return this.#given[name];
@@ -74,6 +74,10 @@ export class OptionsReader {
 
   integer<F>(name: string, lowest: number, highest: number, fallback: F): number | F {
     return integer(this.value(name), name, lowest, highest, fallback);
+  }
+
+  requiredInteger(name: string, lowest: number, highest: number): number {
+    return requiredInteger(this.value(name), name, lowest, highest);
   }
 
   number<F>(name: string, lowest: number, highest: number, fallback: F): number | F {
@@ -118,7 +122,11 @@ export function optionsObject(value: unknown, known: readonly string[]): Record<
 
 /** An integer from `lowest` to `highest`, or `fallback` for undefined. */
 export function integer<F>(value: unknown, name: string, lowest: number, highest: number, fallback: F): number | F {
-  if (value === undefined) return fallback;
+  return value === undefined ? fallback : requiredInteger(value, name, lowest, highest);
+}
+
+/** An integer from `lowest` to `highest`; undefined is a TypeError. */
+export function requiredInteger(value: unknown, name: string, lowest: number, highest: number): number {
   let expected = `an integer from ${lowest} to ${highest}`;
   if (highest === Number.MAX_SAFE_INTEGER) expected = lowest === 1 ? "a positive integer" : `an integer from ${lowest}`;
   if (typeof value !== "number") throw typeError(expected, name, value);
@@ -167,7 +175,7 @@ export function abortSignal(value: unknown, name = "signal"): AbortSignal | null
   return value;
 }
 
-/** Stop strings: one or several, none of them empty. */
+/** One stop string or an array of them, none empty, as an array. */
 export function stopStrings(value: unknown): string[] {
   if (value === undefined) return [];
   const list = typeof value === "string" ? [value] : value;
@@ -175,7 +183,7 @@ export function stopStrings(value: unknown): string[] {
   return list.map((text, i) => nonEmptyString(text, Array.isArray(value) ? `stop[${i}]` : "stop"));
 }
 
-/** Token ids, each from 0 to vocabSize - 1, as an array of their own. */
+/** A copy of token ids, each from 0 to vocabSize - 1. */
 export function tokenIds(value: unknown, name: string, vocabSize: number): Int32Array {
   if (!Array.isArray(value) && !types.isInt32Array(value)) {
     throw typeError("an array or Int32Array of token ids", name, value);

@@ -2,33 +2,34 @@ import { createReadStream } from "node:fs";
 import readline from "node:readline";
 import type { ChatMessage } from "./chat/template.js";
 import { CllmError } from "./errors.js";
-import type { Model } from "./model.js";
+import type { LoadedModel } from "./model-info.js";
 
-/** One line of prompt data. */
+/** A prompt of a data file. */
 export interface PromptItem {
-  /** Its line in the file, from 1. */
+  /** Number of its line in the file, from 1. */
   line: number;
-  /** Text as it is, or messages for the model's chat template. */
+  /** A text, or messages for the model's chat template. */
   input: string | ChatMessage[];
-  /** The answer the data give, or null. */
+  /** The answer in the data, or null. */
   answer: string | null;
 }
 
-/** An answer's tokens, ended as the model ends its answers. */
-export function answerTokens(model: Model, answer: string): number[] {
+/** The tokens of an answer, with the token behind them that ends the model's answers. */
+export function answerTokens(model: LoadedModel, answer: string): number[] {
   const end = model.specialTokens.eot ?? model.specialTokens.eos;
   return [...model.tokenize(answer), ...(end === null ? [] : [end])];
 }
 
-const LINE_MAX = 16 * 2 ** 20;
+const MAX_LINE_LENGTH = 16 * 2 ** 20;
 
 /**
- * Reads prompt data: JSON lines `{"prompt": "text"}` or `{"messages": [{"role", "content"}, ...]}`, each with an optional
- * `"answer"`. Empty lines are skipped, other keys ignored. `needAnswers`: a line without an answer is an error.
+ * Reads prompt data: JSON lines `{"prompt": "text"}` or `{"messages": [{"role", "content"}, ...]}`, each with an
+ * optional `"answer"`. Empty lines are skipped, other keys ignored. With `needAnswers` (default false) a line without
+ * an answer is an error.
  *
  * @throws {@link CllmError} `CLLM_INVALID_DATA`, naming the file and the line.
  */
-export async function readPromptData(file: string, needAnswers: boolean): Promise<PromptItem[]> {
+export async function readPromptData(file: string, needAnswers = false): Promise<PromptItem[]> {
   const items: PromptItem[] = [];
   const stream = createReadStream(file, { encoding: "utf8" });
   let line = 0;
@@ -50,7 +51,8 @@ export async function readPromptData(file: string, needAnswers: boolean): Promis
 function parseLine(json: string, where: string, needAnswer: boolean): Omit<PromptItem, "line"> {
   const wrong = (what: string, cause?: unknown) =>
     new CllmError("CLLM_INVALID_DATA", `${where}: ${what}`, cause === undefined ? {} : { cause });
-  if (json.length > LINE_MAX) throw wrong(`expected at most ${LINE_MAX} characters but found ${json.length}`);
+  if (json.length > MAX_LINE_LENGTH)
+    throw wrong(`expected at most ${MAX_LINE_LENGTH} characters but found ${json.length}`);
   let value: unknown;
   try {
     value = JSON.parse(json);

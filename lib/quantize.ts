@@ -3,7 +3,9 @@ import { mkdirSync, renameSync, rmSync } from "node:fs";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import type { Task } from "./addon.js";
 import { addon } from "./binary/binding.js";
+import { runTask } from "./binary/native-task.js";
 import { CllmError } from "./errors.js";
 import { publish } from "./machine/files.js";
 import * as check from "./options.js";
@@ -72,31 +74,17 @@ export async function quantize(
   };
   process.once("exit", onExit);
   const native = { type: type.toUpperCase(), threads, allowRequantize };
-  let failure: { cause: unknown } | null = null;
-  const report = (fraction: number): void => {
-    if (failure !== null || signal?.aborted) return;
-    try {
-      onProgress?.(fraction);
-    } catch (cause) {
-      failure = { cause };
-      task.cancel();
-    }
-  };
-  const task = addon().quantize(input, temporary, native, onProgress === null ? null : report);
-  const onAbort = (): void => task.cancel();
-  signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    if (signal?.aborted) task.cancel();
-    await task.promise;
-    signal?.throwIfAborted();
-    if (failure !== null) throw failure;
-    await publish(temporary, target);
-  } catch (error) {
-    if (signal?.aborted) throw signal.reason;
-    if (failure !== null) throw (failure as { cause: unknown }).cause;
+  const explain = async (error: unknown): Promise<never> => {
     throw await describe(error, output);
+  };
+  try {
+    const start = (report: ((fraction: number) => void) | null): Task<void> => {
+      const task = addon().quantize(input, temporary, native, report);
+      return { promise: task.promise.catch(explain), cancel: () => task.cancel() };
+    };
+    await runTask(start, { signal, onProgress });
+    await publish(temporary, target).catch(explain);
   } finally {
-    signal?.removeEventListener("abort", onAbort);
     await fs.rm(directory, remove);
     process.off("exit", onExit);
   }

@@ -1,28 +1,27 @@
-import type { NativeDecoder } from "./addon.js";
+import type { NativeDecoder, IterateOptions as NativeIterateOptions } from "./addon.js";
 import { CllmError } from "./errors.js";
-import * as check from "./options.js";
+import type { Input } from "./model-info.js";
+import { rangeError, readOptions, requiredInteger, tokenIds } from "./options.js";
 import {
   DRAFT_SOURCES,
   type DraftSource,
   type GenerateOptions,
-  type GenerateResult,
   generateOn,
-  type Input,
   streamOn,
   type Target,
 } from "./request/generate.js";
-import { readChoosing, SAMPLING_NAMES, type SamplingOptions } from "./request/sampling.js";
-import type { GenerateStream } from "./request/stream.js";
+import type { GenerateResult, GenerateStream } from "./request/result.js";
+import { readSampling, type SamplingOptions } from "./request/sampling.js";
 
 /** Options of Sequence.iterate(). */
 export interface IterateOptions extends SamplingOptions {
   /** Tokens per block n, from 1 to the decoder's blockSize; fewer where the context ends. Default: the decoder's. */
   blockSize?: number | undefined;
-  /** Where the draft comes from. Default `own`: what the last iteration left. */
+  /** Where the draft comes from. Default `choices`: what the last iteration chose for these positions. */
   draftSource?: DraftSource | undefined;
-  /** Replaces the draft: n - 1 token ids. */
+  /** n - 1 token ids that replace the draft. */
   draft?: readonly number[] | Int32Array | undefined;
-  /** Return the logits of the block: n * vocabSize floats are copied. Default false. */
+  /** Return the logits of the block, a copy of n * vocabSize floats. Default false. */
   logits?: boolean | undefined;
 }
 
@@ -43,26 +42,28 @@ export interface Iteration {
   /** tokens.length - 1: accepted beyond the token ordinary decoding gives (CLLM (arXiv 2403.00835) section 3.3). */
   fastForwarded: number;
   /**
-   * Of those, tokens that stood at their position already in the iteration before, when a token in front of them was
-   * still wrong, and stayed (CLLM (arXiv 2403.00835) section 3.3).
+   * Fast-forwarded tokens that stood at their position already in the iteration before, when a token in front of them
+   * was still wrong, and stayed (CLLM (arXiv 2403.00835) section 3.3).
    */
   stationary: number;
-  /** [n * vocabSize], row-major, if asked for. */
+  /** [n * vocabSize], row-major; null where they were not asked for. */
   logits: Float32Array | null;
   /** Milliseconds of the forward pass. */
   forwardMilliseconds: number;
 }
 
 /**
- * A lane of a decoder, held until dispose(): for chats (its KV stays between turns, so a turn prefills only what is new)
- * and for working with Jacobi iterations one by one. Operations on one sequence run in the order they were called.
+ * A lane of a decoder, held until dispose(): for chats (its KV stays between turns, so a turn prefills only what is
+ * new) and for working with Jacobi iterations one by one. Operations on one sequence run in the order they were called.
  */
 export class Sequence implements AsyncDisposable {
   readonly #target: Target;
   readonly #stop = new AbortController();
   #tokens: number[];
   #disposing: Promise<void> | null = null;
-  /** The last operation: the next one starts when it has ended, so that `tokens` and the lane never disagree. */
+  /**
+   * The operation asked for last. The next one starts when it has ended, so that `tokens` and the lane always agree.
+   */
   #last: Promise<unknown> = Promise.resolve();
 
   /** @internal Use Decoder.sequence(). */
@@ -71,13 +72,13 @@ export class Sequence implements AsyncDisposable {
     this.#target = {
       ...target,
       stop: this.#stop.signal,
-      onLane: (held) => {
-        this.#tokens = held;
+      onLane: (laneTokens) => {
+        this.#tokens = laneTokens;
       },
     };
   }
 
-  /** All tokens it holds, a copy. */
+  /** A copy of all tokens that it holds. */
   get tokens(): number[] {
     return [...this.#tokens];
   }
@@ -100,8 +101,8 @@ export class Sequence implements AsyncDisposable {
    * @throws {@link CllmError} `CLLM_CONTEXT_OVERFLOW`
    */
   async prefill(tokens: readonly number[] | Int32Array): Promise<{ reused: number; prefilled: number }> {
-    const checked = check.tokenIds(tokens, "tokens", this.#target.model.info.vocabSize);
-    if (checked.length === 0) throw check.rangeError("at least one token", "tokens", tokens);
+    const checked = tokenIds(tokens, "tokens", this.#target.model.info.vocabSize);
+    if (checked.length === 0) throw rangeError("at least one token", "tokens", tokens);
     return this.#enqueue(async () => {
       const answer = await this.#send((native, id) => native.prefill(id, this.#target.sequence, checked));
       this.#tokens = Array.from(checked);
@@ -111,34 +112,17 @@ export class Sequence implements AsyncDisposable {
   }
 
   /**
-   * One Jacobi iteration: the block goes through the model, the accepted tokens are appended, the rest becomes the next
-   * draft. Does not stop at end-of-generation tokens. Iterations of several sequences that are asked for at once
-   * share one forward pass, unless the decode thread has begun with the first already.
+   * One Jacobi iteration: the block goes through the model, the accepted tokens are appended, and the choices behind
+   * them become the next draft. It does not stop at end-of-generation tokens. Iterations of several sequences that are
+   * asked for at once share one forward pass, unless the decode thread has begun with the first already.
    *
    * @throws {@link CllmError} `CLLM_CONTEXT_OVERFLOW` when the context is full.
    */
   async iterate(options: IterateOptions = {}): Promise<Iteration> {
-    const given = check.optionsObject(options, ["blockSize", "draft", "draftSource", "logits", ...SAMPLING_NAMES]);
-    const blockSize = check.integer(given.blockSize, "blockSize", 1, this.#target.blockSize, this.#target.blockSize);
-    const choosing = readChoosing(given, this.#target.seed, this.#target.model.info.vocabSize);
-    const draftSource = check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, "choices");
-    const logits = check.boolean(given.logits, "logits", false);
-    let draft: Int32Array | null = null;
-    if (given.draft !== undefined) {
-      draft = check.tokenIds(given.draft, "draft", this.#target.model.info.vocabSize);
-      if (draft.length !== blockSize - 1) throw check.rangeError(`${blockSize - 1} token ids`, "draft", given.draft);
-    }
+    const { sequence } = this.#target;
+    const request = this.#readIteration(options);
     return this.#enqueue(async () => {
-      const answer = await this.#send((native, id) =>
-        native.iterate(id, this.#target.sequence, {
-          blockSize,
-          seed: choosing.seed,
-          choosing,
-          draftSource,
-          draft,
-          logits,
-        }),
-      );
+      const answer = await this.#send((native, id) => native.iterate(id, sequence, request));
       if (answer.type !== "iteration") throw new Error(`Unexpected answer ${answer.type} to iterate`);
       const { iteration } = answer;
       const block = Array.from(iteration.block);
@@ -159,12 +143,31 @@ export class Sequence implements AsyncDisposable {
     });
   }
 
+  #readIteration(options: IterateOptions): NativeIterateOptions {
+    const { model, blockSize: largest, seed } = this.#target;
+    return readOptions(options, (read) => {
+      const blockSize = read.integer("blockSize", 1, largest, largest);
+      const choosing = readSampling(read, seed);
+      const value = read.value("draft");
+      const draft = value === undefined ? null : tokenIds(value, "draft", model.info.vocabSize);
+      if (draft !== null && draft.length !== blockSize - 1) {
+        throw rangeError(`${blockSize - 1} token ids`, "draft", value);
+      }
+      return {
+        blockSize,
+        seed: choosing.seed,
+        choosing,
+        draftSource: read.oneOf("draftSource", DRAFT_SOURCES, "choices"),
+        draft,
+        logits: read.boolean("logits", false),
+      };
+    });
+  }
+
   /** Keeps the first `position` tokens (0 to its own position) and drops the draft. */
   async rollback(position: number): Promise<void> {
     return this.#enqueue(async () => {
-      const expected = `an integer from 0 to ${this.#tokens.length}`;
-      if (typeof position !== "number") throw check.typeError(expected, "position", position);
-      check.integer(position, "position", 0, this.#tokens.length, 0);
+      requiredInteger(position, "position", 0, this.#tokens.length);
       await this.#send((native, id) => native.rollback(id, this.#target.sequence, position));
       this.#tokens.length = position;
     });
@@ -184,8 +187,9 @@ export class Sequence implements AsyncDisposable {
   }
 
   /**
-   * Like Decoder.generate, on this lane: of `input` only what differs from `tokens` is prefilled. It starts when what
-   * was asked for before has ended, generations included; aborting it while it waits rejects at once.
+   * Like Decoder.generate, on this lane; only the part of `input` behind the common prefix with `tokens` is prefilled.
+   * It starts when the operations asked for before have ended, generations included; an abort while it waits rejects at
+   * once.
    */
   async generate(input: Input, options: GenerateOptions = {}): Promise<GenerateResult> {
     this.#open();

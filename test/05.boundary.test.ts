@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { addon } from "../lib/binary/binding.js";
+import * as limits from "../lib/limits.js";
 
 // TypeScript 7 has no compiler API, so the declarations are read as text. Their form is simple: one member per line.
 const source = readFileSync(path.join(__dirname, "..", "..", "lib", "addon.d.ts"), "utf8")
@@ -53,6 +54,20 @@ describe("boundary: addon.d.ts and the built addon", () => {
     assert.equal(info.llamaVersion, "0.5.0");
     assert.match(info.llamaCommit, /^[0-9a-f]{40}$/);
     assert.ok(Array.isArray(info.features));
+  });
+
+  it("has the limits that lib/limits.ts has", () => {
+    const native = addon().limits();
+    assert.deepEqual(Object.keys(native).sort(), [...members("NativeLimits").keys()].sort());
+    assert.deepEqual(native, {
+      maxBlockSize: limits.MAX_BLOCK_SIZE,
+      maxLanes: limits.MAX_LANES,
+      maxCandidates: limits.MAX_CANDIDATES,
+      maxBurst: limits.MAX_BURST,
+      maxPartTokens: limits.MAX_PART_TOKENS,
+      maxPassTokens: limits.MAX_PASS_TOKENS,
+      maxLogprobs: limits.MAX_LOGPROBS,
+    });
   });
 
   it("lists the devices that are declared", () => {

@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { type AvailableBinaries, binaryInfo, chooseBinary, findBinaries } from "../lib/binary/binding.js";
 import { type CpuFeatures, cpuFeatures, missingFeatures, parseCpuinfo, parseSysctl } from "../lib/binary/cpu.js";
 import { explainLoadFailure } from "../lib/binary/load-failure.js";
+import { unpackedPath } from "../lib/binary/package-folder.js";
 import { CllmError } from "../lib/errors.js";
+import { writeFixtures } from "./fixtures/gguf.js";
 
 const V3 = "fpu ssse3 sse4_1 sse4_2 popcnt movbe abm bmi1 bmi2 avx avx2 fma f16c";
 const AVX512 = `${V3} avx512f avx512cd avx512bw avx512dq avx512vl avx512vbmi avx512_vnni avx512_bf16`;
@@ -113,6 +115,40 @@ describe("loader: which binary", () => {
     );
     assert.ok(searched.length >= 2);
     for (const file of searched) assert.ok(file.includes(`app.asar.unpacked${path.sep}`), file);
+  });
+
+  it("looks beside an archive only for files that would be in it", () => {
+    assert.equal(unpackedPath("/app/app.asar/node_modules/a/b.gguf"), "/app/app.asar.unpacked/node_modules/a/b.gguf");
+    assert.equal(unpackedPath("C:\\app\\app.asar\\b.gguf"), "C:\\app\\app.asar.unpacked\\b.gguf");
+    for (const path of ["/app/app.asar.unpacked/b.gguf", "/app/x.asarb/b.gguf", "/app/node_modules/b.gguf"]) {
+      assert.equal(unpackedPath(path), path);
+    }
+  });
+
+  it("loads the binary and the default model from beside an Electron archive", () => {
+    const folder = mkdtempSync(path.join(os.tmpdir(), "cllm-asar-"));
+    try {
+      const [archive, unpacked] = ["app.asar", "app.asar.unpacked"].map((name) =>
+        path.join(folder, name, "node_modules", "node-cllm"),
+      ) as [string, string];
+      cpSync(path.join(__dirname, "..", "..", "dist"), path.join(archive, "dist"), { recursive: true });
+      mkdirSync(path.join(unpacked, "build", "Release"), { recursive: true });
+      symlinkSync(binaryInfo().path, path.join(unpacked, "build", "Release", "cllm.node"));
+      mkdirSync(path.join(unpacked, "models", "text-to-sql"), { recursive: true });
+      cpSync(writeFixtures().llama, path.join(unpacked, "models", "text-to-sql", "text-to-sql.gguf"));
+      const script = `const { binaryInfo, defaultModel, Model } = require(${JSON.stringify(path.join(archive, "dist"))});
+        Model.load().then(async (model) => {
+          console.log(JSON.stringify([defaultModel, binaryInfo().path, model.info.vocabSize]));
+          await model.dispose();
+        });`;
+      const env = { ...process.env, CLLM_BACKEND: "cpu", CLLM_BINARY: "" };
+      const output = execFileSync(process.execPath, ["-e", script], { env, encoding: "utf8" });
+      const [model, binary, vocabSize] = JSON.parse(output);
+      assert.ok(model.startsWith(unpacked) && binary.startsWith(unpacked), output);
+      assert.equal(vocabSize, 275);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it("reads for which CPU a local build was made", () => {

@@ -47,7 +47,7 @@ describe("backend: which CUDA binary", () => {
     trial: () => worked,
     ...change,
   });
-  /** An installed platform package. */
+  /** Writes a platform package as npm would install it. */
   const installed = (version = "1.2.3", level = "x86-64-v3"): string => {
     write(`${version}-${level}/cllm.json`, JSON.stringify({ level, cpuFlags: [] }));
     return write(`${version}-${level}/package.json`, JSON.stringify({ version }));
@@ -205,7 +205,7 @@ describe("backend: where cuBLAS is looked for", () => {
 });
 
 describe("backend: choosing", () => {
-  /** What a program sees, in a process of its own because a backend is loaded once. */
+  /** Runs a program in a process of its own, because a process loads one backend. */
   function program(
     env: NodeJS.ProcessEnv,
     body: string,
@@ -282,7 +282,7 @@ describe("backend: choosing", () => {
     assert.ok(cuda.length > 0);
   });
 
-  // The real one, where it was built. What it says depends on the machine; that it says something does not.
+  // The real binary, where it was built. Its answer depends on the machine, but it must give one.
   const real = path.join(root, "build", "Release-cuda", "cllm.node");
   const title = "tries the CUDA binary that was built here";
   if (!existsSync(real)) it(`${title} (needs \`npm run build:cuda\`)`);

@@ -5,7 +5,7 @@ import { writeFixtures } from "./fixtures/gguf.js";
 
 const fixtures = writeFixtures();
 
-/** [value, error name, what the message says was received] */
+/** [value, name of the error, end of its message] */
 type Case = [unknown, "TypeError" | "RangeError", string];
 
 const NOT_POSITIVE: Case[] = [
@@ -201,6 +201,30 @@ describe("options", () => {
       assert.throws(() => model.tokenize(5 as unknown as string), { name: "TypeError" });
       assert.throws(() => model.detokenize([1e9]), { name: "RangeError", message: /for tokens\[0\]/ });
       assert.throws(() => model.token(-1), { name: "RangeError", message: /for token\[0\] but received -1/ });
+    });
+
+    it("puts no EOS behind a prompt where the vocabulary puts one behind every text", async () => {
+      const chat = [{ role: "user", content: "the other" }];
+      for (const [file, rendered] of [
+        [fixtures.llamaAddEos, "<|im_start|>user\nthe other<|im_end|>\n<|im_start|>assistant\n"],
+        [fixtures.llamaTiedAddEos, "the other</s>"],
+      ] as const) {
+        await using loaded = await Model.load(file);
+        const { bos, eos, addBos, addEos } = loaded.specialTokens;
+        assert.equal(addEos, true);
+        const front = addBos ? [bos] : [];
+        const text = loaded.tokenize("the other");
+        assert.deepEqual(loaded.tokenize("the other", { addSpecial: true }), [...front, ...text, eos]);
+        assert.deepEqual(Array.from(loaded.promptTokens("the other")), [...front, ...text]);
+        assert.equal(loaded.applyChatTemplate(chat), rendered);
+        // The EOS of the second template is the text's own and stays.
+        const expected = loaded.tokenize(rendered, { parseSpecial: true });
+        assert.deepEqual(Array.from(loaded.promptTokens(chat)), [...front, ...expected]);
+        assert.equal(expected.at(-1) === eos, file === fixtures.llamaTiedAddEos);
+        await using decoder = await loaded.createDecoder({ contextSize: 64, threads: 1 });
+        const { stats } = await decoder.generate("the other", { maxTokens: 1 });
+        assert.equal(stats.promptTokens, front.length + text.length);
+      }
     });
 
     it("tells vocabulary, special tokens and metadata", () => {

@@ -3,12 +3,12 @@ import { getEventListeners } from "node:events";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { DecoderEvent, FinishReason, GenerateRequest, NativeDecoder } from "../lib/addon.js";
 import { decoderSettings } from "../lib/decoder.js";
-import { CllmError, type Model, type ModelInfo } from "../lib/index.js";
+import { CllmError, type LoadedModel, type ModelInfo } from "../lib/index.js";
 import { countCores, cpuQuota, defaultThreads } from "../lib/machine/threads.js";
 import * as check from "../lib/options.js";
 import { Commands } from "../lib/request/commands.js";
 import { generateOn, streamOn, type Target } from "../lib/request/generate.js";
-import type { GenerateChunk } from "../lib/request/stream.js";
+import type { GenerateChunk } from "../lib/request/result.js";
 
 const MODEL = {
   trainContextSize: 2048,
@@ -18,7 +18,7 @@ const MODEL = {
   vocabSize: 100,
 } as ModelInfo;
 
-/** A decoder whose answers the test sends itself: what is tested here is what lib/ does between two given events. */
+/** A decoder whose answers the test sends itself, to test what lib/ does between two events. */
 function scripted() {
   const sent: { id: number; request: GenerateRequest }[] = [];
   const aborted: number[] = [];
@@ -27,7 +27,7 @@ function scripted() {
     generate: (id: number, request: GenerateRequest) => sent.push({ id, request }),
     abort: (id: number) => aborted.push(id),
   } as unknown as NativeDecoder);
-  const model = { info: MODEL, tokenize: (text: string) => [...text].map((_, i) => i + 1) } as unknown as Model;
+  const model = { info: MODEL, promptTokens: (ids: number[]) => Int32Array.from(ids) } as unknown as LoadedModel;
   const target: Target = {
     model,
     commands,
@@ -59,8 +59,8 @@ function done(id: number, finishReason: FinishReason, tokens: number[] = [], ite
   return { id, type: "done", text, tokens: Int32Array.from(tokens), finishReason, logprobs: [], stats };
 }
 
-describe("options: what test/10 leaves", () => {
-  // No keys of their own: without a check they would pass as "no options".
+describe("options: values that are no options, and defaults", () => {
+  // These have no keys of their own, so without a check they would pass as "no options".
   for (const [options, received] of [
     [new AbortController().signal, "AbortSignal"],
     [Promise.resolve({}), "Promise"],

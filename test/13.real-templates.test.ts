@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { type ChatMessage, chatMessages, renderChat } from "../lib/chat/template.js";
 import { CllmError } from "../lib/index.js";
 
-// As published with the models. What is expected of them was rendered by Python's jinja2 with the settings of
-// transformers (trim_blocks, lstrip_blocks), not by the library under test.
+// Templates as published with the models. Python's jinja2 rendered the expected texts with the settings of transformers
+// (trim_blocks, lstrip_blocks), not the library under test.
 const SMOLLM2 = `{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system
 You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
 ' }}{% endif %}{{'<|im_start|>' + message['role'] + '
@@ -14,7 +14,7 @@ You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
 const LLAMA3 =
   "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
 
-/** The parts of Llama 3.2's that others lack: the date, and slices of messages. Tool calls are left out. */
+/** The parts of Llama 3.2's template that others lack: the date, and slices of messages. Tool calls are left out. */
 const LLAMA32 = `{{- bos_token }}
 {%- if not date_string is defined %}
     {%- if strftime_now is defined %}
@@ -50,7 +50,7 @@ const LLAMA32 = `{{- bos_token }}
     {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
 {%- endif %}`;
 
-/** Qwen 2.5's without its branch for tools; Qwen 3's thoughts of earlier turns are dropped the way its template does. */
+/** Qwen 2.5's template without its branch for tools; earlier turns lose their thoughts as in Qwen 3's template. */
 const QWEN25 = `{%- if messages[0]['role'] == 'system' %}
         {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
     {%- else %}

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { GenerateResult } from "../lib/request/generate.js";
-import { ChunkStream, type GenerateChunk } from "../lib/request/stream.js";
+import type { GenerateChunk, GenerateResult } from "../lib/request/result.js";
+import { ChunkStream } from "../lib/request/stream.js";
 
 describe("stream", () => {
   const RESULT = { text: "ab" } as GenerateResult;
@@ -70,7 +70,7 @@ describe("stream", () => {
   });
 
   it("a failed result nobody looks at is no unhandled rejection", async () => {
-    // Mocha fails the run on one.
+    // Mocha fails the run on an unhandled rejection.
     const { stream, reject } = open();
     reject(new Error("broken"));
     await nextTurn();

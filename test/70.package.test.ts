@@ -7,7 +7,7 @@ import { writeFixtures } from "./fixtures/gguf.js";
 
 const root = path.join(__dirname, "..", "..");
 
-// The test of what a consumer gets: the tarball of `npm pack`, installed where no compiler can be found.
+// Tests the package that a consumer gets: the tarball of `npm pack`, installed where no compiler can be found.
 describe("package", function () {
   this.timeout(30 * 60_000); // a missing prebuild is built, from nothing if need be
 
@@ -24,7 +24,7 @@ describe("package", function () {
       });
       return this.skip();
     }
-    // The lowest level: it is what node-gyp-build looks for. Up to date, or else the tests would be about old code.
+    // node-gyp-build looks for the lowest level. It must be up to date, or else the tests would be about old code.
     const level = process.arch === "x64" ? "x86-64-v3" : "generic";
     run(process.execPath, [path.join(root, "scripts", "prebuilds.mjs"), level, "--if-needed"], root, process.env);
 

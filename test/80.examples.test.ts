@@ -20,7 +20,7 @@ async function until(condition: () => boolean | Promise<boolean>, what: string):
   }
 }
 
-/** Ends with the exit code, or the signal; kills what does not end. */
+/** Resolves with the exit code or the signal; kills a process that does not end. */
 async function ended(child: ChildProcess): Promise<number | string | null> {
   if (child.exitCode !== null) return child.exitCode;
   const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
@@ -213,7 +213,7 @@ describe("examples", function () {
 
     const start = (model: string) => {
       child = fork(example("electron", "model-process.js"), [model], {
-        execArgv: ["-r", path.join(__dirname, "electron-shim.js")],
+        execArgv: ["-r", path.join(__dirname, "fixtures", "electron-shim.js")],
         env: { ...process.env, NODE_PATH: folder },
       });
       child.on("message", (message) => inbox.push(message as (typeof inbox)[0]));

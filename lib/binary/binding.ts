@@ -8,31 +8,32 @@ import { type CpuFeatures, cpuFeatures, missingFeatures, type PrebuiltLevel, pre
 import { BACKENDS, type Backend, chooseCuda } from "./cuda.js";
 import { loadCudaAddon } from "./cuda-load.js";
 import { explainLoadFailure } from "./load-failure.js";
+import { packageFolder, unpackedPath } from "./package-folder.js";
 
 /** A device that the binary can compute on. */
 export interface Device extends NativeDevice {}
 
-/** Which binary runs, and why it was chosen. */
+/** The binary that runs, and why it was chosen. */
 export interface BinaryInfo extends BuildInfo {
   /** Path of the `.node` file. */
   path: string;
-  /** Why this binary and no other, as a sentence. */
+  /** Why this binary was chosen, as a sentence. */
   reason: string;
   /** Why CUDA runs, or why it does not, as a sentence. */
   cuda: string;
-  /** What the binary can compute on, with the memory that is free at this moment. */
+  /** The devices that the binary can compute on, with the memory that is free at this moment. */
   devices: Device[];
 }
 
-/** The binaries there are, before looking at the CPU. */
+/** The binaries that exist, whether or not the CPU runs them. */
 export interface AvailableBinaries {
-  /** `build/Release/cllm.node`: built from source on this machine; `cpuFlags`: features of the CPU it was built for. */
+  /** `build/Release/cllm.node`, built from source on this machine, and the features of the CPU it was built for. */
   local: { path: string; cpuFlags: readonly string[] } | null;
   /** Prebuilt binaries by level. */
   prebuilt: Partial<Record<PrebuiltLevel, string>>;
   /** The environment variable CLLM_BINARY: the path of a binary, `native` (the local build), or a level. */
   override: string | undefined;
-  /** Where was looked, for the message when there is nothing. */
+  /** Files that were looked for, for the message when none exists. */
   searched: readonly string[];
 }
 
@@ -122,9 +123,9 @@ function prebuiltFolder(level: PrebuiltLevel): string {
   return level === "x86-64-avx512" ? `${folder}-avx512` : folder;
 }
 
-/** What lies in the package's folder. In an Electron app it may be an archive with the binaries beside it. */
-export function findBinaries(packageRoot: string, override: string | undefined): AvailableBinaries {
-  const root = packageRoot.replace(/\.asar(?=[\\/]|$)/, ".asar.unpacked");
+/** The binaries that lie in a package's folder. */
+export function findBinaries(folder: string, override: string | undefined): AvailableBinaries {
+  const root = unpackedPath(folder);
   const localPath = path.join(root, "build", "Release", "cllm.node");
   const searched = [localPath];
   const prebuilt: Partial<Record<PrebuiltLevel, string>> = {};
@@ -137,7 +138,7 @@ export function findBinaries(packageRoot: string, override: string | undefined):
   return { local, prebuilt, override, searched };
 }
 
-/** scripts/build.mjs writes what the CPU had that a native build was made for. */
+/** Features of the CPU that a native build was made for, as scripts/build.mjs writes them beside it. */
 function builtFor(directory: string): readonly string[] {
   try {
     const { cpuFlags } = JSON.parse(readFileSync(path.join(directory, "cllm.json"), "utf8"));
@@ -154,18 +155,18 @@ interface Loaded {
 
 let loaded: Loaded | undefined;
 
-function load(asked: Backend | undefined): Loaded {
+function load(requested: Backend | undefined): Loaded {
   if (loaded) {
     const { backend, path: file } = loaded.info;
-    if (asked === undefined || asked === "auto" || asked === backend) return loaded;
+    if (requested === undefined || requested === "auto" || requested === backend) return loaded;
     throw new CllmError(
       "CLLM_BACKEND_UNAVAILABLE",
-      `Expected the backend ${asked} but this process runs ${backend} already (${file}): ` +
+      `Expected the backend ${requested} but this process runs ${backend} already (${file}): ` +
         "choose with the first use of node-cllm, or with CLLM_BACKEND",
     );
   }
-  const by = asked === undefined ? "CLLM_BACKEND is" : "the option backend is";
-  const wanted = asked ?? environmentBackend();
+  const by = requested === undefined ? "CLLM_BACKEND is" : "the option backend is";
+  const wanted = requested ?? environmentBackend();
   let cuda = `Not used: ${by} ${wanted}`;
   if (wanted === "auto" && process.env.CLLM_BINARY) cuda = "Not used: CLLM_BINARY names a binary";
   else if (wanted !== "cpu") {
@@ -189,9 +190,9 @@ function load(asked: Backend | undefined): Loaded {
   return loaded;
 }
 
-/** The variable CLLM_BACKEND, auto without it. */
+/** The backend that the variable CLLM_BACKEND names, or auto. */
 function environmentBackend(): Backend {
-  return check.oneOf(process.env.CLLM_BACKEND || undefined, "CLLM_BACKEND", BACKENDS, "auto") as Backend;
+  return check.oneOf(process.env.CLLM_BACKEND || undefined, "CLLM_BACKEND", BACKENDS, "auto");
 }
 
 function loadCuda(insist: boolean): Loaded | { reason: string; cause?: unknown } {
@@ -201,13 +202,13 @@ function loadCuda(insist: boolean): Loaded | { reason: string; cause?: unknown }
     const addon = loadCudaAddon(choice.path);
     return ready(addon, { path: choice.path, reason: choice.reason }, choice.reason);
   } catch (cause) {
-    // It worked in the other process: a limit of this one (address space, a sandbox), or a library that it holds.
+    // The trial worked, so this process has a limit (address space, a sandbox) or holds a library that is in the way.
     return { reason: `Not used: ${choice.path} worked in a process of its own but not in this one [${cause}]`, cause };
   }
 }
 
 function loadCpu(cuda: string): Loaded {
-  const available = findBinaries(path.join(__dirname, "..", ".."), process.env.CLLM_BINARY);
+  const available = findBinaries(packageFolder, process.env.CLLM_BINARY);
   const chosen = chooseBinary(cpuFeatures(), available);
   let addon: Addon;
   try {
@@ -223,7 +224,7 @@ function loadCpu(cuda: string): Loaded {
 function ready(addon: Addon, chosen: ChosenBinary, cuda: string): Loaded {
   addon.setErrorClass(CllmError as Parameters<Addon["setErrorClass"]>[0]);
   const build = addon.buildInfo();
-  // CLLM_BINARY may name a CUDA binary: whoever does that gets it untried.
+  // CLLM_BINARY may name a CUDA binary, which then runs without a trial.
   return { addon, info: { ...build, ...chosen, cuda: build.backend === "cuda" ? chosen.reason : cuda } };
 }
 
@@ -232,7 +233,7 @@ function lowerFirst(text: string): string {
 }
 
 /**
- * The addon, loaded at the first call: the backend of that call, else of CLLM_BACKEND, runs until the process ends.
+ * The addon. The first call loads it: the backend of that call, else of CLLM_BACKEND, runs until the process ends.
  *
  * @throws {@link CllmError} `CLLM_BACKEND_UNAVAILABLE` when CUDA is asked for and does not work, or when the other
  * backend runs already; `CLLM_BINDING_NOT_FOUND`, `CLLM_UNSUPPORTED_CPU`
@@ -242,7 +243,7 @@ export function addon(backend?: Backend): Addon {
 }
 
 /**
- * Which binary runs and why. Loads it.
+ * Loads the binary, if that has not happened yet, and tells which one runs and why.
  *
  * @throws {@link CllmError} `CLLM_BINDING_NOT_FOUND`, `CLLM_UNSUPPORTED_CPU`, `CLLM_BACKEND_UNAVAILABLE`
  * @example

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 /** Instruction-set levels that prebuilt binaries exist for, best first. `generic` is the baseline of other CPUs. */
 export type PrebuiltLevel = "x86-64-avx512" | "x86-64-v3" | "generic";
 
-/** Names as in Linux' /proc/cpuinfo. They are what CMakeLists.txt compiles each level with. */
+/** Features that CMakeLists.txt compiles each level with, by their names in Linux' /proc/cpuinfo. */
 const V3 = "ssse3 sse4_1 sse4_2 popcnt movbe abm bmi1 bmi2 avx avx2 fma f16c".split(" ");
 const AVX512 = "avx512f avx512cd avx512bw avx512dq avx512vl avx512vbmi avx512_vnni avx512_bf16".split(" ");
 
@@ -15,7 +15,7 @@ export interface CpuFeatures {
   flags: ReadonlySet<string> | null;
 }
 
-/** What a level needs and the CPU lacks; empty when it runs it. Unknown features count as there, but for AVX-512. */
+/** Features that a level needs and the CPU lacks. Where features are unknown, those of x86-64-v3 are assumed. */
 export function missingFeatures(level: PrebuiltLevel, cpu: CpuFeatures): string[] {
   if (level === "generic") return [];
   if (cpu.arch !== "x64") return ["x86-64"];
@@ -29,7 +29,7 @@ export function prebuiltLevels(arch: string): PrebuiltLevel[] {
   return arch === "x64" ? ["x86-64-avx512", "x86-64-v3"] : ["generic"];
 }
 
-/** Asks the system, without running a single instruction that could be missing. */
+/** Asks the system for the CPU's features, without running an instruction that could be missing. */
 export function cpuFeatures(platform: string = process.platform, arch: string = process.arch): CpuFeatures {
   if (arch !== "x64") return { arch, flags: null };
   if (platform === "linux") return { arch, flags: parseCpuinfo(readQuietly("/proc/cpuinfo")) };
@@ -37,13 +37,13 @@ export function cpuFeatures(platform: string = process.platform, arch: string = 
   return { arch, flags: null };
 }
 
-/** Flags of the first processor. The kernel leaves out what it does not save on a context switch. */
+/** Flags of the first processor. The kernel leaves out features whose state it does not save on a context switch. */
 export function parseCpuinfo(text: string): ReadonlySet<string> | null {
   const flags = /^flags\s*:(.*)$/m.exec(text)?.[1];
   return flags === undefined ? null : new Set(flags.trim().split(/\s+/));
 }
 
-/** Output of `sysctl machdep.cpu`, whose names differ from Linux': "AVX1.0", "AVX512VNNI", "LZCNT". */
+/** Flags in the output of `sysctl machdep.cpu`, renamed to Linux' names: "AVX1.0", "AVX512VNNI", "LZCNT" differ. */
 export function parseSysctl(text: string): ReadonlySet<string> | null {
   const lists = [...text.matchAll(/^machdep\.cpu\.(?:leaf7_|ext)?features:(.*)$/gm)].map((match) => match[1]);
   if (lists.length === 0) return null;

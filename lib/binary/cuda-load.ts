@@ -3,13 +3,14 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import type { Addon } from "../addon.js";
 
-/** dlopen's RTLD_NOW and glibc's RTLD_NODELETE, which os.constants lacks. */
-const KEEP = 2 | 0x1000;
+/** dlopen's flags RTLD_NOW and RTLD_NODELETE of glibc; os.constants lacks the second. */
+const KEEP_LOADED = 2 | 0x1000;
 
 /**
- * Loads a CUDA binary. It needs cuBLAS, which is the user's own: half a gigabyte that machines with CUDA software have
- * already. The system finds it beside the binary, in its own search path, and in /usr/local/cuda; after that we look,
- * because a running process cannot change LD_LIBRARY_PATH. `CLLM_CUDA_LIBRARIES` names its folder and comes first.
+ * Loads a CUDA binary. It needs the user's cuBLAS, half a gigabyte that machines with CUDA software have already. The
+ * folder that `CLLM_CUDA_LIBRARIES` names comes first. Else the system looks beside the binary, in its search path and
+ * in
+ * /usr/local/cuda; then this function looks further, because a running process cannot change LD_LIBRARY_PATH.
  */
 export function loadCudaAddon(file: string, env: NodeJS.ProcessEnv = process.env): Addon {
   const load = (): Addon => createRequire(__filename)(file);
@@ -28,7 +29,9 @@ export function loadCudaAddon(file: string, env: NodeJS.ProcessEnv = process.env
   }
 }
 
-/** Where cuBLAS lies besides the places the system looks in: CUDA's own variables, conda, the wheels in a venv. */
+/**
+ * Folders that the system does not search but cuBLAS may lie in: by CUDA's variables, of conda, of wheels in a venv.
+ */
 export function cublasFolders(env: NodeJS.ProcessEnv): string[] {
   const folders: string[] = [];
   for (const toolkit of [env.CUDA_HOME, env.CUDA_PATH]) {
@@ -47,17 +50,17 @@ export function cublasFolders(env: NodeJS.ProcessEnv): string[] {
 }
 
 /**
- * Maps the folder's cuBLAS into this process, where the binary's own need for it then finds it by its name. Node can
- * open libraries, but closes those that are no addons: they stay because of the flag.
+ * Maps the folder's cuBLAS into this process, where the system then finds it by its name when the binary needs it. Node
+ * closes libraries that are no addons after opening them; the flag keeps them.
  */
 function keepCublas(folder: string): void {
-  // libcublasLt first: libcublas needs it, and need not know where it is.
+  // libcublasLt comes first, because libcublas needs it and may not find it by itself.
   const files = list(folder).filter((name) => /^libcublas(Lt)?\.so\.\d+$/.test(name));
   for (const name of files.sort((a, b) => b.length - a.length)) {
     try {
-      process.dlopen({ exports: {} }, path.join(folder, name), KEEP);
+      process.dlopen({ exports: {} }, path.join(folder, name), KEEP_LOADED);
     } catch {
-      // "Module did not self-register", always. Where it could not be opened, loading the binary says so.
+      // Node always throws "Module did not self-register". If the library did not open, loading the binary says so.
     }
   }
 }

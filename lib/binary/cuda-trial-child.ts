@@ -2,7 +2,8 @@ import { writeSync } from "node:fs";
 import { loadCudaAddon } from "./cuda-load.js";
 import type { TrialAnswer } from "./cuda-trial.js";
 
-// Run by cuda-trial.ts in a process of its own: loads the binary argv[2], computes something on its GPUs, and tells.
+// cuda-trial.ts runs this in a process of its own: it loads the binary argv[2], computes on its GPUs, and prints how it
+// went.
 function answer(file: string): TrialAnswer {
   try {
     const addon = loadCudaAddon(file);

@@ -6,12 +6,15 @@ import { explainLoadFailure } from "./load-failure.js";
 /** What the child process prints. */
 export type TrialAnswer = { devices: NativeDevice[] } | { error: string };
 
-/** GPUs that computed what they should; or why there are none, as a clause. */
+/** The GPUs that computed correctly, or a clause that says why there are none. */
 export type TrialResult = { devices: NativeDevice[]; problem: null } | { devices: null; problem: string };
 
-/** A cold driver takes seconds to start, with each GPU. */
+/** Time limit of a trial: a cold driver takes seconds to start each GPU. */
 const TRIAL_MILLISECONDS = 10_000;
-/** Set in the child. Where process.execPath is not node but an application, it keeps a trial from starting the next. */
+/**
+ * Variable that is set in the child, so that an application in place of node (process.execPath) starts no further
+ * trial.
+ */
 export const TRIAL_VARIABLE = "CLLM_CUDA_TRIAL";
 
 /**
@@ -31,7 +34,7 @@ export function tryCuda(
     CLLM_LOG: "error",
     [TRIAL_VARIABLE]: "1",
   };
-  delete env.NODE_OPTIONS; // --inspect-brk, --require: meant for the program
+  delete env.NODE_OPTIONS; // such as --inspect-brk and --require, which are meant for the program
   const child = spawnSync(process.execPath, [script, file], {
     env,
     encoding: "utf8",
@@ -40,19 +43,19 @@ export function tryCuda(
     killSignal: "SIGKILL",
     windowsHide: true,
   });
-  const said = lastLine(child.stderr ?? "");
+  const lastError = lastLine(child.stderr ?? "");
   const failed = (problem: string): TrialResult => ({ devices: null, problem });
   const code = (child.error as NodeJS.ErrnoException | undefined)?.code;
   if (code === "ETIMEDOUT") return failed(`loading it had not ended after ${milliseconds / 1000} s`);
   if (child.error) return failed(`no process could be started to try it: ${child.error.message}`);
-  if (child.signal) return failed(`the process that tried it died of ${child.signal}${said && ` (${said})`}`);
+  if (child.signal) return failed(`the process that tried it died of ${child.signal}${lastError && ` (${lastError})`}`);
   const answer = parse(child.stdout);
   if (child.status !== 0 || answer === null) {
-    return failed(`the process that tried it ended with exit code ${child.status}${said && ` (${said})`}`);
+    return failed(`the process that tried it ended with exit code ${child.status}${lastError && ` (${lastError})`}`);
   }
   if ("error" in answer) return failed(explainTrialError(answer.error));
   const devices = answer.devices.filter(({ kind }) => kind === "gpu" || kind === "integrated");
-  return devices.length > 0 ? { devices, problem: null } : failed(explainNoDevice(said));
+  return devices.length > 0 ? { devices, problem: null } : failed(explainNoDevice(lastError));
 }
 
 function parse(stdout: string): TrialAnswer | null {
@@ -76,13 +79,13 @@ function explainTrialError(message: string): string {
   return why === null ? line : `${why} [${line}]`;
 }
 
-/** What the CUDA runtime says where there is no GPU for it, in words. */
-export function explainNoDevice(said: string): string {
-  if (/driver version is insufficient/i.test(said)) {
-    return `there is no NVIDIA driver, or one too old for this CUDA [${said}]`;
+/** Explains the last line that the CUDA runtime wrote where it found no GPU. */
+export function explainNoDevice(lastError: string): string {
+  if (/driver version is insufficient/i.test(lastError)) {
+    return `there is no NVIDIA driver, or one too old for this CUDA [${lastError}]`;
   }
-  if (/no CUDA-capable device/i.test(said)) return `the driver sees no GPU [${said}]`;
-  return `it found no GPU${said && ` [${said}]`}`;
+  if (/no CUDA-capable device/i.test(lastError)) return `the driver sees no GPU [${lastError}]`;
+  return `it found no GPU${lastError && ` [${lastError}]`}`;
 }
 
 function lastLine(text: string): string {

@@ -4,19 +4,20 @@ import path from "node:path";
 import { getEnvironmentData, setEnvironmentData } from "node:worker_threads";
 import { type CpuFeatures, cpuFeatures, missingFeatures } from "./cpu.js";
 import { TRIAL_VARIABLE, type TrialResult, tryCuda } from "./cuda-trial.js";
+import { packageFolder, unpackedPath } from "./package-folder.js";
 
-/** Which runs the model: `auto` is CUDA where it is installed and works, else the CPU. */
+/** What runs the model; `auto` is CUDA where it is installed and works, else the CPU. */
 export type Backend = "auto" | "cpu" | "cuda";
 
 export const BACKENDS: readonly Backend[] = ["auto", "cpu", "cuda"];
 
-/** The CUDA binary to use and why it, or why none. Reasons are sentences without a full stop. */
+/** The CUDA binary to use, or null, and the reason as a sentence without a full stop. */
 export interface CudaChoice {
   path: string | null;
   reason: string;
 }
 
-/** Everything that is asked of the world outside, for tests. */
+/** What the choice depends on outside of this module, so that tests can replace it. */
 export interface CudaWorld {
   env: NodeJS.ProcessEnv;
   platform: string;
@@ -25,14 +26,14 @@ export interface CudaWorld {
   /** Folder and version of this package. */
   packageRoot: string;
   version: string;
-  /** The package.json of a package that the application or this package can require; null when there is none. */
+  /** Path of the package.json of a package that the application or this package can require, or null. */
   resolve(name: string): string | null;
   /** Whether the system has a device file of an NVIDIA driver. */
   hasDevice(): boolean;
   trial(file: string): TrialResult;
 }
 
-/** The package with the CUDA binary for a platform; null where none is made. */
+/** Name of the package with the CUDA binary for a platform, or null where none is made. */
 export function cudaPackage(platform: string, arch: string): string | null {
   return platform === "linux" && arch === "x64" ? `@node-cllm/${platform}-${arch}-cuda` : null;
 }
@@ -40,7 +41,7 @@ export function cudaPackage(platform: string, arch: string): string | null {
 /**
  * Finds a CUDA binary (CLLM_CUDA_BINARY, a local build, the platform's package) and tries it in a process of its own.
  *
- * @param insist try it also where the system has no GPU as far as one can see: the trial then says more
+ * @param insist also try it where the system seems to have no GPU, because the trial then says more
  */
 export function chooseCuda(insist: boolean, world: CudaWorld = here()): CudaChoice {
   const none = (reason: string): CudaChoice => ({ path: null, reason });
@@ -61,7 +62,7 @@ export function chooseCuda(insist: boolean, world: CudaWorld = here()): CudaChoi
 function findCuda({ env, platform, arch, packageRoot, version, resolve }: CudaWorld): CudaChoice {
   const none = (reason: string): CudaChoice => ({ path: null, reason });
   if (env.CLLM_CUDA_BINARY) return { path: path.resolve(env.CLLM_CUDA_BINARY), reason: "CLLM_CUDA_BINARY names it" };
-  const local = path.join(unpacked(packageRoot), "build", "Release-cuda", "cllm.node");
+  const local = path.join(unpackedPath(packageRoot), "build", "Release-cuda", "cllm.node");
   if (existsSync(local)) return { path: local, reason: "built from source on this machine" };
   const name = cudaPackage(platform, arch);
   if (name === null) return none(`Not available: no CUDA binary is made for ${platform} on ${arch}`);
@@ -71,20 +72,17 @@ function findCuda({ env, platform, arch, packageRoot, version, resolve }: CudaWo
   }
   const installed = JSON.parse(readFileSync(manifest, "utf8")).version;
   if (installed !== version) {
-    // Binary and library are two halves of one thing: another version's could misread what crosses between them.
+    // The halves must be of one version: another version's binary could misread the values that cross between them.
     return none(
       `Not used: ${name} is version ${installed}, this is ${version}; \`npm install ${name}@${version}\` brings the right one`,
     );
   }
-  return { path: path.join(unpacked(path.dirname(manifest)), "cllm.node"), reason: `from the package ${name}` };
+  return { path: path.join(unpackedPath(path.dirname(manifest)), "cllm.node"), reason: `from the package ${name}` };
 }
 
-/** In an Electron app files may be in an archive; binaries lie beside it. */
-function unpacked(folder: string): string {
-  return folder.replace(/\.asar(?=[\\/]|$)/, ".asar.unpacked");
-}
-
-/** What the CPU lacks for the host code of the binary; scripts/build.mjs writes its level beside it. */
+/**
+ * Features that the binary's host code needs and the CPU lacks, by the level that scripts/build.mjs writes beside it.
+ */
 function unsupportedBy(file: string, cpu: CpuFeatures): string[] {
   try {
     const { level, cpuFlags } = JSON.parse(readFileSync(path.join(path.dirname(file), "cllm.json"), "utf8"));
@@ -92,7 +90,7 @@ function unsupportedBy(file: string, cpu: CpuFeatures): string[] {
     const { flags } = cpu;
     return flags === null ? [] : cpuFlags.filter((flag: string) => !flags.has(flag));
   } catch {
-    return []; // a file that somebody put there
+    return []; // no build of ours wrote this file, so nothing is known
   }
 }
 
@@ -103,14 +101,13 @@ function describe(devices: readonly { description: string; totalMemory: number }
 }
 
 function here(): CudaWorld {
-  const packageRoot = path.join(__dirname, "..", "..");
   return {
     env: process.env,
     platform: process.platform,
     arch: process.arch,
     cpu: cpuFeatures(),
-    packageRoot,
-    version: JSON.parse(readFileSync(path.join(packageRoot, "package.json"), "utf8")).version,
+    packageRoot: packageFolder,
+    version: JSON.parse(readFileSync(path.join(packageFolder, "package.json"), "utf8")).version,
     resolve: resolvePackage,
     hasDevice: () => process.platform !== "linux" || ["/dev/nvidiactl", "/dev/dxg"].some((file) => existsSync(file)),
     trial: tryOnce,
@@ -118,8 +115,8 @@ function here(): CudaWorld {
 }
 
 /**
- * From this package, where npm puts an optional peer, and from the program's main file. Not from the working directory:
- * a program that is started in somebody else's folder must not load code from there.
+ * Looks from this package, where npm puts an optional peer, and from the program's main file. It does not look from the
+ * working directory: a program that is started in somebody else's folder must not load code from there.
  */
 function resolvePackage(name: string): string | null {
   const program = require.main?.filename ?? process.argv[1];
@@ -127,17 +124,17 @@ function resolvePackage(name: string): string | null {
     try {
       return createRequire(path.resolve(from)).resolve(`${name}/package.json`);
     } catch {
-      // the next
+      // Look from the next file.
     }
   }
   return null;
 }
 
-/** One trial per process and binary: workers started later know its result. */
+/** Tries a binary once per process. Workers that start later inherit the result. */
 function tryOnce(file: string): TrialResult {
   const key = `node-cllm: trial of ${file}`;
-  const known = getEnvironmentData(key) as TrialResult | undefined;
-  if (known) return known;
+  const earlier = getEnvironmentData(key) as TrialResult | undefined;
+  if (earlier) return earlier;
   const result = tryCuda(file);
   setEnvironmentData(key, result as never);
   return result;

@@ -1,9 +1,9 @@
 import { CllmError } from "../errors.js";
 import { typeError } from "../options.js";
 
-/** @huggingface/jinja, loaded when the first template is rendered: it costs 1.3 MB. */
+/** Loads @huggingface/jinja when the first template is rendered, because it costs 1.3 MB. */
 function jinja() {
-  // Its types claim to be an ES module only, which TypeScript will not let CommonJS import; the package has both.
+  // The package has both kinds of module, but its types claim an ES module only, which CommonJS may not import.
   return require("@huggingface/jinja") as {
     Template: new (source: string) => { render(items: Record<string, unknown>): string };
   };
@@ -23,7 +23,7 @@ export interface TemplateTokens {
   eos: string;
 }
 
-/** Checks messages once; returns them unchanged. */
+/** Checks that the value is an array of messages, and returns it unchanged. */
 export function chatMessages(value: unknown): readonly ChatMessage[] {
   if (!Array.isArray(value)) throw typeError("an array of chat messages", "messages", value);
   for (const [i, entry] of value.entries()) {
@@ -55,7 +55,7 @@ export function renderChat(
       add_generation_prompt: addGenerationPrompt,
       bos_token: tokens.bos,
       eos_token: tokens.eos,
-      // As transformers does: templates ask `tools is not none` without asking whether it is defined.
+      // Templates test `tools is not none` without testing whether it is defined, as transformers always defines it.
       tools: null,
       documents: null,
     });

@@ -1,6 +1,6 @@
 import readline from "node:readline";
-import type { ChatMessage } from "../model.js";
-import type { GenerateResult } from "../request/generate.js";
+import type { ChatMessage } from "../chat/template.js";
+import type { GenerateResult } from "../request/result.js";
 import type { Sequence } from "../sequence.js";
 import { type GenerateFlags, generateOptions } from "./generate.js";
 import { describeError, EXIT, Interrupted, type Io, interruptible, readerIsGone, UsageError, write } from "./io.js";

@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import type { Model } from "../model.js";
+import type { Input } from "../model-info.js";
 import { isPullSource } from "../pull/source.js";
-import type { GenerateOptions, Input } from "../request/generate.js";
+import type { GenerateOptions } from "../request/generate.js";
 import { EXIT, type Io, interruptible, UsageError, write } from "./io.js";
 import { createDecoder, DEFAULT_MODEL, type DecoderFlags, describeStats, withModel } from "./model.js";
 

@@ -4,7 +4,7 @@ import { defaultModel } from "../default-model.js";
 import { Model } from "../model.js";
 import { pull } from "../pull/pull.js";
 import { isPullSource } from "../pull/source.js";
-import type { GenerateStats } from "../request/generate.js";
+import type { GenerateStats } from "../request/result.js";
 import type { Io } from "./io.js";
 import { Progress } from "./progress.js";
 

@@ -5,7 +5,6 @@ import type { TrainData } from "../addon.js";
 import { CllmError } from "../errors.js";
 import type { Model } from "../model.js";
 import { answerTokens, type PromptItem } from "../prompt-data.js";
-import { promptTokens } from "../request/generate.js";
 import type { DistillSettings } from "./options.js";
 
 /** A prompt and its answer as tokens. */
@@ -40,7 +39,7 @@ export async function tokenise(
   const prompts: Int32Array[] = [];
   const answers: Int32Array[] = [];
   for (const item of items) {
-    const prompt = promptTokens(model, item.input);
+    const prompt = model.promptTokens(item.input);
     if (prompt.length >= room) {
       throw refuse(
         item,

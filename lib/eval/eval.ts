@@ -3,7 +3,6 @@ import { defaultThreads } from "../machine/threads.js";
 import type { Model } from "../model.js";
 import * as check from "../options.js";
 import { answerTokens, type PromptItem } from "../prompt-data.js";
-import { promptTokens } from "../request/generate.js";
 import { SEED_MAX } from "../request/sampling.js";
 
 /** Options of evaluate(). */
@@ -98,7 +97,7 @@ export async function evaluate(
   const signal = check.abortSignal(given.signal) ?? undefined;
   if (items.length === 0) throw check.rangeError("at least one prompt", "items", items);
 
-  const prompts = items.map(({ input }) => promptTokens(model, input));
+  const prompts = items.map(({ input }) => model.promptTokens(input));
   const answers = items.map(({ answer }) => (answer === null ? null : answerTokens(model, answer)));
   const longest = prompts.reduce(
     (most, prompt, i) => Math.max(most, prompt.length + Math.max(maxTokens, answers[i]?.length ?? 0)),

@@ -1,8 +1,15 @@
 import fs from "node:fs/promises";
+import path from "node:path";
 
-/** Makes `from`, once it is complete on the disk, the file `to`. */
-export async function publish(from: string, to: string): Promise<void> {
-  const handle = await fs.open(from, "r+");
+/** Makes a finished temporary file appear under its final name: complete or not at all, also after a power cut. */
+export async function publish(temporary: string, final: string): Promise<void> {
+  const handle = await fs.open(temporary, "r+");
   await handle.sync().finally(() => handle.close());
-  await fs.rename(from, to);
+  await fs.rename(temporary, final);
+  try {
+    const directory = await fs.open(path.dirname(final), "r");
+    await directory.sync().finally(() => directory.close());
+  } catch {
+    // Windows cannot open directories, and some file systems cannot sync them: the name is there all the same.
+  }
 }

@@ -2,15 +2,15 @@ import type { NativeDevice, NativeModelInfo, DecoderOptions as NativeOptions } f
 import { addon } from "../binary/binding.js";
 import { checkGpuMemory, checkMemory, contextNeeds, modelFileBytes, placement } from "./memory.js";
 
-/** The GPU that models run and are trained on: the first. Null on the backend cpu. */
+/** The first GPU, which models run and are trained on; null on the backend cpu. */
 export function gpuDevice(): NativeDevice | null {
   const isGpu = ({ kind }: NativeDevice) => kind === "gpu" || kind === "integrated";
   return addon().devices(false).find(isGpu) ?? null;
 }
 
 /**
- * Refuses a model that does not fit into the GPU, before it is loaded. Where some layers stay in host memory llama.cpp
- * refuses by itself, after it has tried.
+ * Refuses a model that does not fit into the GPU, before it is loaded. Where some layers stay in host memory it passes,
+ * and llama.cpp refuses after it has tried.
  *
  * @throws {@link CllmError} `CLLM_OUT_OF_MEMORY`
  */
@@ -22,7 +22,7 @@ export function checkWeights(path: string, gpuLayers: number): void {
 }
 
 /**
- * The same for a decoder's KV cache and logits, wherever the model's layers are.
+ * Refuses a decoder whose KV cache and logits do not fit into the memory where the model's layers are.
  *
  * @throws {@link CllmError} `CLLM_OUT_OF_MEMORY`
  */

@@ -2,12 +2,12 @@ import { readFileSync } from "node:fs";
 import os from "node:os";
 
 /**
- * Compute threads to use by default: the physical cores this process may run on, at most the CPUs its container may
- * use. Two threads on one core share its arithmetic units and only get into each other's way; more threads than the
- * quota are worse, because those that wait for a suspended one spin and spend the quota on waiting.
+ * Compute threads to use by default: the physical cores that this process may run on, at most the CPUs that its
+ * container may use. Two threads on one core share its arithmetic units and only get into each other's way. More
+ * threads than the quota are worse, because threads that wait for a suspended one spin and spend the quota on waiting.
  */
 export function defaultThreads(): number {
-  const logical = os.availableParallelism(); // counts the affinity mask, but the quota only in later versions of Node
+  const logical = os.availableParallelism(); // respects the affinity mask, but the quota only in later versions of Node
   return Math.max(1, Math.min(logical, physicalCores() ?? logical, cpuQuota(readText) ?? logical));
 }
 
@@ -19,7 +19,7 @@ function readText(path: string): string | null {
   }
 }
 
-/** Known on Linux only; elsewhere logical CPUs count. */
+/** Physical cores that this process may run on; null on systems other than Linux. */
 function physicalCores(): number | null {
   if (process.platform !== "linux") return null;
   const allowed = /^Cpus_allowed_list:\s*(\S+)/m.exec(readText("/proc/self/status") ?? "")?.[1];
@@ -27,8 +27,8 @@ function physicalCores(): number | null {
 }
 
 /**
- * Distinct (package, core) pairs of a Linux /proc/cpuinfo, of the CPUs in `allowed` (a list such as `0-3,8`; default
- * all); null where it does not tell (ARM, some containers).
+ * Number of distinct (package, core) pairs in a Linux /proc/cpuinfo, for the CPUs in `allowed` (a list such as `0-3,8`;
+ * default all); null where the file does not tell (ARM, some containers).
  */
 export function countCores(cpuinfo: string, allowed?: string): number | null {
   const cores = new Set<string>();
@@ -50,12 +50,12 @@ function inList(cpu: number, list: string): boolean {
 }
 
 /**
- * Whole CPUs (at least 1) that the process's control groups let it use, the least of all levels; null without a limit.
- * Version 2 keeps `QUOTA PERIOD` in cpu.max, version 1 the two numbers in files of their own. Inside a container its own
- * group is mounted as the root, so that the path in /proc/self/cgroup need not exist: the root is always read too.
+ * Whole CPUs, at least 1, that the process's control groups let it use: the smallest limit of all levels, or null
+ * without one. Version 2 keeps `QUOTA PERIOD` in cpu.max, version 1 has a file for each number. A container mounts its
+ * group as the root, so the path in /proc/self/cgroup may not exist there; the root is always read too.
  */
 export function cpuQuota(read: (path: string) => string | null): number | null {
-  let least = Number.POSITIVE_INFINITY;
+  let smallest = Number.POSITIVE_INFINITY;
   for (const line of (read("/proc/self/cgroup") ?? "").split("\n")) {
     const [, controllers, group] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
     if (controllers === undefined || group === undefined) continue;
@@ -71,8 +71,8 @@ export function cpuQuota(read: (path: string) => string | null): number | null {
           : [read(`${directory}/cpu.cfs_quota_us`) ?? "", read(`${directory}/cpu.cfs_period_us`) ?? ""];
       // Without a limit the quota is "max" (version 2) or -1 (version 1).
       const cpus = Number(quota) / Number(period);
-      if (cpus > 0) least = Math.min(least, cpus);
+      if (cpus > 0) smallest = Math.min(smallest, cpus);
     }
   }
-  return Number.isFinite(least) ? Math.max(1, Math.floor(least)) : null;
+  return Number.isFinite(smallest) ? Math.max(1, Math.floor(smallest)) : null;
 }

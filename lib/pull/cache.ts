@@ -43,17 +43,6 @@ export async function startsWith(file: string, magic: string): Promise<boolean> 
   }
 }
 
-/** Makes a finished temporary file appear under its final name at once, also after a power cut. */
-export async function publish(temporary: string, final: string): Promise<void> {
-  await fs.rename(temporary, final);
-  try {
-    const directory = await fs.open(path.dirname(final), "r");
-    await directory.sync().finally(() => directory.close());
-  } catch {
-    // Windows cannot open directories, some file systems cannot sync them: the name is there all the same.
-  }
-}
-
 /** Refuses early what cannot fit; a file system that reports no figures is not second-guessed. */
 export async function requireSpace(what: string, directory: string, bytes: number): Promise<void> {
   const free = await freeBytes(directory);

@@ -5,7 +5,8 @@ import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import yauzl from "yauzl";
 import { CllmError } from "../errors.js";
-import { publish, requireSpace, startsWith, storageError } from "./cache.js";
+import { publish } from "../machine/files.js";
+import { requireSpace, startsWith, storageError } from "./cache.js";
 import { safeName } from "./source.js";
 
 export interface Extraction {

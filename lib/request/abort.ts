@@ -1,25 +1,26 @@
-/** Callbacks of one signal, behind one listener. */
-interface Fan {
+/** All callbacks of one signal, behind one listener. */
+interface SharedListener {
   callbacks: Set<() => void>;
   listener: () => void;
 }
 
-const fans = new WeakMap<AbortSignal, Fan>();
+const sharedListeners = new WeakMap<AbortSignal, SharedListener>();
 
-/** Calls back when the signal aborts. One listener per signal, so that many requests with one cause no warning. */
+/**
+ * Calls back when the signal aborts, until the returned function is called. A signal has one listener however many
+ * callbacks it has, so that many requests with one signal cause no warning.
+ */
 export function onAbort(signal: AbortSignal, callback: () => void): () => void {
-  let fan = fans.get(signal);
-  if (fan === undefined) {
+  let shared = sharedListeners.get(signal);
+  if (shared === undefined) {
     const callbacks = new Set<() => void>();
-    fan = {
-      callbacks,
-      listener: () => {
-        for (const one of [...callbacks]) one();
-      },
+    const listener = () => {
+      for (const registered of [...callbacks]) registered();
     };
-    fans.set(signal, fan);
+    shared = { callbacks, listener };
+    sharedListeners.set(signal, shared);
   }
-  const { callbacks, listener } = fan;
+  const { callbacks, listener } = shared;
   if (callbacks.size === 0) signal.addEventListener("abort", listener);
   callbacks.add(callback);
   return () => {

@@ -9,7 +9,7 @@ interface Pending {
   onChunk: ((chunk: { text: string; tokens: Int32Array }) => void) | null;
 }
 
-/** The commands a native decoder still has to answer: every one is answered exactly once, by the event with its id. */
+/** The commands that a native decoder has yet to answer. It answers each exactly once, by the event with its id. */
 export class Commands {
   #native: NativeDecoder | null = null;
   readonly #pending = new Map<number, Pending>();
@@ -24,7 +24,7 @@ export class Commands {
     return this.#disposing !== null;
   }
 
-  /** From now on every command is refused; what is pending is answered with CLLM_DISPOSED by the native side. */
+  /** Refuses every command from now on. The native side answers pending commands with CLLM_DISPOSED. */
   dispose(): Promise<void> {
     const native = this.#native;
     this.#native = null;
@@ -37,7 +37,7 @@ export class Commands {
     return this.#native;
   }
 
-  /** Sends a command; resolves with its answer, rejects with its error. */
+  /** Sends a command. The promise resolves with its answer or rejects with its error. */
   send(
     call: (native: NativeDecoder, id: number) => void,
     onChunk: Pending["onChunk"] = null,
@@ -61,7 +61,7 @@ export class Commands {
     if (this.#pending.has(id)) this.#native?.abort(id);
   }
 
-  /** The event sink of the native decoder: one batch per iteration. */
+  /** Receives the events of the native decoder, one batch per iteration. */
   readonly onEvents = (events: DecoderEvent[]): void => {
     for (const event of events) {
       const pending = this.#pending.get(event.id);

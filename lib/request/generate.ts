@@ -1,27 +1,13 @@
 import type { Choosing, DraftSource, NativeStats, TokenRules } from "../addon.js";
-import { type ChatMessage, chatMessages } from "../chat/template.js";
 import { CllmError } from "../errors.js";
-import type { Model } from "../model.js";
-import * as check from "../options.js";
+import { MAX_LOGPROBS } from "../limits.js";
+import type { Input, LoadedModel } from "../model-info.js";
+import { type OptionsReader, readOptions, stopStrings } from "../options.js";
 import { onAbort } from "./abort.js";
 import type { Commands } from "./commands.js";
-import {
-  BIAS_NAMES,
-  type BiasOptions,
-  RULE_NAMES,
-  type RuleOptions,
-  readChoosing,
-  readRules,
-  SAMPLING_NAMES,
-  type SamplingOptions,
-} from "./sampling.js";
-import { ChunkStream, type GenerateStream } from "./stream.js";
-
-/**
- * A prompt: text (tokenised with BOS where the model wants it; control tokens in it stay text), token ids (taken as they
- * are), or chat messages (rendered with the model's template).
- */
-export type Input = string | readonly number[] | Int32Array | readonly ChatMessage[];
+import type { GenerateResult, GenerateStats, GenerateStream } from "./result.js";
+import { type BiasOptions, type RuleOptions, readChoosing, readRules, type SamplingOptions } from "./sampling.js";
+import { ChunkStream } from "./stream.js";
 
 /** Options of generate() and stream(). */
 export interface GenerateOptions extends SamplingOptions, BiasOptions, RuleOptions {
@@ -37,65 +23,10 @@ export interface GenerateOptions extends SamplingOptions, BiasOptions, RuleOptio
   draftSource?: DraftSource | undefined;
   /** Write control tokens into the text. Default false. */
   renderSpecial?: boolean | undefined;
-  /** Tell how probable each token was, and so many of the most probable ones, 0 to 100. Default: nothing is told. */
-  logprobs?: number | undefined;
-}
-
-/** Counts of one generation. */
-export interface GenerateStats {
-  /** Tokens of the prompt, cached or not. */
-  promptTokens: number;
-  /** Prompt tokens whose KV rows were there already (the longest common prefix with the lane). */
-  cachedTokens: number;
-  /** Tokens of the answer, the one that ended it included. */
-  emittedTokens: number;
-  /** Jacobi iterations, that is forward passes after the prompt. */
-  iterations: number;
-  /** emittedTokens / iterations: 1 for ordinary decoding, 0 without iterations. */
-  tokensPerIteration: number;
-  /** Draft tokens accepted beyond the one token an iteration always gives (CLLM, arXiv 2403.00835, section 3.3). */
-  fastForwardedTokens: number;
   /**
-   * Of the fast-forwarded tokens, those that already stood at their position in the iteration before, when a token in
-   * front of them was still wrong, and stayed (CLLM, arXiv 2403.00835, section 3.3).
+   * Report each token's probability, and those of as many of the most probable tokens, 0 to 100. Default: no report.
    */
-  stationaryTokens: number;
-  /** How many iterations had which block size: with `auto`, what was found to pay. */
-  blockSizes: Record<number, number>;
-  /** How many iterations verified how many blocks at once. */
-  candidates: Record<number, number>;
-  /** Time of the forward passes over the prompt. */
-  prefillMilliseconds: number;
-  /** Time of the iterations, all engine work included; other lanes' prefill is not. */
-  decodeMilliseconds: number;
-  /** Of decodeMilliseconds, the part inside llama.cpp. */
-  forwardMilliseconds: number;
-  /** emittedTokens per second of decodeMilliseconds; 0 when no time has passed. */
-  tokensPerSecond: number;
-}
-
-export interface GenerateResult {
-  text: string;
-  /** Every emitted token, the one that ended the generation included. */
-  tokens: number[];
-  /** `eog`: an end-of-generation token; `stop`: a stop string; `length`: maxTokens or the context's end. */
-  finishReason: "eog" | "stop" | "length";
-  /** The seed that was used: with it, the same options and a temperature the text comes again. */
-  seed: number;
-  /** One for each of `tokens`, or null where they were not asked for. */
-  logprobs: TokenLogprobs[] | null;
-  stats: GenerateStats;
-}
-
-/**
- * Natural logarithms of probabilities: softmax of the logits that the token was chosen from, after biases, penalties and
- * grammar, before temperature and what is cut off.
- */
-export interface TokenLogprobs {
-  token: number;
-  logprob: number;
-  /** The most probable first. */
-  top: { token: number; logprob: number }[];
+  logprobs?: number | undefined;
 }
 
 export type { DraftSource } from "../addon.js";
@@ -103,47 +34,22 @@ export const DRAFT_SOURCES = ["auto", "random", "choices", "lookup"] as const;
 
 /** What a generation runs on: a decoder and, for a sequence, its native id (0 = any free lane). */
 export interface Target {
-  model: Model;
+  model: LoadedModel;
   commands: Commands;
-  /** The largest. */
+  /** The decoder's largest block. */
   blockSize: number;
   /** Whether requests that name no block size leave it to the engine. */
   autoBlockSize: boolean;
-  /** Whether `auto` is the decoder's blockSize. */
+  /** Whether `auto` means the decoder's blockSize. */
   deterministic: boolean;
-  /** Of requests without one; null: 0 for greedy ones, a drawn one for others. */
+  /** Seed of requests that name none. Null: 0 for greedy requests, a drawn seed for others. */
   seed: number | null;
   draftSource: DraftSource;
   sequence: number;
   /** Aborts every generation of the sequence. */
   stop?: AbortSignal;
-  /** Told what the sequence's lane holds after a generation, finished or aborted: prompt and emitted tokens. */
+  /** Called with what the sequence's lane holds after a generation, finished or aborted: prompt and emitted tokens. */
   onLane?: (tokens: number[]) => void;
-}
-
-function isChat(input: readonly unknown[]): input is readonly ChatMessage[] {
-  return typeof input[0] === "object" && input[0] !== null;
-}
-
-/** Token ids of an input; never empty. */
-export function promptTokens(model: Model, input: Input): Int32Array {
-  let tokens: Int32Array;
-  if (typeof input === "string") {
-    tokens = Int32Array.from(model.tokenize(input, { addSpecial: true }));
-    if (tokens.length === 0) throw check.rangeError("a prompt of at least one token", "input", input);
-  } else if (Array.isArray(input) && isChat(input)) {
-    const text = model.applyChatTemplate(chatMessages(input));
-    const { bos } = model.specialTokens;
-    const begins = bos !== null && text.startsWith(model.detokenize([bos], { renderSpecial: true }));
-    tokens = Int32Array.from(model.tokenize(text, { addSpecial: !begins, parseSpecial: true }));
-    if (tokens.length === 0) throw check.rangeError("messages that render to at least one token", "input", input);
-  } else if (Array.isArray(input) || input instanceof Int32Array) {
-    tokens = check.tokenIds(input, "input", model.info.vocabSize);
-    if (tokens.length === 0) throw check.rangeError("a prompt of at least one token", "input", input);
-  } else {
-    throw check.typeError("a string, an array of token ids or an array of chat messages", "input", input);
-  }
-  return tokens;
 }
 
 interface Request {
@@ -161,40 +67,34 @@ interface Request {
 }
 
 function readRequest(target: Target, input: Input, options: GenerateOptions): Request {
-  const given = check.optionsObject(options, [
-    "maxTokens",
-    "stop",
-    "signal",
-    "blockSize",
-    "draftSource",
-    "renderSpecial",
-    "logprobs",
-    ...SAMPLING_NAMES,
-    ...BIAS_NAMES,
-    ...RULE_NAMES,
-  ]);
-  const choosing = readChoosing(given, target.seed, target.model.info.vocabSize);
-  const signal = check.abortSignal(given.signal);
   return {
-    signals: [signal, target.stop].filter((entry) => entry != null),
-    maxTokens: check.integer(given.maxTokens, "maxTokens", 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
-    stop: check.stopStrings(given.stop),
-    blockSize: readBlockSize(given.blockSize, target),
-    seed: choosing.seed,
-    choosing,
-    draftSource: check.oneOf(given.draftSource, "draftSource", DRAFT_SOURCES, target.draftSource),
-    renderSpecial: check.boolean(given.renderSpecial, "renderSpecial", false),
-    rules: readRules(given),
-    logprobs: check.integer(given.logprobs, "logprobs", 0, 100, -1),
-    tokens: promptTokens(target.model, input),
+    ...readOptions(options, (read) => {
+      const maxTokens = read.integer("maxTokens", 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+      const choosing = readChoosing(read, target.seed, target.model.info.vocabSize);
+      const signal = read.abortSignal();
+      return {
+        signals: [signal, target.stop].filter((entry) => entry != null),
+        maxTokens,
+        stop: stopStrings(read.value("stop")),
+        blockSize: readBlockSize(read, target),
+        seed: choosing.seed,
+        choosing,
+        draftSource: read.oneOf("draftSource", DRAFT_SOURCES, target.draftSource),
+        renderSpecial: read.boolean("renderSpecial", false),
+        rules: readRules(read),
+        logprobs: read.integer("logprobs", 0, MAX_LOGPROBS, -1),
+      };
+    }),
+    tokens: target.model.promptTokens(input),
   };
 }
 
-/** 0 is auto, for the addon too. */
-function readBlockSize(value: unknown, target: Target): number {
+/** The block size as the addon takes it: 0 leaves the choice to the engine, iteration by iteration. */
+function readBlockSize(read: OptionsReader, target: Target): number {
+  const value = read.value("blockSize");
   if (value === undefined) return target.autoBlockSize ? 0 : target.blockSize;
   if (value === "auto") return target.deterministic ? target.blockSize : 0;
-  return check.integer(value, "blockSize", 1, target.blockSize, 1);
+  return read.requiredInteger("blockSize", 1, target.blockSize);
 }
 
 function toStats(native: NativeStats): GenerateStats {
@@ -209,29 +109,29 @@ function toStats(native: NativeStats): GenerateStats {
 type OnChunk = (chunk: { text: string; tokens: Int32Array }) => void;
 
 async function run(target: Target, request: Request, onChunk: OnChunk | null): Promise<GenerateResult> {
-  const { signals, ...rest } = request;
+  const { signals, ...options } = request;
   for (const signal of signals) signal.throwIfAborted();
   const { id, answer } = target.commands.send(
-    (native, id) => native.generate(id, { ...rest, sequence: target.sequence, stream: onChunk !== null }),
+    (native, id) => native.generate(id, { ...options, sequence: target.sequence, stream: onChunk !== null }),
     onChunk,
   );
   const abort = () => target.commands.abort(id);
-  const forget = signals.map((signal) => onAbort(signal, abort));
+  const removals = signals.map((signal) => onAbort(signal, abort));
   try {
     const event = await answer;
     if (event.type !== "done") throw new Error(`Unexpected answer ${event.type} to generate`);
     const { finishReason } = event;
     const tokens = Array.from(event.tokens);
     // promptTokens is 0 when it was aborted before it got a lane.
-    if (event.stats.promptTokens > 0) target.onLane?.([...rest.tokens, ...tokens]);
+    if (event.stats.promptTokens > 0) target.onLane?.([...options.tokens, ...tokens]);
     if (finishReason === "abort") {
       throw signals.find((signal) => signal.aborted)?.reason ?? new CllmError("CLLM_ABORTED", "Aborted");
     }
-    const logprobs =
-      rest.logprobs < 0 ? null : event.logprobs.map((one, i) => ({ token: tokens[i] as number, ...one }));
-    return { text: event.text, tokens, finishReason, seed: rest.seed, logprobs, stats: toStats(event.stats) };
+    const withToken = event.logprobs.map((logprobs, i) => ({ token: tokens[i] as number, ...logprobs }));
+    const logprobs = options.logprobs < 0 ? null : withToken;
+    return { text: event.text, tokens, finishReason, seed: options.seed, logprobs, stats: toStats(event.stats) };
   } finally {
-    for (const one of forget) one();
+    for (const remove of removals) remove();
   }
 }
 
@@ -240,7 +140,10 @@ export type Schedule = <T>(operation: () => Promise<T>) => Promise<T>;
 
 const atOnce: Schedule = (operation) => operation();
 
-/** Waits for its turn. An abort meanwhile rejects at once; the turn then passes unused, because `start` sees it too. */
+/**
+ * Starts when its turn comes. An abort before that rejects at once; the turn then passes unused, as `start` rejects
+ * too.
+ */
 async function inTurn(
   { signals }: Request,
   schedule: Schedule,
@@ -248,22 +151,22 @@ async function inTurn(
 ): Promise<GenerateResult> {
   for (const signal of signals) signal.throwIfAborted();
   return new Promise((resolve, reject) => {
-    const waiting = signals.map((signal) => onAbort(signal, () => reject(signal.reason)));
-    const started = () => {
-      for (const forget of waiting) forget();
+    const removals = signals.map((signal) => onAbort(signal, () => reject(signal.reason)));
+    const stopListening = () => {
+      for (const remove of removals) remove();
     };
     schedule(() => {
-      started();
+      stopListening();
       return start();
     })
       .then(resolve, reject)
-      .finally(started);
+      .finally(stopListening);
   });
 }
 
 /**
- * generate() of Decoder and Sequence. The input is read before it returns: what the caller does to an array afterwards
- * has no effect, however long the turn takes to come.
+ * generate() of Decoder and Sequence. It copies the input before it returns, so that changing an array afterwards has
+ * no effect, however long the turn takes to come.
  */
 export async function generateOn(
   target: Target,

@@ -1,20 +1,4 @@
-import type { GenerateResult } from "./generate.js";
-
-/** A piece of an answer: whole characters, and the token ids they came from. */
-export interface GenerateChunk {
-  /** Never splits a character, never contains a part of a stop string. Empty only in the last chunk. */
-  text: string;
-  tokens: number[];
-}
-
-/**
- * An answer as it is made. Ending the iteration early (`break`, or disposing the stream) aborts the generation. Chunks
- * wait in memory for a slow reader: the decode thread does not, because other lanes share its passes.
- */
-export interface GenerateStream extends AsyncIterableIterator<GenerateChunk>, AsyncDisposable {
-  /** The whole answer. Rejects like generate(); a rejection nobody looks at is not reported as unhandled. */
-  readonly result: Promise<GenerateResult>;
-}
+import type { GenerateChunk, GenerateResult, GenerateStream } from "./result.js";
 
 interface Reader {
   resolve(result: IteratorResult<GenerateChunk>): void;
@@ -25,7 +9,7 @@ interface Reader {
 export class ChunkStream implements GenerateStream {
   readonly result: Promise<GenerateResult>;
   readonly #chunks: GenerateChunk[] = [];
-  /** Calls of next() that wait for a chunk, in order: the protocol allows several at once. */
+  /** Calls of next() that wait for a chunk, in order; the protocol allows several at once. */
   readonly #readers: Reader[] = [];
   readonly #stop: () => void;
   #ended = false;
@@ -64,7 +48,7 @@ export class ChunkStream implements GenerateStream {
     if (!this.#ended) {
       this.#end(null);
       this.#stop();
-      // The lane is free again when the loop has been left.
+      // The lane must be free again when the loop has ended.
       await this.result.catch(() => {});
     }
     return { done: true, value: undefined };
@@ -84,7 +68,7 @@ export class ChunkStream implements GenerateStream {
     const [first, ...others] = this.#readers.splice(0);
     if (failure === null) first?.resolve({ done: true, value: undefined });
     else if (first !== undefined) first.reject(failure.error);
-    else this.#failure = failure; // told once, to the next reader
+    else this.#failure = failure; // only the next reader gets it
     for (const reader of others) reader.resolve({ done: true, value: undefined });
   }
 }

@@ -1,7 +1,7 @@
 import { defaultThreads } from "../machine/threads.js";
 import type { Model } from "../model.js";
+import type { Input } from "../model-info.js";
 import * as check from "../options.js";
-import { type Input, promptTokens } from "../request/generate.js";
 import { SEED_MAX } from "../request/sampling.js";
 
 /** Options of trace(). */
@@ -67,7 +67,7 @@ export async function trace(model: Model, input: Input, options: TraceOptions = 
   const seed = check.integer(given.seed, "seed", 0, SEED_MAX, 0);
   const threads = check.integer(given.threads, "threads", 1, 512, defaultThreads());
   const signal = check.abortSignal(given.signal);
-  const prompt = promptTokens(model, input);
+  const prompt = model.promptTokens(input);
   await using decoder = await model.createDecoder({
     blockSize,
     threads,

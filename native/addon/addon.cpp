@@ -14,6 +14,7 @@
 #include "addon/trainer_object.h"
 #include "base/error.h"
 #include "base/ggml_guard.h"
+#include "base/limits.h"
 #include "ggml-backend.h"
 #include "llama.h"
 #include "llama/json_schema.h"
@@ -62,6 +63,20 @@ Napi::Value build_info(const Napi::CallbackInfo& call) {
   for (size_t i = 0; i < features.size(); i++) array.Set(static_cast<uint32_t>(i), features[i]);
   info.Set("features", array);
   return info;
+}
+
+Napi::Value limits(const Napi::CallbackInfo& call) {
+  Napi::Env env = call.Env();
+  auto object = Napi::Object::New(env);
+  const auto set = [&](const char* name, int value) { object.Set(name, Napi::Number::New(env, value)); };
+  set("maxBlockSize", kMaxBlockSize);
+  set("maxLanes", kMaxLanes);
+  set("maxCandidates", kMaxCandidates);
+  set("maxBurst", kMaxBurst);
+  set("maxPartTokens", kMaxPartTokens);
+  set("maxPassTokens", kMaxPassTokens);
+  set("maxLogprobs", kMaxLogprobs);
+  return object;
 }
 
 Napi::Function to_progress(const Napi::Value& value) {
@@ -155,6 +170,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("Trainer", trainer);
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class, "setErrorClass"));
   exports.Set("buildInfo", Napi::Function::New(env, build_info, "buildInfo"));
+  exports.Set("limits", Napi::Function::New(env, limits, "limits"));
   exports.Set("devices", Napi::Function::New(env, list_devices, "devices"));
   exports.Set("loadModel", Napi::Function::New(env, load_model, "loadModel"));
   exports.Set("chooseTokens", Napi::Function::New(env, choose_tokens, "chooseTokens"));
