@@ -1,4 +1,4 @@
-// Reads per second of `choose` on the CPU, and of a loop that only reads, on the same rows in turn. One JSON line:
+// Bytes per second of `choose` on the CPU, and of a loop that only reads, on the same rows in turn, as one JSON line:
 //   cllm-choose-bench ROWS VOCAB ROUNDS
 #include "kernels/choose.h"
 
@@ -17,7 +17,7 @@ namespace {
 constexpr int kWidth = cllm::kVectorBytes / sizeof(uint32_t);
 typedef uint32_t Vector __attribute__((vector_size(cllm::kVectorBytes)));
 
-/// Every byte once, with the least work per load that a compiler cannot leave out.
+/// Reads every byte once, with the least work per load that a compiler cannot leave out.
 uint32_t read_all(const float* data, size_t count) {
   constexpr size_t kUnroll = 8;
   Vector sums[kUnroll] = {};

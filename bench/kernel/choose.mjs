@@ -1,4 +1,4 @@
-// How near `choose` on the CPU comes to the speed at which one core reads the same rows. (Its results: test/20, test/24.)
+// How near `choose` on the CPU comes to the speed at which one core reads the same rows (test/21, 22 and 24 check its results).
 import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { bench, goal, step } from "../lib/bench.mjs";
