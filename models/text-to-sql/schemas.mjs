@@ -28,14 +28,14 @@ export class Random {
     return this.int(100) < percent;
   }
   /** A chance that only a wide stream has; it costs another one nothing. */
-  also(percent) {
+  wideChance(percent) {
     return this.wide && this.chance(percent);
   }
   pick(list) {
     return list[this.int(list.length)];
   }
   /** `count` different ones, in random order. */
-  some(list, count) {
+  sample(list, count) {
     const rest = [...list];
     const taken = [];
     while (taken.length < count && rest.length > 0) taken.push(rest.splice(this.int(rest.length), 1)[0]);
@@ -105,7 +105,7 @@ function longColumn(random) {
 }
 
 function inventedColumn(random) {
-  if (random.also(35)) return longColumn(random);
+  if (random.wideChance(35)) return longColumn(random);
   const parts = [nameWord(random)];
   if (random.chance(40)) parts.push(nameWord(random));
   if (random.chance(6))
@@ -138,18 +138,18 @@ function table(random, taken) {
     // A name of words, or invented; columns of any kind.
     singular = nameWord(random);
     if (random.chance(25)) singular += `_${nameWord(random)}`;
-    columns = [...random.some(words.COMMON, 4)];
+    columns = [...random.sample(words.COMMON, 4)];
     for (let i = 0; i < 6; i++) columns.push(inventedColumn(random));
   } else if (random.chance(50)) {
-    columns = [...columns, ...random.some(words.COMMON, 2), inventedColumn(random)];
+    columns = [...columns, ...random.sample(words.COMMON, 2), inventedColumn(random)];
   }
   const name = random.chance(50) && !RESERVED.has(singular) ? singular : plural(singular);
   if (RESERVED.has(name) || taken.has(singular) || taken.has(name)) return null;
   taken.add(singular).add(name);
   const unique = new Map();
-  for (const column of random.some(columns, random.between(2, random.wide ? 7 : 6))) {
+  for (const column of random.sample(columns, random.between(2, random.wide ? 7 : 6))) {
     // "singer_name" in the table singer.
-    const own = random.also(18) && !column.name.includes(singular) ? `${singular}_${column.name}` : column.name;
+    const own = random.wideChance(18) && !column.name.includes(singular) ? `${singular}_${column.name}` : column.name;
     unique.set(own, own === column.name ? column : { ...column, name: own });
   }
   for (const reserved of RESERVED) unique.delete(reserved);
@@ -170,7 +170,7 @@ export function schema(random) {
     const one = table(random, taken);
     if (!one) continue;
     // Keys of other tables.
-    const other = tables.length > 0 && random.also(45) ? random.pick(tables) : null;
+    const other = tables.length > 0 && random.wideChance(45) ? random.pick(tables) : null;
     if (other && !one.columns.some((c) => c.name === `${other.singular}_id`)) {
       one.columns.splice(random.int(one.columns.length + 1), 0, { name: `${other.singular}_id`, type: "f" });
     }
@@ -195,7 +195,7 @@ export function textValue(random, column) {
   if (/code|number|plate|version/.test(n)) {
     return random.pick(["A", "B", "C", "X", "AB", "XK", "T"]) + random.between(1, 999);
   }
-  if (random.also(4)) return [0, 1, 2].map(() => capital(random.pick(ENGLISH_NOUNS))).join(" ");
+  if (random.wideChance(4)) return [0, 1, 2].map(() => capital(random.pick(ENGLISH_NOUNS))).join(" ");
   const kind = random.int(10);
   if (kind < 2) return random.pick(words.FIRST_NAMES);
   if (kind < 4) return `${random.pick(words.FIRST_NAMES)} ${random.pick(words.LAST_NAMES)}`;
