@@ -213,7 +213,7 @@ describe("examples", function () {
 
     const start = (model: string) => {
       child = fork(example("electron", "model-process.js"), [model], {
-        execArgv: ["-r", path.join(__dirname, "electron-shim.js")],
+        execArgv: ["-r", path.join(__dirname, "fixtures", "electron-shim.js")],
         env: { ...process.env, NODE_PATH: folder },
       });
       child.on("message", (message) => inbox.push(message as (typeof inbox)[0]));
