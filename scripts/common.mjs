@@ -1,4 +1,4 @@
-// What the scripts share. They use nothing but Node, because they run before anything is installed.
+// Functions that the scripts share. They use nothing but Node, because they run before anything is installed.
 import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";

@@ -1,4 +1,4 @@
-// What every bench does: it names the machine, measures, prints a table and the goals, and writes bench/results/*.json.
+// The frame of every bench: it names the machine, measures, prints a table and the goals, and writes bench/results/*.json.
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";

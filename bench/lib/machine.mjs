@@ -1,4 +1,4 @@
-// What decides a figure about the machine and the build. No host name and no path outside the repository are recorded.
+// Describes the machine and the build as far as they decide a figure, without a host name or a path outside the repository.
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";

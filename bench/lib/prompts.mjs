@@ -1,4 +1,4 @@
-// What the benches decode: requests as users write them, and a plain text that fills a context.
+// The inputs of the benches: requests as users write them, and a plain text that fills a context.
 
 export const questions = [
   "Write a short story about a fox and a crow.",

@@ -36,7 +36,7 @@ class HttpError extends Error {
 class ClientGone extends Error {}
 
 /**
- * What the handlers share.
+ * The state that the handlers share.
  *
  * @typedef {object} State
  * @property {import("node-cllm").Decoder} decoder

@@ -50,7 +50,7 @@ function compile(toolkit, architecture, name, directory) {
   const child = spawnSync(toolkit.nvcc, [...args, path.join(directory, "object.o")], { encoding: "utf8" });
   const output = `${child.stdout}${child.stderr}`;
   if (child.status !== 0) throw new Failure(`cuda/kernels/${name} does not compile for ${architecture}:\n${output}`);
-  // It says "Compiling entry function '_ZN...'", then "N bytes stack frame, N bytes spill stores, ...", then "Used N
+  // ptxas says "Compiling entry function '_ZN...'", then "N bytes stack frame, N bytes spill stores, ...", then "Used N
   // registers ..."
   return output
     .split(/Compiling entry function '/)
