@@ -25,7 +25,7 @@ await bench({ name: "memory", about, options }, async (settings) => {
     const runs = await interleave(rounds, {
       bare: async (round) => {
         step(`${format}: round ${round + 1} of ${rounds}`);
-        // The process lives long enough to be found in /proc, and has the flags and module system of the process measured.
+        // The process lives long enough to be found in /proc, with the flags and module system of the measured process.
         const script = "setTimeout(() => console.log('{}'), 500)";
         return (await execute(process.execPath, ["--input-type=module", "-e", script], { watch: true })).memory;
       },
