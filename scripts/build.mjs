@@ -1,8 +1,9 @@
-// Builds the addon from source into build/Release/cllm.node, with --cuda the CUDA one into build/Release-cuda/cllm.node.
+// Builds the addon from source into build/Release/cllm.node; with --cuda the CUDA one, into build/Release-cuda/cllm.node.
 //   node scripts/build.mjs [--level native|x86-64-v3|x86-64-avx512|generic] [--cuda [--arch 90]...] [--target NAME]...
-// Targets besides cllm: cllm-reference (tests), llama-bench (bench); they land in .cmake/<level>/bin, or .cmake/cuda/bin.
-// The level is also taken from CLLM_CPU_LEVEL. Options for CMake: CLLM_CMAKE_ARGS="-DCLLM_OPENMP=ON".
-// --arch (CLLM_CUDA_ARCHITECTURES): GPU architectures as CMake names them; a plain 90 is 90-real, machine code alone.
+// Other targets than cllm are programs of tests and benches (cllm-reference, llama-bench ...); they are written to
+// .cmake/<level>/bin, or .cmake/cuda/bin. CLLM_CPU_LEVEL also sets the level. CLLM_CMAKE_ARGS="-DCLLM_OPENMP=ON" adds options
+// for CMake. --arch (or CLLM_CUDA_ARCHITECTURES) names GPU architectures as CMake does; a plain 90 means 90-real, machine
+// code alone.
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -26,7 +27,7 @@ import { preflight } from "./preflight.mjs";
 
 const require = createRequire(path.join(root, "package.json"));
 
-/** `cuda`: null, or { arch: ["90"] }. The host code of a CUDA binary is for x86-64-v3 unless a level is given. */
+/** `cuda` is null or { arch: ["90"] }. The host code of a CUDA binary is for x86-64-v3 unless a level is named. */
 export async function build({ level, targets = ["cllm"], cuda = null } = {}) {
   preflight();
   const llama = await llamaSource();
@@ -58,7 +59,7 @@ async function cudaDefinitions({ arch = ["90"] }) {
   }
   const { cudaToolkit } = await import("./cuda/toolkit.mjs");
   const toolkit = await cudaToolkit({ cublas: true });
-  // Under a name of its own: the path is in every command, and a toolkit that moves would cost half an hour.
+  // A link gives it a fixed path: every command contains the path, and another one would cost a build of half an hour.
   const link = path.join(work, "cuda-toolkit-in-use");
   fs.rmSync(link, { force: true });
   fs.symlinkSync(toolkit.root, link);
@@ -70,7 +71,7 @@ async function cudaDefinitions({ arch = ["90"] }) {
   };
 }
 
-/** Always, because `cmake-js build` alone would ignore changed options; three seconds when nothing changed. */
+/** Runs every time, because `cmake-js build` alone would ignore changed options; takes 3 s when nothing changed. */
 async function configure(tree, chosen) {
   const generator = output("ninja", ["--version"]) ? "Ninja" : process.platform === "win32" ? null : "Unix Makefiles";
   const cache = readText(path.join(tree, "CMakeCache.txt"));
@@ -83,22 +84,22 @@ async function configure(tree, chosen) {
     ...chosen,
     CLLM_LLAMA_COMMIT: llamaCommit,
     CLLM_LLAMA_VERSION: llamaVersion,
-    CLLM_NODE_ADDON_API: path.resolve(require("node-addon-api").include_dir), // it is relative to the cwd
+    CLLM_NODE_ADDON_API: path.resolve(require("node-addon-api").include_dir), // which is relative to the cwd
   };
   const args = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`);
   for (const option of process.env.CLLM_CMAKE_ARGS?.split(/\s+/) ?? []) args.push(option.replace(/^-D/, "--CD"));
   // An option that is no longer given would live on in the cache.
-  const given = path.join(tree, "cllm-options.txt");
-  if (readText(given) !== args.join("\n")) fs.rmSync(path.join(tree, "CMakeCache.txt"), { force: true });
+  const optionsFile = path.join(tree, "cllm-options.txt");
+  if (readText(optionsFile) !== args.join("\n")) fs.rmSync(path.join(tree, "CMakeCache.txt"), { force: true });
   await cmakeJs(tree, ["configure", ...(generator ? ["--generator", generator] : []), ...args], () => {});
-  fs.writeFileSync(given, args.join("\n"));
+  fs.writeFileSync(optionsFile, args.join("\n"));
 }
 
 async function compile(tree, target, bar) {
   await cmakeJs(tree, ["build", "--target", target, "--parallel", parallel()], (line) => {
     const step = /^\[\s*(\d+)(?:\/(\d+)|%)\] (?!Re-)/.exec(line); // ninja's [12/345], make's [ 12%]
     if (step) bar.update(Number(step[1]), Number(step[2] ?? 100));
-    if (/^\S*\b(native|(?<!ggml-)cuda)\/.*warning:/.test(line)) say(line); // of our code; llama.cpp's stay in the log
+    if (/^\S*\b(native|(?<!ggml-)cuda)\/.*warning:/.test(line)) say(line); // warnings of llama.cpp's code stay in the log
   });
 }
 
@@ -107,7 +108,7 @@ async function cmakeJs(tree, args, onLine) {
   const log = path.join(tree, `cllm-${args[0]}.log`);
   const lines = [];
   const env = { ...process.env, CCACHE_BASEDIR: root, CCACHE_NOHASHDIR: "1", NINJA_STATUS: "[%f/%t] " };
-  // Below make (node-gyp) these would hand our make the outer one's job server.
+  // Below make (node-gyp) they would make ours use the outer make's job server.
   for (const name of ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"]) delete env[name];
   const cli = path.join(path.dirname(require.resolve("cmake-js/package.json")), "bin", "cmake-js");
   try {
@@ -127,12 +128,13 @@ async function cmakeJs(tree, args, onLine) {
   }
 }
 
-/** Trees of several levels share build/Release, so each links in its own and the result is copied. */
+/** Trees of several levels share build/Release, so each links in its own folder and the result is copied. */
 function publishAddon(tree, definitions, folder) {
   const built = path.join(tree, "out", "cllm.node");
   const addon = path.join(root, "build", folder, "cllm.node");
   if (!fs.existsSync(addon) || !fs.readFileSync(built).equals(fs.readFileSync(addon))) publish(built, addon);
-  // A native build moved to another CPU (a container image, a shared folder) would die of SIGILL: lib/binding.ts compares.
+  // A native build that is moved to another CPU (a container image, a shared folder) would die of SIGILL, so
+  // lib/binary/binding.ts compares these flags with the CPU's.
   const flags = /^flags\s*:(.*)$/m.exec(readText("/proc/cpuinfo"))?.[1].trim().split(/\s+/) ?? [];
   const used = flags.filter((flag) =>
     /^(sse|ssse|avx|fma|f16c|bmi|amx|abm|movbe|popcnt|gfni|vaes|vpclmul|adx)/.test(flag),
@@ -159,6 +161,6 @@ await main(import.meta.url, async (argv) => {
     targets: values.target,
     cuda: values.cuda ? { arch: values.arch ?? process.env.CLLM_CUDA_ARCHITECTURES?.split(/[;,]/) } : null,
   });
-  // Installed as somebody's dependency: 250 MB that nobody needs any more.
+  // In an installed package nobody needs these 250 MB any more.
   if (root.split(path.sep).includes("node_modules")) fs.rmSync(work, { recursive: true, force: true });
 });

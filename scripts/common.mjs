@@ -1,4 +1,4 @@
-// What the scripts share. They use nothing but Node, because they run before anything is installed.
+// Functions that the scripts share. They use nothing but Node, because they run before anything is installed.
 import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -6,13 +6,13 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
-/** Everything that is downloaded or compiled and is not a result; may be deleted at any time. */
+/** Folder of everything that is downloaded or compiled and is not a result. It may be deleted at any time. */
 export const work = path.join(root, ".cmake");
 
-/** An expected failure: printed without a stack. */
+/** An expected failure, which is printed without a stack. */
 export class Failure extends Error {}
 
-/** To stderr, so that the output of `npm pack --json` and the like stays clean. */
+/** Writes to stderr, so that the output of `npm pack --json` and the like stays clean. */
 export function say(message) {
   process.stderr.write(`${message}\n`);
 }
@@ -59,18 +59,18 @@ export function output(command, args, options = {}) {
   return status === 0 ? stdout.trim() : null;
 }
 
-/** npm as [command, args, options]: below npm the very same one, else that of PATH. */
+/** A call of npm as [command, args, options]: below npm of that same npm, else of the one on PATH. */
 export function npm(...args) {
   const cli = process.env.npm_execpath;
   if (cli && /npm-cli\.[cm]?js$/.test(cli)) return [process.execPath, [cli, ...args], {}];
   return ["npm", args, { shell: process.platform === "win32" }];
 }
 
-/** Brings node_modules to what package-lock.json says. Without install scripts: ours would build without progress. */
+/** Installs what package-lock.json says. Install scripts do not run, because ours would build without showing progress. */
 export async function install() {
-  const done = path.join(root, "node_modules", ".package-lock.json"); // npm writes it last
-  const wanted = path.join(root, "package-lock.json");
-  if (fs.existsSync(done) && fs.statSync(done).mtimeMs >= fs.statSync(wanted).mtimeMs) return;
+  const installed = path.join(root, "node_modules", ".package-lock.json"); // npm writes it last
+  const lock = path.join(root, "package-lock.json");
+  if (fs.existsSync(installed) && fs.statSync(installed).mtimeMs >= fs.statSync(lock).mtimeMs) return;
   say("Installing the dependencies (npm ci)");
   const [command, args, options] = npm("ci", "--ignore-scripts", "--no-audit", "--no-fund");
   await run(command, args, { ...options, stdio: ["ignore", 2, 2] });
@@ -100,7 +100,7 @@ export function progress(label) {
 /** Runs `body` while no other process runs one with the same lock file. The lock of a dead process is taken over. */
 export async function locked(file, body) {
   fs.mkdirSync(path.dirname(file), { recursive: true });
-  for (let told = false; ; ) {
+  for (let reported = false; ; ) {
     try {
       fs.writeFileSync(file, String(process.pid), { flag: "wx" });
       break;
@@ -109,8 +109,8 @@ export async function locked(file, body) {
     }
     const owner = Number(readText(file) || Number.NaN);
     if (owner > 0 && !alive(owner)) fs.rmSync(file, { force: true });
-    else if (!told) say(`Waiting for process ${owner}, which builds in ${path.relative(root, path.dirname(file))}`);
-    told = true;
+    else if (!reported) say(`Waiting for process ${owner}, which builds in ${path.relative(root, path.dirname(file))}`);
+    reported = true;
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
   try {
@@ -137,7 +137,7 @@ function alive(pid) {
   }
 }
 
-/** Copies a file so that its final name never shows half of it, and a process that has it mapped keeps the old one. */
+/** Copies a file so that nobody sees half of it at its final path, and a process that has it mapped keeps the old one. */
 export function publish(from, to) {
   fs.mkdirSync(path.dirname(to), { recursive: true });
   const temporary = `${to}.${process.pid}.tmp`;

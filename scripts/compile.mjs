@@ -1,4 +1,4 @@
-// TypeScript: lib -> dist, test -> dist-test. A whole compile takes a second, so there is nothing incremental here.
+// Compiles TypeScript: lib -> dist, test -> dist-test. It is never incremental, because all of it takes a second or two.
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -9,14 +9,14 @@ const require = createRequire(path.join(root, "package.json"));
 export async function compile() {
   const start = Date.now();
   const tsc = path.join(path.dirname(require.resolve("typescript/package.json")), "bin", "tsc");
-  const tests = fs.existsSync(path.join(root, "test", "tsconfig.json")); // not in the npm package
+  const tests = fs.existsSync(path.join(root, "test", "tsconfig.json")); // the npm package has no tests
   fs.mkdirSync(path.join(root, "dist"), { recursive: true });
   // tsc copies no .d.ts file, but dist/*.d.ts refer to this one.
   fs.copyFileSync(path.join(root, "lib", "addon.d.ts"), path.join(root, "dist", "addon.d.ts"));
   if (tests) {
     fs.mkdirSync(path.join(root, "dist-test"), { recursive: true });
     const link = path.join(root, "dist-test", "lib");
-    if (!fs.existsSync(link)) fs.symlinkSync(path.join(root, "dist"), link, "junction"); // no privilege on Windows
+    if (!fs.existsSync(link)) fs.symlinkSync(path.join(root, "dist"), link, "junction"); // which needs no privilege on Windows
   }
   await run(process.execPath, [tsc, "--build", "--force", ...(tests ? ["test"] : [])], { stdio: ["ignore", 2, 2] });
   const cli = path.join(root, "dist", "cli", "main.js");

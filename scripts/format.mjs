@@ -1,5 +1,5 @@
-// Formats and lints: Biome for TypeScript, JavaScript and JSON; clang-format (pinned, from npm) for C++ and CUDA.
-//   npm run format         npm run lint (changes nothing, fails on a difference)
+// Formats and lints, with Biome for TypeScript, JavaScript and JSON, and clang-format (pinned, from npm) for C++ and CUDA.
+//   npm run format         npm run lint (changes nothing and fails on a difference)
 import fs from "node:fs";
 import path from "node:path";
 import { install, main, root, run } from "./common.mjs";

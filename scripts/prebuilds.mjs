@@ -1,7 +1,7 @@
-// Portable binaries of this platform, one per instruction-set level, for `npm pack`.
+// Builds the portable binaries of this platform, one per instruction-set level, for `npm pack`.
 //   npm run prebuilds [-- LEVEL...] [-- --if-needed]
-// prebuilds/<platform>-<arch>/node.napi.node is the lowest level, the one that node-gyp-build finds; the AVX-512 one
-// lies in a folder whose three-part name node-gyp-build ignores, and lib/binding.ts knows.
+// prebuilds/<platform>-<arch>/node.napi.node has the lowest level; node-gyp-build finds it. The AVX-512 binary lies in a
+// folder whose three-part name node-gyp-build ignores and lib/binary/binding.ts knows.
 import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
@@ -32,14 +32,14 @@ async function prebuild(level) {
   say(`Prebuilding ${level}`);
   const out = path.join(work, "prebuilt", level);
   fs.rmSync(out, { recursive: true, force: true }); // prebuildify never empties it
-  // node-gyp deletes build/, and what is left there would be loaded before any prebuild: the local build steps aside.
+  // node-gyp deletes build/, and a binary in it would be loaded before any prebuild, so the local build is moved aside.
   const build = path.join(root, "build");
   const kept = path.join(work, "kept-build");
   fs.rmSync(kept, { recursive: true, force: true });
   if (["Release", "Release-cuda"].some((name) => fs.existsSync(path.join(build, name, "cllm.node")))) {
     fs.renameSync(build, kept);
   }
-  // Through npm, because prebuildify expects node-gyp on PATH. The empty nodedir saves the download of Node's headers.
+  // npm runs it, because prebuildify expects node-gyp on PATH. The empty nodedir saves the download of Node's headers.
   const env = { ...process.env, CLLM_CPU_LEVEL: level };
   Object.assign(env, { npm_config_nodedir: path.join(root, "gyp"), npm_config_loglevel: "error" });
   const args = ["--napi", "--strip", "--name", "node.napi", "--out", path.relative(root, out)];
@@ -56,7 +56,7 @@ async function prebuild(level) {
   }
 }
 
-/** Missing, or older than a source of ours. */
+/** Whether the file is missing, or older than a source of ours. */
 function stale(file) {
   if (!fs.existsSync(file)) return true;
   const built = fs.statSync(file).mtimeMs;

@@ -1,8 +1,8 @@
 // Names what a build needs and this machine lacks, with the command that installs it.
-//   node scripts/preflight.mjs [install]     "install" = a build below node-gyp, which needs Python
+//   node scripts/preflight.mjs [install]     "install" is a build below node-gyp, which needs Python
 import { Failure, main, output, say } from "./common.mjs";
 
-// Packages by manager: [C++ compiler and make, cmake, git, python3].
+// For each package manager its verb, then the packages for: C++ compiler and make, cmake, git, python3.
 const managers = {
   "apt-get": ["install -y", "build-essential", "cmake", "git", "python3"],
   dnf: ["install -y", "gcc-c++ make libstdc++-static", "cmake", "git", "python3"],
@@ -19,7 +19,7 @@ const has = (...commands) => commands.some((command) => command && output(comman
 const tools = [
   {
     name: "a C++ compiler and make (or ninja)",
-    // On Windows CMake finds Visual Studio by itself, outside PATH.
+    // On Windows CMake finds Visual Studio outside PATH.
     found: () =>
       process.platform === "win32" || (has(process.env.CXX, "c++", "g++", "clang++") && has("ninja", "make")),
   },
@@ -45,7 +45,7 @@ function installCommand(indices) {
   return `${sudo}${manager} ${verb} ${indices.map((index) => packages[index]).join(" ")}`;
 }
 
-/** Throws a Failure that names every missing tool. `gyp`: the build runs below node-gyp. */
+/** Throws a Failure that names every missing tool. `gyp` says that the build runs below node-gyp. */
 export function preflight({ gyp = false } = {}) {
   if (Number(process.versions.node.split(".")[0]) < 20) {
     throw new Failure(`Node 20 or newer is needed, this is ${process.version}: see https://nodejs.org`);

@@ -1,5 +1,5 @@
-// `npm run try`: from a fresh clone to SQL by Jacobi decoding, with the model that comes with the package, and its speed over
-// that of ordinary decoding. Repeats only what is missing.
+// `npm run try` leads from a fresh clone to SQL by Jacobi decoding, with the model that comes with the package, and shows the
+// speed over that of ordinary decoding. It installs and builds only what is missing.
 //   npm run try [-- "a question about the tables below"...]
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -38,9 +38,9 @@ await main(import.meta.url, async (questions) => {
 
   say(`\nThe model that comes with the package, ${model.info.description}, block size auto\n`);
   console.log(TABLES);
-  const asked = questions.length > 0 ? questions : QUESTIONS;
+  const chosen = questions.length > 0 ? questions : QUESTIONS;
   const total = { emitted: 0, iterations: 0 };
-  for (const question of asked) {
+  for (const question of chosen) {
     const { text, stats } = await ask(question, {});
     console.log(`\n${question}\n  ${text}`);
     say(`  ${stats.emittedTokens} tokens in ${stats.iterations} forward passes`);
@@ -48,11 +48,11 @@ await main(import.meta.url, async (questions) => {
     total.iterations += stats.iterations;
   }
 
-  // Interleaved, so that a busy machine slows both.
+  // The two are interleaved, so that a busy machine slows both.
   const ratios = [];
   for (let round = 0; round < ROUNDS; round++) {
     const time = { auto: 0, 1: 0 };
-    for (const question of asked) {
+    for (const question of chosen) {
       for (const blockSize of ["auto", 1]) {
         const { stats } = await ask(question, { blockSize });
         time[blockSize] += stats.decodeMilliseconds / stats.emittedTokens;

@@ -1,8 +1,8 @@
 // Ordinary decoding (blockSize 1) against llama.cpp's own bench: what the addon, the decode thread and Node cost.
 //
-// Equal work: llama-bench's `tg N` decodes N single tokens into an empty context. A prompt of one token needs no
-// prefill, so generate() with maxTokens N is N passes at the same positions. Ours is timed by the clock around
-// generate(), with all that happens in JavaScript; each process runs once more in front, not counted.
+// Both sides do equal work: llama-bench's `tg N` decodes N single tokens into an empty context. A prompt of one token needs
+// no prefill, so generate() with maxTokens N makes N passes at the same positions. The clock runs around generate(), with
+// all that happens in JavaScript; each process warms up with one run that is not counted.
 import { bench, goal, step } from "../lib/bench.mjs";
 import { buildLlamaBench, llamaBench } from "../lib/llama-bench.mjs";
 import { machine } from "../lib/machine.mjs";
@@ -28,24 +28,24 @@ await bench({ name: "ar", about, options }, async (settings) => {
         const { seconds } = await llamaBench(binary, file, { threads, repetitions, args });
         return seconds.map((s) => tokens / s);
       },
-      ours: async () => {
-        // Its KV cache has as many cells as llama-bench's: both round up to 256.
+      nodeCllm: async () => {
+        // The KV cache then has as many cells as llama-bench's, because both round up to 256.
         const decoder = { contextSize: tokens + 1, lanes: 1, blockSize: 1, threads };
         const cases = { ar: { prompt: 1, maxTokens: tokens, blockSize: 1 } };
         const { results } = await child("decode-child", { file, decoder, repetitions, cases });
         return results.ar.map(({ seconds }) => tokens / seconds);
       },
     });
-    const over = ratios(speeds.ours, speeds.llamaBench);
+    const quotients = ratios(speeds.nodeCllm, speeds.llamaBench);
     rows.push({
       format,
       "llama-bench tok/s": median(speeds.llamaBench.flat()),
-      "node-cllm tok/s": median(speeds.ours.flat()),
-      ratio: median(over),
-      "lowest round": Math.min(...over),
-      "highest round": Math.max(...over),
+      "node-cllm tok/s": median(speeds.nodeCllm.flat()),
+      ratio: median(quotients),
+      "lowest round": Math.min(...quotients),
+      "highest round": Math.max(...quotients),
     });
-    goals.push(goal(`${format}: speed over llama-bench's`, median(over), ">=", 0.98));
+    goals.push(goal(`${format}: speed over llama-bench's`, median(quotients), ">=", 0.98));
     samples[format] = speeds;
   }
   return { rows, goals, samples };

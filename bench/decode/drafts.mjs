@@ -1,7 +1,8 @@
-// Tokens per iteration by draft source, number of candidates and kind of request: counts, which do not depend on the
-// machine's speed.
+// Tokens per iteration by draft source, number of candidates and kind of request. These are counts, which do not depend on
+// the machine's speed.
 import { bench, step } from "../lib/bench.mjs";
 import { models } from "../lib/models.mjs";
+import { total } from "../lib/numbers.mjs";
 import { requests } from "../lib/requests.mjs";
 
 const { Model } = await import("../../dist/esm.mjs");
@@ -10,31 +11,29 @@ const options = { formats: "Q4_0", block: 8, tokens: 128 };
 const SOURCES = ["random", "choices", "lookup", "auto"];
 const CANDIDATES = [2, 4, 6];
 
-await bench({ name: "drafts", about, options }, async ({ block, tokens, ...settings }) => {
+await bench({ name: "drafts", about, options }, async ({ block, tokens, threads, ...settings }) => {
+  const columns = [
+    ...SOURCES.map((draftSource) => [draftSource, { draftSource }]),
+    ...CANDIDATES.map((candidates) => [`C = ${candidates}`, { candidates }]),
+  ];
   const rows = [];
   for (const { format, file } of await models(settings)) {
     const model = await Model.load(file);
-    const context = { contextSize: 1024, threads: settings.threads };
-    const sides = [
-      ...SOURCES.map((draftSource) => [draftSource, { draftSource }]),
-      ...CANDIDATES.map((candidates) => [`C = ${candidates}`, { candidates }]),
-    ];
     const byKind = new Map(requests.map(({ kind }) => [kind, { format, kind }]));
-    for (const [name, choice] of sides) {
-      const decoder = await model.createDecoder({ ...context, ...choice, blockSize: block });
+    for (const [name, drafting] of columns) {
+      const decoder = await model.createDecoder({ contextSize: 1024, threads, blockSize: block, ...drafting });
       for (const { kind, prompts } of requests) {
         step(`${format}, ${kind}: ${name}`);
-        const total = { emittedTokens: 0, iterations: 0 };
+        const results = [];
         for (const content of prompts) {
-          const { stats } = await decoder.generate([{ role: "user", content }], { maxTokens: tokens });
-          for (const key of Object.keys(total)) total[key] += stats[key];
+          results.push(await decoder.generate([{ role: "user", content }], { maxTokens: tokens }));
         }
-        byKind.get(kind)[name] = total.emittedTokens / total.iterations;
+        byKind.get(kind)[name] = total(results, "emittedTokens") / total(results, "iterations");
       }
       await decoder.dispose();
     }
     rows.push(...byKind.values());
     await model.dispose();
   }
-  return { rows, goals: [] };
+  return { rows };
 });

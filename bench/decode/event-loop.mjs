@@ -1,9 +1,9 @@
-// How long JavaScript waits while lanes decode and stream. The compute threads take all cores, so this is about how the
-// system's scheduler treats the main thread, and about what the addon does on it.
+// How long JavaScript waits while lanes decode and stream. The compute threads take all cores, so this shows how the
+// system's scheduler treats the main thread, and what the addon does there.
 
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
-import { bench, goal, step } from "../lib/bench.mjs";
+import { bench, goal, integers, step } from "../lib/bench.mjs";
 import { models } from "../lib/models.mjs";
 import { chat, questions } from "../lib/prompts.mjs";
 
@@ -31,14 +31,14 @@ await bench({ name: "event-loop", about, options }, async (settings) => {
   rows.push(row("(idle)", null, 0, idle));
   for (const { format, file } of await models(settings)) {
     const model = await Model.load(file);
-    for (const blockSize of settings.blocks.split(",").map(Number)) {
+    for (const blockSize of integers(settings.blocks)) {
       step(`${format}: ${lanes} lanes, blocks of ${blockSize}`);
       const decoder = await model.createDecoder({ contextSize: 1024, lanes, blockSize, threads });
       let chunks = 0;
       const delay = await delays(async () => {
         const signal = AbortSignal.timeout(settings.seconds * 1000);
         const lane = async (i) => {
-          // Requests one after the other, as in a service that is never idle.
+          // One request follows another, as in a service that is never idle.
           for (let k = i; !signal.aborted; k++) {
             const question = chat(questions[k % questions.length]);
             for await (const _ of decoder.stream(question, { maxTokens: 256, signal })) chunks++;
@@ -56,6 +56,7 @@ await bench({ name: "event-loop", about, options }, async (settings) => {
   return { rows, goals, samples: { idle } };
 });
 
+/** The delays of the event loop in ms while `work` runs. */
 async function delays(work) {
   const monitor = monitorEventLoopDelay({ resolution: 1 });
   monitor.enable();

@@ -1,11 +1,11 @@
 // Jacobi decoding on the GPU: both runners, bursts of the resident one, blocks and lanes. The tokens of the runners are
 // compared first. On a GPU a pass may round otherwise when it attends to more padding, so a difference is a missed goal and
 // no reason to measure nothing.
-//   CLLM_BACKEND=cuda node bench/decode/gpu.mjs [--model FILE]
+//   CLLM_BACKEND=cuda npm run bench -- gpu [--model FILE]
 import path from "node:path";
-import { bench, goal, step } from "../lib/bench.mjs";
+import { bench, goal, integers, step } from "../lib/bench.mjs";
 import { machine } from "../lib/machine.mjs";
-import { interleave, median, sum } from "../lib/numbers.mjs";
+import { interleave, median, total } from "../lib/numbers.mjs";
 import { syntheticModels } from "../lib/synthetic.mjs";
 
 const { binaryInfo, Model } = await import("../../dist/esm.mjs");
@@ -18,76 +18,72 @@ const RUNNERS = [
   { name: "resident, bursts of 8", runner: "auto", burst: 8 },
 ];
 
-await bench(
-  { name: "gpu-decode", about, options },
-  async ({ model, formats, rounds, tokens, threads, ...settings }) => {
-    if (machine().binary.backend !== "cuda") throw new Error(`CUDA does not run: ${binaryInfo().cuda}`);
-    const files = model ? [{ format: path.basename(model, ".gguf"), file: model }] : await syntheticModels(formats);
-    const numbers = (text) => text.split(",").map(Number);
-    const rows = [];
-    const goals = [];
-    const samples = {};
-    for (const { format, file } of files) {
-      const loaded = await Model.load(file);
-      for (const lanes of numbers(settings.lanes)) {
-        const largest = Math.max(...numbers(settings.blocks));
-        const decoders = [];
-        for (const { name, ...choice } of RUNNERS) {
-          const settings = { contextSize: 1024, lanes, blockSize: largest, threads, ...choice };
-          decoders.push([name, await loaded.createDecoder(settings)]);
-        }
-        for (const blockSize of numbers(settings.blocks)) {
-          const key = `${format}, ${lanes} lanes, n = ${blockSize}`;
-          const run = async (decoder) => {
-            step(key);
-            const prompts = Array.from({ length: lanes }, (_, lane) =>
-              Array.from({ length: 32 }, (_, i) => 100 + 7 * lane + i),
-            );
-            return Promise.all(prompts.map((prompt) => decoder.generate(prompt, { maxTokens: tokens, blockSize })));
-          };
-          const outputs = [];
-          for (const [name, decoder] of decoders) {
-            outputs.push([name, (await run(decoder)).map((result) => result.tokens.join(" ")).join("\n")]);
-          }
-          const different = outputs.filter(([, text]) => text !== outputs[0][1]).map(([name]) => name);
-          goals.push(goal(`${key}: runners with other tokens than host`, different.length, "<=", 0));
-          const measure = async (decoder) => {
-            const started = performance.now();
-            const results = await run(decoder);
-            const took = performance.now() - started;
-            const total = (name) => sum(results.map(({ stats }) => stats[name]));
-            const iterations = Math.max(...results.map(({ stats }) => stats.iterations));
-            const prefill = Math.max(...results.map(({ stats }) => stats.prefillMilliseconds));
-            return {
-              iteration: (took - prefill) / iterations,
-              forward: total("forwardMilliseconds") / total("iterations"),
-              speed: (1000 * total("emittedTokens")) / took,
-            };
-          };
-          const sides = Object.fromEntries(decoders.map(([name, decoder]) => [name, () => measure(decoder)]));
-          samples[key] = await interleave(rounds, sides);
-          for (const [name, decoder] of decoders) {
-            const of = (figure) => median(samples[key][name].map((sample) => sample[figure]));
-            rows.push({
-              format,
-              lanes,
-              n: blockSize,
-              runner: decoder.info.runner === "host" && name !== "host" ? `host, for ${name}` : name,
-              "ms per iteration": of("iteration"),
-              "ms in the forward pass": of("forward"),
-              "tok/s": of("speed"),
-              tokens: different.includes(name) ? "other than host" : "equal",
-            });
-          }
-          const [host, , burst] = RUNNERS.map(({ name }) =>
-            median(samples[key][name].map((sample) => sample.iteration)),
-          );
-          goals.push(goal(`${key}: an iteration in bursts over one of the host runner`, burst / host, "<=", 1));
-        }
-        for (const [, decoder] of decoders) await decoder.dispose();
+await bench({ name: "gpu-decode", about, options }, async ({ model, formats, threads, ...settings }) => {
+  if (machine().binary.backend !== "cuda") throw new Error(`CUDA does not run: ${binaryInfo().cuda}`);
+  const files = model ? [{ format: path.basename(model, ".gguf"), file: model }] : await syntheticModels(formats);
+  const sizes = integers(settings.blocks);
+  const results = { rows: [], goals: [], samples: {} };
+  for (const { format, file } of files) {
+    const loaded = await Model.load(file);
+    for (const lanes of integers(settings.lanes)) {
+      const decoders = [];
+      for (const { name, ...running } of RUNNERS) {
+        const shape = { contextSize: 1024, lanes, blockSize: Math.max(...sizes), threads };
+        decoders.push([name, await loaded.createDecoder({ ...shape, ...running })]);
       }
-      await loaded.dispose();
+      for (const n of sizes) await compareRunners({ format, lanes, n, decoders, ...settings }, results);
+      for (const [, decoder] of decoders) await decoder.dispose();
     }
-    return { rows, goals, samples };
-  },
-);
+    await loaded.dispose();
+  }
+  return results;
+});
+
+/** Measures all runners on blocks of `n` tokens, and adds to the rows, goals and samples. */
+async function compareRunners({ format, lanes, n, decoders, tokens, rounds }, { rows, goals, samples }) {
+  const key = `${format}, ${lanes} lanes, n = ${n}`;
+  const run = (decoder) => {
+    step(key);
+    return Promise.all(promptsOf(lanes).map((prompt) => decoder.generate(prompt, { maxTokens: tokens, blockSize: n })));
+  };
+  const outputs = [];
+  for (const [name, decoder] of decoders) {
+    outputs.push([name, (await run(decoder)).map((result) => result.tokens.join(" ")).join("\n")]);
+  }
+  const different = outputs.filter(([, text]) => text !== outputs[0][1]).map(([name]) => name);
+  goals.push(goal(`${key}: runners with other tokens than host`, different.length, "<=", 0));
+  const measure = async (decoder) => {
+    const started = performance.now();
+    const results = await run(decoder);
+    const took = performance.now() - started;
+    const iterations = Math.max(...results.map(({ stats }) => stats.iterations));
+    const prefill = Math.max(...results.map(({ stats }) => stats.prefillMilliseconds));
+    return {
+      iteration: (took - prefill) / iterations,
+      forward: total(results, "forwardMilliseconds") / total(results, "iterations"),
+      speed: (1000 * total(results, "emittedTokens")) / took,
+    };
+  };
+  const sides = Object.fromEntries(decoders.map(([name, decoder]) => [name, () => measure(decoder)]));
+  samples[key] = await interleave(rounds, sides);
+  const medianOf = (name, figure) => median(samples[key][name].map((sample) => sample[figure]));
+  for (const [name, decoder] of decoders) {
+    rows.push({
+      format,
+      lanes,
+      n,
+      runner: decoder.info.runner === "host" && name !== "host" ? `host, for ${name}` : name,
+      "ms per iteration": medianOf(name, "iteration"),
+      "ms in the forward pass": medianOf(name, "forward"),
+      "tok/s": medianOf(name, "speed"),
+      tokens: different.includes(name) ? "other than host" : "equal",
+    });
+  }
+  const [host, , burst] = RUNNERS.map(({ name }) => medianOf(name, "iteration"));
+  goals.push(goal(`${key}: an iteration in bursts over one of the host runner`, burst / host, "<=", 1));
+}
+
+/** A prompt of 32 token ids for each lane. */
+function promptsOf(lanes) {
+  return Array.from({ length: lanes }, (_, lane) => Array.from({ length: 32 }, (_, i) => 100 + 7 * lane + i));
+}

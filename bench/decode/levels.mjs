@@ -1,5 +1,5 @@
-// What the portable binaries cost: each prebuild, and a build for this very machine, in processes of their own.
-// Needs `npm run prebuilds`, then `npm run build:native` (which makes build/Release/cllm.node again).
+// What the portable binaries cost: each prebuild and a build for this very machine, in processes of their own. Run
+// `npm run prebuilds` first, then `npm run build:native` (which makes build/Release/cllm.node again).
 import { bench, goal, step } from "../lib/bench.mjs";
 import { models } from "../lib/models.mjs";
 import { interleave, median, ratio } from "../lib/numbers.mjs";
@@ -42,9 +42,10 @@ await bench({ name: "levels", about, options }, async (settings) => {
       const row = { format, level };
       for (const [name, values] of Object.entries(speeds[level])) row[name] = median(values.flat());
       for (const [name, values] of native ? Object.entries(speeds[level]) : []) {
-        const over = ratio(values, native[name]);
-        row[`over native: ${name}`] = over;
-        if (level === "x86-64-avx512") goals.push(goal(`${format}: ${level} over native, ${name}`, over, ">=", 0.97));
+        const quotient = ratio(values, native[name]);
+        row[`over native: ${name}`] = quotient;
+        if (level === "x86-64-avx512")
+          goals.push(goal(`${format}: ${level} over native, ${name}`, quotient, ">=", 0.97));
       }
       rows.push(row);
     }
@@ -53,12 +54,12 @@ await bench({ name: "levels", about, options }, async (settings) => {
   return { rows, goals, samples };
 });
 
-/** Speeds by what is measured, each as samples by round. */
+/** The speeds by their names, each as a list of samples per round. */
 function figures(rounds, prompt) {
-  const of = (name, value) => rounds.map((results) => results[name].map(value));
+  const samples = (name, value) => rounds.map((results) => results[name].map(value));
   return {
-    "AR tok/s": of("ar", (run) => run.emittedTokens / run.seconds),
-    "blocks of 8 per s": of("block", (run) => (1000 * run.iterations) / run.decodeMilliseconds),
-    "prefill tok/s": of("prefill", (run) => (1000 * (prompt - 1)) / run.prefillMilliseconds),
+    "AR tok/s": samples("ar", (run) => run.emittedTokens / run.seconds),
+    "blocks of 8 per s": samples("block", (run) => (1000 * run.iterations) / run.decodeMilliseconds),
+    "prefill tok/s": samples("prefill", (run) => (1000 * (prompt - 1)) / run.prefillMilliseconds),
   };
 }

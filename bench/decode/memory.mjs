@@ -1,6 +1,6 @@
-// Resident memory against llama.cpp's own bench: the same file, context, threads and tokens; of the Node process what a
-// bare Node process takes is subtracted. Passes are equally long on both sides (-ub), because they decide how large the
-// compute buffers are; the second comparison is with llama-bench's own 512. Linux only (/proc).
+// Resident memory against llama.cpp's own bench, with the same file, context, threads and tokens. What a bare Node process
+// takes is subtracted from ours. Passes are equally long on both sides (-ub), because they decide how large the compute
+// buffers are; a second comparison has llama-bench's own 512. It works on Linux only (/proc).
 import { bench, goal, step } from "../lib/bench.mjs";
 import { buildLlamaBench, llamaBench } from "../lib/llama-bench.mjs";
 import { machine } from "../lib/machine.mjs";
@@ -18,39 +18,39 @@ await bench({ name: "memory", about, options }, async (settings) => {
   const goals = [];
   const samples = {};
   for (const { format, file } of await models(settings)) {
-    const theirs = (batch) => async () => {
+    const llama = (batch) => async () => {
       const args = ["-p", "0", "-n", "0", "-pg", `${prompt},${tokens}`, "-b", `${batch}`, "-ub", `${batch}`];
       return (await llamaBench(binary, file, { threads, repetitions: 1, args, watch: true })).memory;
     };
     const runs = await interleave(rounds, {
       bare: async (round) => {
         step(`${format}: round ${round + 1} of ${rounds}`);
-        // As long as a look at /proc needs; the same flags and module system as the other.
+        // The process lives long enough to be found in /proc, with the flags and module system of the measured process.
         const script = "setTimeout(() => console.log('{}'), 500)";
         return (await execute(process.execPath, ["--input-type=module", "-e", script], { watch: true })).memory;
       },
-      ours: async () => {
+      nodeCllm: async () => {
         const decoder = { contextSize: prompt + tokens, lanes: 1, blockSize: 4, prefillChunk: chunk, threads };
         const cases = { answer: { prompt, maxTokens: tokens, blockSize: 4 } };
         return (await child("decode-child", { file, decoder, repetitions: 1, cases }, { watch: true })).memory;
       },
-      same: theirs(chunk),
-      usual: theirs(512),
+      equalPasses: llama(chunk),
+      usualPasses: llama(512),
     });
-    const of = (side, name = "highest") => median(runs[side].map((memory) => memory[name]));
-    const ours = of("ours") - of("bare");
+    const medianOf = (side, name = "highest") => median(runs[side].map((memory) => memory[name]));
+    const net = medianOf("nodeCllm") - medianOf("bare");
     rows.push({
       format,
-      "bare Node": of("bare"),
-      "node-cllm": ours,
-      "llama-bench": of("same"),
-      ratio: ours / of("same"),
-      "llama-bench, -ub 512": of("usual"),
-      "ratio to that": ours / of("usual"),
-      "node-cllm, not of the file": of("ours", "anonymous") - of("bare", "anonymous"),
-      "llama-bench, not of the file": of("same", "anonymous"),
+      "bare Node": medianOf("bare"),
+      "node-cllm": net,
+      "llama-bench": medianOf("equalPasses"),
+      ratio: net / medianOf("equalPasses"),
+      "llama-bench, -ub 512": medianOf("usualPasses"),
+      "ratio to that": net / medianOf("usualPasses"),
+      "node-cllm, not of the file": medianOf("nodeCllm", "anonymous") - medianOf("bare", "anonymous"),
+      "llama-bench, not of the file": medianOf("equalPasses", "anonymous"),
     });
-    goals.push(goal(`${format}: memory over llama-bench's`, ours / of("same"), "<=", 1.05));
+    goals.push(goal(`${format}: memory over llama-bench's`, net / medianOf("equalPasses"), "<=", 1.05));
     samples[format] = runs;
   }
   return { rows, goals, samples };

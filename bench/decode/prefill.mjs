@@ -1,7 +1,7 @@
-// The speed of prefill by the length of its passes, to choose prefillChunk. A long pass is faster per token and keeps the
-// other lanes waiting longer ("ms per pass"); passes of 64 and more also run llama.cpp's tiled attention kernel, whose
-// rounding is another, so the first tokens of the answer are compared with those of the first length.
-import { bench, step } from "../lib/bench.mjs";
+// The speed of prefill by the length of its passes, to choose prefillChunk. A long pass is faster per token but keeps the
+// other lanes waiting longer ("ms per pass"). Passes of 64 and more also run llama.cpp's tiled attention kernel, which
+// rounds differently, so the first tokens of the answer are compared with those at the first length.
+import { bench, integers, step } from "../lib/bench.mjs";
 import { models } from "../lib/models.mjs";
 import { interleave, median } from "../lib/numbers.mjs";
 import { text } from "../lib/prompts.mjs";
@@ -12,7 +12,7 @@ const options = { formats: "Q4_1,Q4_0,F16,BF16", chunks: "32,48,64,128,256,512",
 
 await bench({ name: "prefill", about, options }, async (settings) => {
   const { prompt, rounds, threads } = settings;
-  const chunks = settings.chunks.split(",").map(Number);
+  const chunks = integers(settings.chunks);
   const rows = [];
   const samples = {};
   for (const { format, file } of await models(settings)) {
@@ -25,7 +25,7 @@ await bench({ name: "prefill", about, options }, async (settings) => {
     }
     const measure = (chunk, decoder) => async (round) => {
       step(`${format}: passes of ${chunk}, round ${round + 1} of ${rounds + 1}`);
-      // Another first token each time, so that nothing is reused.
+      // The first token differs each time, so that no KV row is reused.
       const tokens = [words[round], ...Array.from({ length: prompt - 1 }, (_, k) => words[k % words.length])];
       const { stats, tokens: answer } = await decoder.generate(tokens, { maxTokens: 16 });
       return { milliseconds: stats.prefillMilliseconds, answer: answer.join() };

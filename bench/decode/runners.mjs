@@ -1,8 +1,8 @@
-// The resident runner against the host runner: the same prompts, in turn, after the outputs were found equal.
-import { bench, goal, step } from "../lib/bench.mjs";
+// The resident runner against the host runner on the same prompts, in turn. Their outputs must be equal before they are timed.
+import { bench, goal, integers, step } from "../lib/bench.mjs";
 import { models } from "../lib/models.mjs";
-import { interleave, median, ratio, sum } from "../lib/numbers.mjs";
-import { chat, questions } from "../lib/prompts.mjs";
+import { interleave, median, ratio, total } from "../lib/numbers.mjs";
+import { tokenizedQuestions } from "../lib/prompts.mjs";
 
 const { Model } = await import("../../dist/esm.mjs");
 const about = "Jacobi decoding on the resident runner over the host runner (llama_decode), blocks of n tokens";
@@ -10,15 +10,13 @@ const options = { formats: "Q4_1,Q4_0,BF16", blocks: "1,2,4,8,16", tokens: 96, p
 
 await bench({ name: "runners", about, options }, async (settings) => {
   const { tokens, rounds, threads } = settings;
-  const sizes = settings.blocks.split(",").map(Number);
+  const sizes = integers(settings.blocks);
   const rows = [];
   const goals = [];
   const samples = {};
   for (const { format, file } of await models(settings)) {
     const model = await Model.load(file);
-    const prompts = questions
-      .slice(0, settings.prompts)
-      .map((question) => model.tokenize(model.applyChatTemplate(chat(question)), { parseSpecial: true }));
+    const prompts = tokenizedQuestions(model, settings.prompts);
     const decoders = {};
     for (const runner of ["host", "resident"]) {
       const shape = { contextSize: 512, lanes: 1, blockSize: Math.max(...sizes), threads };
@@ -32,36 +30,31 @@ await bench({ name: "runners", about, options }, async (settings) => {
         }
         return results;
       };
-      const [host, resident] = [await run("host"), await run("resident")];
-      for (const [i, { tokens: expected }] of host.entries()) {
-        if (expected.join() !== resident[i].tokens.join()) {
-          throw new Error(`${format}, n = ${n}: prompt ${i} gives other tokens on the resident runner`);
-        }
-      }
+      expectEqual(await run("host"), await run("resident"), `${format}, n = ${n}`);
       const measure = (runner) => async (round) => {
         step(`${format}, n = ${n}: ${runner}, round ${round + 1} of ${rounds}`);
         const results = await run(runner);
-        const total = (name) => sum(results.map(({ stats }) => stats[name]));
-        const iterations = total("iterations");
+        const decode = total(results, "decodeMilliseconds");
+        const iterations = total(results, "iterations");
         return {
-          speed: iterations / total("decodeMilliseconds"),
-          milliseconds: total("decodeMilliseconds") / iterations,
-          outside: (1000 * (total("decodeMilliseconds") - total("forwardMilliseconds"))) / iterations,
+          speed: iterations / decode,
+          milliseconds: decode / iterations,
+          outside: (1000 * (decode - total(results, "forwardMilliseconds"))) / iterations,
         };
       };
       const measured = await interleave(rounds, { host: measure("host"), resident: measure("resident") });
       samples[`${format} ${n}`] = measured;
       const speeds = (runner) => measured[runner].map(({ speed }) => [speed]);
-      const of = (runner, name) => median(measured[runner].map((sample) => sample[name]));
+      const medianOf = (runner, name) => median(measured[runner].map((sample) => sample[name]));
       const quotient = ratio(speeds("resident"), speeds("host"));
       rows.push({
         format,
         n,
-        "host, ms": of("host", "milliseconds"),
-        "resident, ms": of("resident", "milliseconds"),
+        "host, ms": medianOf("host", "milliseconds"),
+        "resident, ms": medianOf("resident", "milliseconds"),
         ratio: quotient,
-        "host, µs outside the pass": of("host", "outside"),
-        "resident, µs outside the graph": of("resident", "outside"),
+        "host, µs outside the pass": medianOf("host", "outside"),
+        "resident, µs outside the graph": medianOf("resident", "outside"),
       });
       goals.push(goal(`${format}, n = ${n}: resident over host, iterations per second`, quotient, ">=", 0.98));
     }
@@ -70,3 +63,11 @@ await bench({ name: "runners", about, options }, async (settings) => {
   }
   return { rows, goals, samples };
 });
+
+function expectEqual(host, resident, what) {
+  for (const [i, { tokens }] of host.entries()) {
+    if (tokens.join() !== resident[i].tokens.join()) {
+      throw new Error(`${what}: prompt ${i} gives other tokens on the resident runner`);
+    }
+  }
+}

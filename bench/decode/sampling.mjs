@@ -1,5 +1,5 @@
-// What choosing with a temperature, penalties or log-probabilities costs: milliseconds per iteration over greedy ones.
-import { bench, goal, step } from "../lib/bench.mjs";
+// What temperature, penalties and log-probabilities cost: milliseconds per iteration, over those of greedy decoding.
+import { bench, goal, integers, step } from "../lib/bench.mjs";
 import { models } from "../lib/models.mjs";
 import { interleave, median, ratio } from "../lib/numbers.mjs";
 import { requests } from "../lib/requests.mjs";
@@ -16,7 +16,8 @@ const WAYS = {
   "greedy, penalties": { repeatPenalty: 1.1 },
   "greedy, 5 logprobs": { logprobs: 5 },
 };
-const MOST = 1.1; // of what is sampled
+/** The goal for ways with a temperature: time over greedy. */
+const GOAL = 1.1;
 
 await bench({ name: "sampling", about, options }, async ({ blocks, tokens, rounds, ...settings }) => {
   const rows = [];
@@ -26,11 +27,11 @@ await bench({ name: "sampling", about, options }, async ({ blocks, tokens, round
     const model = await Model.load(file);
     const decoder = await model.createDecoder({ contextSize: 1024, threads: settings.threads });
     const prompt = [{ role: "user", content: requests[0].prompts[0] }];
-    for (const blockSize of blocks.split(",").map(Number)) {
+    for (const blockSize of integers(blocks)) {
       const measure = (way) => async (round) => {
         step(`${format}, n = ${blockSize}: ${way}, round ${round + 1} of ${rounds}`);
-        const choice = { maxTokens: tokens, blockSize, draftSource: "random", seed: round, ...WAYS[way] };
-        const { stats } = await decoder.generate(prompt, choice);
+        const choosing = { maxTokens: tokens, blockSize, draftSource: "random", seed: round, ...WAYS[way] };
+        const { stats } = await decoder.generate(prompt, choosing);
         return { iteration: stats.decodeMilliseconds / stats.iterations };
       };
       await measure("greedy")(0);
@@ -50,7 +51,7 @@ await bench({ name: "sampling", about, options }, async ({ blocks, tokens, round
           "over greedy": quotient,
         });
         if (WAYS[way].temperature)
-          goals.push(goal(`${format}, n = ${blockSize}: ${way} over greedy`, quotient, "<=", MOST));
+          goals.push(goal(`${format}, n = ${blockSize}: ${way} over greedy`, quotient, "<=", GOAL));
       }
     }
     await decoder.dispose();

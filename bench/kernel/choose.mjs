@@ -1,4 +1,4 @@
-// Measures how near `choose` on the CPU comes to the speed at which one core reads the same rows. (test/20 and test/24
+// Measures how near `choose` on the CPU comes to the speed at which one core reads the same rows. (test/20, 21, 22 and 24
 // check its results.)
 import { execFileSync } from "node:child_process";
 import path from "node:path";

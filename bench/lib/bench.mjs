@@ -1,4 +1,4 @@
-// What every bench does: name the machine and the goal, measure, print a table, write bench/results/*.json.
+// The frame of every bench: it names the machine, measures, prints a table and the goals, and writes bench/results/*.json.
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -9,9 +9,10 @@ import { table } from "./table.mjs";
 const names = { ">=": "at least", "<": "below", "<=": "at most" };
 
 /**
- * Runs a bench. `options` are its settings with their defaults: a number stays a positive integer, the rest is text.
- * `body(settings)` resolves to { rows, goals, samples }: rows of the table, [goal()...], what the rows were made from.
- * A missed goal is printed and is no failure; outputs that differ are one (exit code 1).
+ * Runs a bench. `options` are its settings with their defaults; where the default is a number, a positive integer is
+ * expected, else text. `body(settings)` resolves to { rows, goals, samples }: the rows of the table, a list of goal(), and
+ * the measurements that the rows were made from. A missed goal is printed and is no failure. Where outputs must not differ
+ * and do, the body throws, and the exit code is 1.
  */
 export async function bench({ name, about, options }, body) {
   const defaults = { threads: machine().threads, model: "", ...options };
@@ -22,11 +23,11 @@ export async function bench({ name, about, options }, body) {
     console.log(`The load average is ${os.loadavg()[0].toFixed(1)}: other programs run, expect noise.`);
   console.log("");
   const { rows, goals = [], samples = {} } = await body(settings);
-  const said = goals.map(({ text, value, sign, limit, met }) => {
+  const verdicts = goals.map(({ text, value, sign, limit, met }) => {
     const figure = Number.isFinite(value) ? Number(value.toPrecision(3)) : "nothing";
     return `${met ? "MET   " : "MISSED"} ${text}: ${figure}, goal ${names[sign]} ${limit}`;
   });
-  console.log(`\n${table(rows)}\n\n${said.map((line) => `${line}\n`).join("")}`);
+  console.log(`\n${table(rows)}\n\n${verdicts.map((line) => `${line}\n`).join("")}`);
   const now = new Date().toISOString();
   const file = path.join(root, "bench", "results", `${now.slice(0, 10)}-${machine().name}-${name}.json`);
   fs.mkdirSync(path.dirname(file), { recursive: true });
@@ -42,12 +43,16 @@ export function goal(text, value, sign, limit) {
   return { text, value, sign, limit, met };
 }
 
-/** A line that says what is being done, without filling the screen. */
+/** Says what is being done, on one line that the next step overwrites where stderr is a terminal. */
 export function step(text) {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
   else process.stderr.write(`${text}\n`);
 }
 
+/** The integers of an option such as "1,2,4". */
+export const integers = (text) => text.split(",").map(Number);
+
+/** The settings from the command line; null where it asks for help. */
 function read(defaults) {
   const text = Object.fromEntries(Object.keys(defaults).map((key) => [key, { type: "string" }]));
   const { values } = parseArgs({ options: { ...text, help: { type: "boolean", short: "h" } } });
@@ -64,7 +69,7 @@ function read(defaults) {
 
 function usage(about, defaults) {
   const lines = Object.entries(defaults).map(([key, value]) => `  --${key} ${value === "" ? "FILE" : value}`);
-  return `${about}\n\nOptions, with their defaults (--model: a GGUF file of your own in place of --formats):\n${lines.join("\n")}`;
+  return `${about}\n\nOptions, with their defaults (--model: a GGUF file to measure in place of --formats):\n${lines.join("\n")}`;
 }
 
 function describe({ gpu, cpu, threads, cores, flags, memoryGiB, system, node, binary, llama }) {

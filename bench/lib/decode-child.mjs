@@ -1,6 +1,6 @@
 // A process that loads a model, runs some cases and prints what they took. Started by child("decode-child", input):
 //   { file, decoder: DecoderOptions, repetitions, cases: { name: { prompt, maxTokens, blockSize } } }
-// `prompt` is its length in tokens. Every case runs once more in front, to warm up.
+// `prompt` is the length of the prompt in tokens. Every case runs once more before it is timed, to warm up.
 import { text } from "./prompts.mjs";
 
 const { Model, binaryInfo } = await import("../../dist/esm.mjs");
@@ -14,12 +14,12 @@ for (const [name, { prompt, maxTokens, blockSize }] of Object.entries(cases)) {
   let first = 0;
   for (let i = -1; i < repetitions; i++) {
     const start = performance.now();
-    // Another first token each time, so that nothing of the prompt is reused.
+    // The first token differs each time, so that no KV row of the prompt is reused.
     const tokens = [words[first], ...Array.from({ length: prompt - 1 }, (_, k) => words[k % words.length])];
     const { stats, finishReason } = await decoder.generate(tokens, { maxTokens, blockSize });
     const seconds = (performance.now() - start) / 1000;
     if (finishReason !== "length") {
-      // An answer of equal length on both sides: try what other beginnings lead to.
+      // Both sides must answer with the same number of tokens, so another first token is tried.
       if (++first === words.length) throw new Error(`No prompt leads to ${maxTokens} tokens`);
       i--;
       continue;

@@ -1,4 +1,4 @@
-// llama.cpp's own bench, from the very source, level and compiler flags of the addon.
+// llama.cpp's own bench, built from the same source and for the same CPU level, with the compiler flags of the addon.
 import path from "node:path";
 import { build } from "../../scripts/build.mjs";
 import { root } from "./machine.mjs";
@@ -12,9 +12,9 @@ export async function buildLlamaBench(level) {
 }
 
 /**
- * Runs it. What is left at its default is as in the addon: KV in F16, flash attention by llama.cpp's choice
- * (LLAMA_FLASH_ATTN_TYPE_AUTO), the file mapped, weights repacked, threads of ggml's own pool.
- * Resolves to { seconds, memory }: of every repetition but the first, which warms up as ours does.
+ * Runs llama-bench. Its defaults that stay are those of the addon: KV in F16, flash attention by llama.cpp's choice
+ * (LLAMA_FLASH_ATTN_TYPE_AUTO), the file mapped, weights repacked, threads of ggml's own pool. Resolves to
+ * { seconds, memory }: the seconds of every repetition but the first, which warms up as in decode-child.mjs.
  */
 export async function llamaBench(binary, file, { threads, repetitions, args, watch }) {
   const common = [

@@ -1,4 +1,4 @@
-// The machine and the build, as far as they decide a figure. No host name, no path outside the repository.
+// Describes the machine and the build as far as they decide a figure, without a host name or a path outside the repository.
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -10,18 +10,18 @@ if (!fs.existsSync(path.join(root, "dist", "index.js"))) {
   console.error("Nothing is built yet: run `npm run build` first");
   process.exit(1);
 }
-// The compiled library: what is measured. lib/threads.ts is not public, but its default is what a user gets.
+// The compiled library is what is measured. machine/threads is not public, but users get its default.
 const { binaryInfo } = await import("../../dist/esm.mjs");
 const { defaultThreads } = (await import("../../dist/machine/threads.js")).default;
 
-let known;
+let description;
 
 export function machine() {
-  known ??= look();
-  return known;
+  description ??= describe();
+  return description;
 }
 
-function look() {
+function describe() {
   const info = binaryInfo();
   const { path: file, cpuLevel, backend, compiler, features, llamaVersion, llamaCommit } = info;
   const cpu = os.cpus()[0]?.model.trim() || os.arch();

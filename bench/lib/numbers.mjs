@@ -1,6 +1,7 @@
-// Repeated measurements and what is said of them.
+// Repeated measurements, and the figures that sum them up.
 
-export const sum = (values) => values.reduce((total, value) => total + value, 0);
+/** A number of the statistics (Stats), summed over results of generate(). */
+export const total = (results, name) => results.reduce((sum, { stats }) => sum + stats[name], 0);
 
 export function median(values) {
   if (values.length === 0) return Number.NaN;
@@ -9,15 +10,15 @@ export function median(values) {
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
-/** a over b, of samples by round: the median of the rounds' ratios, because a round's two sides were measured together. */
+/** a over b: the median of the rounds' ratios, because the two sides of a round were measured together. */
 export const ratio = (a, b) => median(ratios(a, b));
 
-/** a over b, round by round. */
+/** a over b by round; each round has a list of samples, whose median counts. */
 export const ratios = (a, b) => a.map((values, round) => median(values) / median(b[round]));
 
 /**
- * A/B/A/B...: `rounds` times one measurement of every side in turn, so that a machine that warms up, slows down or gets
- * a neighbour does it to all of them. Resolves to the measurements by side.
+ * Measures every side in turn (A, B, A, B ...), `rounds` times, so that a machine that warms up, slows down or gets other
+ * work does it to all sides. Resolves to the measurements by side.
  */
 export async function interleave(rounds, sides) {
   const samples = Object.fromEntries(Object.keys(sides).map((side) => [side, []]));

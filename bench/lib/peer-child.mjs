@@ -1,45 +1,45 @@
-// One library in a process of its own. Started by bench/peers/. Both get the same tokens and are asked for each token as
-// it comes; the speed is that of all tokens after the first, so prefill does not count.
+// One library in a process of its own, started by bench/peers/. Both libraries get the same tokens and hand out each token
+// as it comes. The speed is that of all tokens after the first chunk, so prefill does not count.
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { pathToFileURL } from "node:url";
-import { chat, questions } from "./prompts.mjs";
+import { tokenizedQuestions } from "./prompts.mjs";
 
 const input = JSON.parse(process.argv[2]);
 const { library, module, file, threads, tokens, blockSize, repetitions } = input;
-const { version, answers, close } = await { "node-cllm": ours, "node-llama-cpp": peer }[library]();
+const { version, answers, close } = await { "node-cllm": nodeCllm, "node-llama-cpp": nodeLlamaCpp }[library]();
 const samples = [];
 let answer = [];
 for (let i = -1; i < repetitions; i++) {
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();
   const start = performance.now();
-  let first = 0;
   answer = [];
-  let early = 0;
-  for await (const group of answers()) {
-    answer.push(...group);
+  let first = 0; // when the first chunk came
+  let firstTokens = 0;
+  for await (const chunk of answers()) {
+    answer.push(...chunk);
     if (first === 0) {
       first = performance.now();
-      early = group.length;
+      firstTokens = chunk.length;
     }
   }
   const end = performance.now();
   delay.disable();
   if (i < 0) continue; // warms up
-  const speed = (1000 * (answer.length - early)) / (end - first);
+  const speed = (1000 * (answer.length - firstTokens)) / (end - first);
   samples.push({ speed, first: first - start, p50: delay.percentile(50) / 1e6, p99: delay.percentile(99) / 1e6 });
 }
 await close();
 console.log(JSON.stringify({ version, samples, answer }));
 
-async function ours() {
+async function nodeCllm() {
   const { Model, binaryInfo } = await import("../../dist/esm.mjs");
   const model = await Model.load(file);
-  const prompt = tokenize(model);
+  const [prompt] = tokenizedQuestions(model, 1);
   return {
     version: binaryInfo().llamaVersion,
     async *answers() {
-      // A decoder each time: nothing of the prompt is reused.
+      // Each answer gets a new decoder, so that nothing of the prompt is reused.
       const decoder = await model.createDecoder({ contextSize: 512, lanes: 1, blockSize, threads });
       for await (const chunk of decoder.stream(prompt, { maxTokens: tokens })) yield chunk.tokens;
       await decoder.dispose();
@@ -48,10 +48,10 @@ async function ours() {
   };
 }
 
-async function peer() {
+async function nodeLlamaCpp() {
   const { Model } = await import("../../dist/esm.mjs");
   const tokenizer = await Model.load(file);
-  const prompt = tokenize(tokenizer);
+  const [prompt] = tokenizedQuestions(tokenizer, 1);
   await tokenizer.dispose();
   const { getLlama } = await import(pathToFileURL(module).href);
   const llama = await getLlama({ gpu: false, build: "never", logLevel: "error", maxThreads: threads });
@@ -71,8 +71,4 @@ async function peer() {
     },
     close: () => llama.dispose(),
   };
-}
-
-function tokenize(model) {
-  return model.tokenize(model.applyChatTemplate(chat(questions[0])), { parseSpecial: true });
 }

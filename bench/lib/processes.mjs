@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const directory = path.dirname(fileURLToPath(import.meta.url));
 
-/** Runs a program to its end. Resolves to { stdout, memory }; memory in MB, its highest, with `watch` (Linux only). */
+/** Runs a program. Resolves to { stdout, memory }; with `watch` (Linux only) `memory` is the highest in MB, by kind. */
 export function execute(command, args, { env = {}, watch = false } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
@@ -17,11 +17,11 @@ export function execute(command, args, { env = {}, watch = false } = {}) {
       });
     }
     const memory = {};
-    const look = () => {
+    const sample = () => {
       for (const [name, value] of Object.entries(memoryOf(child.pid)))
         memory[name] = Math.max(memory[name] ?? 0, value);
     };
-    const timer = watch ? setInterval(look, 10) : null;
+    const timer = watch ? setInterval(sample, 10) : null;
     child.on("error", reject).on("close", (code, signal) => {
       clearInterval(timer);
       if (code === 0) return resolve({ stdout: output.stdout, memory });
@@ -37,7 +37,7 @@ export async function child(name, input, options) {
   return { ...JSON.parse(stdout), memory };
 }
 
-/** MB resident of a process now, by kind, and the highest so far (Linux; elsewhere nothing). */
+/** MB that a process has resident now, by kind, and the highest so far; empty elsewhere than on Linux. */
 function memoryOf(pid) {
   try {
     const status = fs.readFileSync(`/proc/${pid}/status`, "utf8");

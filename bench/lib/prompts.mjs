@@ -1,4 +1,4 @@
-// What the benches decode: requests as users write them, and a plain text to fill a context with.
+// The inputs of the benches: requests as users write them, and a plain text that fills a context.
 
 export const questions = [
   "Write a short story about a fox and a crow.",
@@ -10,6 +10,12 @@ export const questions = [
 ];
 
 export const chat = (question) => [{ role: "user", content: question }];
+
+/** The first `count` questions in the model's chat template, as token ids. */
+export function tokenizedQuestions(model, count) {
+  const prompts = questions.slice(0, count).map((question) => model.applyChatTemplate(chat(question)));
+  return prompts.map((prompt) => model.tokenize(prompt, { parseSpecial: true }));
+}
 
 export const text = `The old lighthouse stood at the end of a long stone pier. Every evening, when the sun went down \
 behind the islands, its keeper climbed the two hundred and twelve steps with a can of oil in one hand and a lantern in \

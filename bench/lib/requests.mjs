@@ -1,4 +1,4 @@
-// Requests of several kinds. `repeats`: the answer takes over much of what was asked.
+// Requests of several kinds. `repeats` says that the answer takes over much of what was asked.
 import { questions, text } from "./prompts.mjs";
 
 const code = `function total(items) {

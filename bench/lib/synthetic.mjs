@@ -1,5 +1,5 @@
-// A model of SmolLM2-135M's shape with random weights, for machines that cannot fetch one: its answers mean nothing, its
-// passes take what that model's would.
+// A model of SmolLM2-135M's shape with random weights, for machines that cannot fetch one. Its answers mean nothing, but its
+// passes take as long as SmolLM2's.
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import os from "node:os";
@@ -25,19 +25,19 @@ export async function syntheticModels(formats) {
   if (!fs.existsSync(original)) {
     step("Making a model of SmolLM2-135M's shape with random weights");
     const temporary = `${original}.${process.pid}`;
-    fs.writeFileSync(temporary, make());
+    fs.writeFileSync(temporary, encodeModel());
     fs.renameSync(temporary, original);
   }
-  const made = [];
+  const files = [];
   for (const format of formats.toUpperCase().split(",")) {
     const file = path.join(folder, `${format}.gguf`);
     if (!fs.existsSync(file)) await quantize(original, file, format);
-    made.push({ format, file });
+    files.push({ format, file });
   }
-  return made;
+  return files;
 }
 
-function make() {
+function encodeModel() {
   const { encodeGguf, f32, i32s, strings, text, u32 } = require(
     path.join(root, "dist-test", "test", "fixtures", "gguf-writer.js"),
   );
@@ -84,7 +84,7 @@ function make() {
   return encodeGguf(metadata, tensors);
 }
 
-/** Normally distributed values from a table: 135 million draws would take a minute. */
+/** Normally distributed values come from a table, because 135 million draws would take a minute. */
 function weights() {
   let state = 1;
   const uniform = () => {

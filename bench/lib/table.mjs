@@ -1,4 +1,4 @@
-// Rows as a markdown table. Started directly it prints the tables of result files, for the README:
+// Writes rows as a markdown table. Started directly it prints the tables of result files, for the README:
 //   node bench/lib/table.mjs bench/results/*-ar.json
 import fs from "node:fs";
 import { fileURLToPath } from "node:url";

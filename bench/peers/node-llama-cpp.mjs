@@ -1,5 +1,5 @@
-// node-llama-cpp on the same file: greedy, one request, the same threads, each in processes of their own. It is
-// installed into a temporary folder (its prebuilt binaries come with it from npm), which is deleted afterwards.
+// node-llama-cpp on the same file: one greedy request with the same threads, each library in processes of its own. The peer
+// is installed from npm, with its prebuilt binaries, into a temporary folder that is deleted afterwards.
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -32,17 +32,17 @@ await bench({ name: "node-llama-cpp", about, options }, async (settings) => {
       const answers = Object.values(runs).map(([first]) => first.answer);
       for (const [name, results] of Object.entries(runs)) {
         const all = results.flatMap((result) => result.samples);
-        const of = (key) => median(all.map((sample) => sample[key]));
-        const common = results[0].answer.findIndex((token, i) => token !== answers[0][i]);
+        const medianOf = (key) => median(all.map((sample) => sample[key]));
+        const parting = results[0].answer.findIndex((token, i) => token !== answers[0][i]);
         rows.push({
           format,
           library: name,
-          "tok/s": of("speed"),
-          "ms to the first token": of("first"),
-          "loop delay p50, ms": of("p50"),
-          "loop delay p99, ms": of("p99"),
+          "tok/s": medianOf("speed"),
+          "ms to the first token": medianOf("first"),
+          "loop delay p50, ms": medianOf("p50"),
+          "loop delay p99, ms": medianOf("p99"),
           "llama.cpp": results[0].version,
-          "same tokens": common < 0 ? "all" : `first ${common}`,
+          "same tokens": parting < 0 ? "all" : `first ${parting}`,
         });
       }
       samples[format] = runs;

@@ -1,4 +1,4 @@
-// GFLOP/s of BF16 products of a training pass's shape, ours and ggml's: what the trainer's figure is compared with.
+// GFLOP/s of BF16 products of a training pass's shape, ours and ggml's; the trainer's figure is compared with them.
 //   cllm-product-bench [threads]    prints {"ours": x, "ggml": y}
 #include <algorithm>
 #include <chrono>
@@ -15,7 +15,7 @@
 namespace {
 
 constexpr int64_t kInner = 576, kRows = 1536, kColumns = 512;  // SmolLM2-135M's feed-forward matrix, a row of tokens
-constexpr int kRepeats = 10;  // so that starting the threads costs nothing
+constexpr int kRepeats = 10;  // so many that starting the threads does not count
 
 double gflops(bool own, int threads) {
   const std::unique_ptr<ggml_context, decltype(&ggml_free)> ctx(

@@ -1,7 +1,7 @@
-// Speed of the trainer: tokens per second of consistency training on random tokens, packed rows, all weights but the
-// embeddings; GFLOP/s by 6 x trained parameters + 4 x head per token (forward, two backward products; the head's weights
-// get no gradient, and see labelled positions only, so this counts a little too much), beside what BF16 products of such
-// shapes reach by themselves.
+// Tokens per second of consistency training on random tokens in packed rows, all weights but the embeddings trained. GFLOP/s
+// count 6 x trained parameters + 4 x head per token (forward and two backward products; the head's weights get no gradient
+// and see labelled positions only, so this counts a little too much). Beside it stands what BF16 products of such shapes
+// reach by themselves.
 import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { build } from "../../scripts/build.mjs";
@@ -66,7 +66,7 @@ await bench({ name: "train", about, options }, async (settings) => {
   return { rows, goals, samples };
 });
 
-/** Twelve prefixes with ten questions each, of random tokens: only the sizes matter. */
+/** Twelve prefixes with ten questions each, made of random tokens because only the sizes matter. */
 function randomData(vocab) {
   let state = 1;
   const draw = (count) =>

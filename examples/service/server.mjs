@@ -1,4 +1,5 @@
-// Starts the service: node examples/service/server.mjs MODEL [options], see README.md.
+// Starts the service. README.md lists the options.
+//   node examples/service/server.mjs MODEL [options]
 import { parseArgs } from "node:util";
 import { Model, pull } from "node-cllm";
 import { createService } from "./service.mjs";
@@ -49,7 +50,7 @@ for (const name of /** @type {const} */ (["SIGINT", "SIGTERM"])) {
     if (++signals > 1) process.exit(1);
     console.log("Stopping: running requests may end");
     await service.stop(Number(values.grace) * 1000);
-    // In this order: the context before the weights. Then nothing is left that keeps the process alive.
+    // The context goes before the weights. Then nothing is left that keeps the process alive.
     await decoder.dispose();
     await model.dispose();
     console.log("Stopped");

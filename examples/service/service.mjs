@@ -12,7 +12,7 @@ import { CllmError } from "node-cllm";
  * @property {number} maxWaiting requests that may wait for a lane before others are refused
  */
 
-/** HTTP status of the library's failures; what is not listed is the server's own fault, 500. */
+/** HTTP status of the library's failures; others are the server's fault, 500. */
 const STATUS = {
   CLLM_CHAT_TEMPLATE: 400, // the template refuses the messages
   CLLM_NOT_SUPPORTED: 400,
@@ -32,99 +32,115 @@ class HttpError extends Error {
   }
 }
 
-/** The client went away: nobody is there to tell. */
+/** The client went away, so nobody is there to answer. */
 class ClientGone extends Error {}
+
+/**
+ * The state that the handlers share.
+ *
+ * @typedef {object} State
+ * @property {import("node-cllm").Decoder} decoder
+ * @property {Limits} limits
+ * @property {Map<AbortController, Promise<void>>} running requests that hold a lane or wait for one
+ * @property {boolean} stopping
+ */
 
 /**
  * @param {import("node-cllm").Decoder} decoder
  * @param {Limits} limits
  */
 export function createService(decoder, limits) {
-  /** @type {Map<AbortController, Promise<void>>} requests that hold a lane or wait for one */
-  const running = new Map();
-  let stopping = false;
-
+  /** @type {State} */
+  const state = { decoder, limits, running: new Map(), stopping: false };
   const server = http.createServer((request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://localhost");
-    if (pathname === "/health") return sendJson(response, 200, health());
+    if (pathname === "/health") return sendJson(response, 200, health(state));
     const controller = new AbortController();
     // "close" also comes after a complete answer, and then does nothing.
     response.on("close", () => controller.abort(new ClientGone()));
-    const work = answer(request, response, pathname, controller.signal)
+    const work = answer(state, request, response, pathname, controller.signal)
       .catch((error) => fail(response, error))
-      .finally(() => running.delete(controller));
-    running.set(controller, work);
+      .finally(() => state.running.delete(controller));
+    state.running.set(controller, work);
   });
   // A client that sends its request byte by byte keeps a socket, never a lane.
   server.headersTimeout = 10_000;
   server.requestTimeout = 20_000;
-
-  function health() {
-    const { lanes } = decoder.info;
-    const requests = running.size;
-    return { status: stopping ? "stopping" : "ok", lanes, requests, waiting: Math.max(0, requests - lanes) };
-  }
-
-  /**
-   * @param {http.IncomingMessage} request
-   * @param {http.ServerResponse} response
-   * @param {string} pathname
-   * @param {AbortSignal} signal
-   */
-  async function answer(request, response, pathname, signal) {
-    if (pathname !== "/generate") throw new HttpError(404, "NOT_FOUND", "Try POST /generate or GET /health");
-    if (request.method !== "POST") throw new HttpError(405, "METHOD_NOT_ALLOWED", "Expected POST");
-    if (stopping) throw new HttpError(503, "STOPPING", "The service is stopping");
-    // Not counting this one, which is listed when this function first waits.
-    if (running.size >= decoder.info.lanes + limits.maxWaiting) {
-      throw new HttpError(503, "BUSY", "Too many requests are waiting");
-    }
-    const { input, options, stream } = readQuery(await readBody(request, limits.maxBodyBytes), limits);
-    /** @type {import("node-cllm").GenerateStream} */
-    let result;
-    try {
-      result = decoder.stream(input, { ...options, signal });
-    } catch (error) {
-      // Wrong options throw at once, before anything runs: a TypeError or RangeError here is the client's.
-      if (error instanceof TypeError || error instanceof RangeError) {
-        throw new HttpError(400, "BAD_REQUEST", error.message);
-      }
-      throw error;
-    }
-    if (stream) return sendEvents(response, result, signal);
-    const { text, finishReason, stats } = await result.result;
-    sendJson(response, 200, { text, finishReason, stats });
-  }
-
   return {
     server,
     /**
-     * Takes no new requests, lets the running ones end, and aborts what is left after `graceMilliseconds`. The decoder
-     * stays: whoever made it disposes it.
+     * Takes no new requests, lets the running ones end, and aborts the rest after `graceMilliseconds`. The decoder stays;
+     * whoever made it disposes it.
      *
      * @param {number} graceMilliseconds
      */
-    async stop(graceMilliseconds) {
-      stopping = true;
-      const closed = new Promise((resolve) => server.close(resolve));
-      server.closeIdleConnections();
-      const timer = setTimeout(() => {
-        for (const controller of running.keys()) {
-          controller.abort(new HttpError(503, "STOPPING", "The service is stopping"));
-        }
-      }, graceMilliseconds);
-      await Promise.all(running.values());
-      clearTimeout(timer);
-      server.closeIdleConnections();
-      // A client that does not read its answer must not keep the service alive.
-      setTimeout(() => server.closeAllConnections(), 1000).unref();
-      await closed;
-    },
+    stop: (graceMilliseconds) => stop(server, state, graceMilliseconds),
   };
 }
 
+/** @param {State} state */
+function health({ decoder, running, stopping }) {
+  const { lanes } = decoder.info;
+  const requests = running.size;
+  return { status: stopping ? "stopping" : "ok", lanes, requests, waiting: Math.max(0, requests - lanes) };
+}
+
 /**
- * Server-sent events: `data: {"text": ...}` for each piece, then `event: done` with the statistics.
+ * @param {State} state
+ * @param {http.IncomingMessage} request
+ * @param {http.ServerResponse} response
+ * @param {string} pathname
+ * @param {AbortSignal} signal
+ */
+async function answer({ decoder, limits, running, stopping }, request, response, pathname, signal) {
+  if (pathname !== "/generate") throw new HttpError(404, "NOT_FOUND", "Try POST /generate or GET /health");
+  if (request.method !== "POST") throw new HttpError(405, "METHOD_NOT_ALLOWED", "Expected POST");
+  if (stopping) throw new HttpError(503, "STOPPING", "The service is stopping");
+  // This request is not counted yet: it is listed when this function first waits.
+  if (running.size >= decoder.info.lanes + limits.maxWaiting) {
+    throw new HttpError(503, "BUSY", "Too many requests are waiting");
+  }
+  const { input, options, stream } = readQuery(await readBody(request, limits.maxBodyBytes), limits);
+  /** @type {import("node-cllm").GenerateStream} */
+  let result;
+  try {
+    result = decoder.stream(input, { ...options, signal });
+  } catch (error) {
+    // Wrong options throw at once, before anything runs: a TypeError or RangeError here is the client's.
+    if (error instanceof TypeError || error instanceof RangeError) {
+      throw new HttpError(400, "BAD_REQUEST", error.message);
+    }
+    throw error;
+  }
+  if (stream) return sendEvents(response, result, signal);
+  const { text, finishReason, stats } = await result.result;
+  sendJson(response, 200, { text, finishReason, stats });
+}
+
+/**
+ * @param {http.Server} server
+ * @param {State} state
+ * @param {number} graceMilliseconds
+ */
+async function stop(server, state, graceMilliseconds) {
+  state.stopping = true;
+  const closed = new Promise((resolve) => server.close(resolve));
+  server.closeIdleConnections();
+  const timer = setTimeout(() => {
+    for (const controller of state.running.keys()) {
+      controller.abort(new HttpError(503, "STOPPING", "The service is stopping"));
+    }
+  }, graceMilliseconds);
+  await Promise.all(state.running.values());
+  clearTimeout(timer);
+  server.closeIdleConnections();
+  // A client that does not read its answer must not keep the service alive.
+  setTimeout(() => server.closeAllConnections(), 1000).unref();
+  await closed;
+}
+
+/**
+ * Sends server-sent events: `data: {"text": ...}` for each piece, then `event: done` with the statistics.
  *
  * @param {http.ServerResponse} response
  * @param {import("node-cllm").GenerateStream} stream
@@ -137,7 +153,7 @@ async function sendEvents(response, stream, signal) {
       response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store" });
     }
     if (text === "") continue;
-    // A slow reader slows down nobody else: the decoder goes on, and the pieces wait in the stream.
+    // A slow reader slows down nobody else, because the decoder goes on and the pieces wait in the stream.
     if (!response.write(`data: ${JSON.stringify({ text })}\n\n`)) await once(response, "drain", { signal });
   }
   const { finishReason, stats } = await stream.result;
@@ -194,7 +210,7 @@ async function readBody(request, limit) {
 }
 
 /**
- * Only what a client may choose goes on to the library, which checks the values itself.
+ * Picks out what a client may choose. The library checks the values.
  *
  * @param {any} body
  * @param {Limits} limits

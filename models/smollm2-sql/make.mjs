@@ -1,6 +1,6 @@
 // The recipe of a text-to-SQL CLLM from SmolLM2-135M-Instruct; takes about two hours on two cores:
 //   node models/smollm2-sql/make.mjs --spider FOLDER --out FOLDER
-// FOLDER of Spider as prepare.mjs wants it. Started again it goes on where it was interrupted.
+// The folder of Spider is laid out as prepare.mjs wants it. Started again, the recipe goes on where it was interrupted.
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Failure, main } from "../../scripts/common.mjs";
@@ -13,13 +13,13 @@ await main(import.meta.url, async (argv) => {
   const options = { spider: { type: "string" }, out: { type: "string" } };
   const { values } = parseArgs({ args: argv, options });
   if (!values.spider || !values.out) throw new Failure("Expected --spider FOLDER and --out FOLDER");
-  const spider = path.resolve(values.spider); // the steps run in the recipe's folder
+  const spider = path.resolve(values.spider); // because the steps run in the recipe's folder
   const recipe = new Recipe(values.out);
   const data = (name, ...more) => recipe.script(name, "smollm2-sql/prepare.mjs", "--spider", spider, ...more);
   await data("train.jsonl");
   await data("held-out.jsonl", "--held-out");
   await recipe.distill("sft.gguf", BASE, "train.jsonl", { ...COMMON, arEpochs: 1, epochs: 0 });
-  // Rows that are used more often, or return sooner, cost right answers (models/text-to-sql/make.mjs).
+  // Using rows more often, or again sooner, costs right answers (models/text-to-sql/make.mjs).
   const consistency = { blockSize: 8, epochs: 0.28, pool: 240, rowSteps: 3, learningRate: 0.0003 };
   await recipe.distill("cllm.gguf", "sft.gguf", "train.jsonl", { ...COMMON, ...consistency });
   const figures = {};

@@ -2,18 +2,19 @@
 //   node models/smollm2-sql/prepare.mjs --spider FOLDER --out train.jsonl
 //   node models/smollm2-sql/prepare.mjs --spider FOLDER --out held-out.jsonl --held-out
 // FOLDER holds spider-train.jsonl {db_id, question, query} and spider-schemas.jsonl {db_id, tables: [[name, [columns]]]}.
-// Twelve databases are held out, which training never sees. Prompts of more than 1,000 characters and answers of more than
-// 300 are left out (a training row has 512 tokens), and counted on stderr.
+// Twelve databases are held out, and training never sees them. Prompts of more than 1,000 characters and answers of more
+// than 300 are left out (a training row has 512 tokens) and counted on stderr.
 import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
 const HELD_OUT = 12;
-const LONGEST = { prompt: 1000, answer: 300 };
+const MAX_CHARACTERS = { prompt: 1000, answer: 300 };
 
 const { values } = parseArgs({
   options: { spider: { type: "string" }, out: { type: "string" }, "held-out": { type: "boolean", default: false } },
 });
+if (!values.spider || !values.out) throw new Error("Expected --spider FOLDER --out FILE");
 const lines = (name) =>
   fs
     .readFileSync(path.join(values.spider, name), "utf8")
@@ -38,7 +39,7 @@ for (const { db_id, question, query } of lines("spider-train.jsonl")) {
   if (heldOut.has(db_id) !== values["held-out"]) continue;
   const prompt = `${schemas.get(db_id)}\nQ: ${question.trim()}\nSQL:`;
   const answer = ` ${query.replace(/\s+/g, " ").trim()}`;
-  if (prompt.length > LONGEST.prompt || answer.length > LONGEST.answer) {
+  if (prompt.length > MAX_CHARACTERS.prompt || answer.length > MAX_CHARACTERS.answer) {
     leftOut++;
     continue;
   }

@@ -30,13 +30,14 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
   },
 });
+if (!values.out) throw new Error("Expected --out FILE");
 const [layers, width, heads, kvHeads, hidden] = ["layers", "width", "heads", "kv-heads", "hidden"].map(
   (n) => +values[n],
 );
 const size = width / heads;
 const random = new Random(+values.seed);
 
-/** Normal numbers by Box and Muller. */
+/** Normally distributed numbers, by Box and Muller. */
 function normal(count, deviation) {
   const data = new Float32Array(count);
   for (let i = 0; i < count; i++) {

@@ -1,10 +1,11 @@
 // Questions about random schemas with their SQL, as JSON lines {"prompt", "answer"}:
 //   node models/text-to-sql/generate.mjs --schemas 20000 --questions 8 --seed 1 [--wide] --out train.jsonl
-// The same options give the same file. --wide: with the names and phrasings that were added after the vocabulary and the
-// first stages of training had been made without them. Seeds below 1000 are for training, those from 1000 on for what is
-// held back.
+// The same options give the same file. --wide adds the names and phrasings that came after the vocabulary and the first
+// stages of training had been made without them. --skip N and --limit N choose the examples that are written. Seeds below
+// 1000 are for training, seeds from 1000 on for held-out data.
 import fs from "node:fs";
 import { parseArgs } from "node:util";
+import { Failure, main } from "../../scripts/common.mjs";
 import { ask } from "./questions.mjs";
 import { Random, render, schema } from "./schemas.mjs";
 
@@ -13,7 +14,7 @@ export function prompt(tables, question) {
   return `${tables}question: ${question}\nsql:\n`;
 }
 
-/** `schemas` times `questions` examples; fewer where a schema gives the same question twice. */
+/** `schemas` times `questions` examples; a question that a schema gives twice is left out. */
 export function* examples({ schemas, questions, seed, wide = false }) {
   const random = new Random(Math.imul(seed + 1, 0x9e3779b1), wide);
   for (let s = 0; s < schemas; s++) {
@@ -29,23 +30,24 @@ export function* examples({ schemas, questions, seed, wide = false }) {
   }
 }
 
-if (process.argv[1] === new URL(import.meta.url).pathname) {
+await main(import.meta.url, (argv) => {
   const { values } = parseArgs({
+    args: argv,
     options: {
       schemas: { type: "string", default: "1000" },
       questions: { type: "string", default: "8" },
       seed: { type: "string", default: "1" },
       wide: { type: "boolean", default: false },
-      skip: { type: "string", default: "0" }, // of the examples, so many at the beginning
-      limit: { type: "string", default: "Infinity" }, // and at most so many behind them
+      skip: { type: "string", default: "0" },
+      limit: { type: "string", default: "Infinity" },
       out: { type: "string" },
     },
   });
-  const lines = [];
-  const { schemas, questions, seed, wide } = values;
-  for (const example of examples({ schemas: +schemas, questions: +questions, seed: +seed, wide })) {
-    lines.push(JSON.stringify(example));
-  }
-  const chosen = lines.slice(+values.skip, +values.skip + +values.limit);
+  if (!values.out) throw new Failure("Expected --out FILE");
+  const [schemas, questions, seed, skip, limit] = ["schemas", "questions", "seed", "skip", "limit"].map(
+    (name) => +values[name],
+  );
+  const all = [...examples({ schemas, questions, seed, wide: values.wide })];
+  const chosen = all.slice(skip, skip + limit).map((example) => JSON.stringify(example));
   fs.writeFileSync(values.out, `${chosen.join("\n")}\n`);
-}
+});

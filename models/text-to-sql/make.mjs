@@ -8,92 +8,69 @@ import { Failure, main, root } from "../../scripts/common.mjs";
 import { Recipe } from "../recipe.mjs";
 
 const OTHERS = path.join(root, "models", "text-to-sql", "others.jsonl");
+
+/** Options of generate.mjs by file: schemas, questions for each, the seed, and more. */
+const DATA = {
+  "train.jsonl": [58_000, 8, 1],
+  "consistency.jsonl": [30_000, 2, 3, "--limit", "24000"],
+  "settle.jsonl": [30_000, 2, 3, "--skip", "24000", "--limit", "5500"],
+  "long.jsonl": [30_000, 8, 5, "--limit", "114000"],
+  "answers.jsonl": [30_000, 8, 5, "--skip", "114000", "--limit", "66000"],
+  "last.jsonl": [30_000, 8, 5, "--skip", "180000", "--limit", "34000"],
+  "many.jsonl": [50_000, 8, 7],
+  "wide.jsonl": [12_000, 8, 12, "--wide", "--limit", "77000"],
+  "held-out.jsonl": [200, 5, 1000],
+  "held-out-wide.jsonl": [200, 5, 1000, "--wide"],
+};
+
 const COMMON = { answers: "given", trainEmbeddings: true, rowTokens: 384, batch: 10, heldBack: 48, seed: 1 };
+const CONSISTENCY = { ...COMMON, blockSize: 16, rowSteps: 3, pool: 480, heldBack: 64 };
+const ANSWERS = { ...CONSISTENCY, cleanShare: 0.85, decay: 0.8, rowSteps: 2 };
+
+/** Stages of training: the model that one writes, the model it begins with, its data, and options of distill(). */
+const STAGES = [
+  ["ar.gguf", "base.gguf", "train.jsonl", { ...COMMON, arEpochs: 1, epochs: 0, arLearningRate: 0.0012 }],
+  // A larger rate, and rows that stay for long in a small pool, cost right answers: 741 steps with 0.0008, six steps a row
+  // and 48 rows left 25% of 91% by hand, and even without blocks 50% of the held-back ones.
+  ["blocks.gguf", "ar.gguf", "consistency.jsonl", { ...CONSISTENCY, learningRate: 0.0003, arWeight: 2 }],
+  ["settled.gguf", "blocks.gguf", "settle.jsonl", { ...CONSISTENCY, learningRate: 0.00015, arWeight: 8 }],
+  // With the AR loss in front a larger rate does no harm, and several questions per table leave more of a row for answers.
+  [
+    ...["long.gguf", "settled.gguf", "long.jsonl"],
+    { ...CONSISTENCY, cleanShare: 0.75, decay: 0.8, learningRate: 0.0006, arWeight: 8 },
+  ],
+  // Blocks are learned by now, and right answers are to be won back.
+  ["answers.gguf", "long.gguf", "answers.jsonl", { ...ANSWERS, learningRate: 0.0004, arWeight: 20 }],
+  ["last.gguf", "answers.gguf", "last.jsonl", { ...ANSWERS, learningRate: 0.0003, arWeight: 30 }],
+  // All of these stages lacked steps: this one has 36,512, with a rate that falls to 0 over all of them. On a GPU f32 is
+  // TF32, which is as fast as BF16 there.
+  [
+    ...["many.gguf", "last.gguf", "many.jsonl"],
+    { ...ANSWERS, epochs: 3.47, batch: 16, learningRate: 0.0008, arWeight: 40, precision: "f32" },
+  ],
+  // Names and phrasings that others used and the generator had not. The model partly forgets what many.gguf knew (98.4% by
+  // hand became 87.5%); the mean of both knows both.
+  ["wide.gguf", "many.gguf", "wide.jsonl", { ...ANSWERS, learningRate: 0.0004, arWeight: 30 }],
+];
 
 await main(import.meta.url, async (argv) => {
   const { values } = parseArgs({ args: argv, options: { out: { type: "string" } } });
   if (!values.out) throw new Failure("Expected --out FOLDER");
   const recipe = new Recipe(values.out);
-  const questions = (name, schemas, count, seed, ...more) =>
-    recipe.script(
-      name,
-      "text-to-sql/generate.mjs",
-      ...["--schemas", String(schemas), "--questions", String(count), "--seed", String(seed), ...more],
-    );
-  await questions("train.jsonl", 58_000, 8, 1);
-  await questions("consistency.jsonl", 30_000, 2, 3, "--limit", "24000");
-  await questions("settle.jsonl", 30_000, 2, 3, "--skip", "24000", "--limit", "5500");
-  await questions("long.jsonl", 30_000, 8, 5, "--limit", "114000");
-  await questions("answers.jsonl", 30_000, 8, 5, "--skip", "114000", "--limit", "66000");
-  await questions("last.jsonl", 30_000, 8, 5, "--skip", "180000", "--limit", "34000");
-  await questions("many.jsonl", 50_000, 8, 7);
-  await questions("wide.jsonl", 12_000, 8, 12, "--wide", "--limit", "77000");
-  await questions("held-out.jsonl", 200, 5, 1000);
-  await questions("held-out-wide.jsonl", 200, 5, 1000, "--wide");
+  for (const [name, [schemas, questions, seed, ...more]] of Object.entries(DATA)) {
+    const counts = ["--schemas", String(schemas), "--questions", String(questions), "--seed", String(seed)];
+    await recipe.script(name, "text-to-sql/generate.mjs", ...counts, ...more);
+  }
   await recipe.script("hand.jsonl", "text-to-sql/hand.mjs");
   await recipe.script("base.gguf", "text-to-sql/base.mjs");
-  await recipe.distill("ar.gguf", "base.gguf", "train.jsonl", {
-    ...COMMON,
-    arEpochs: 1,
-    epochs: 0,
-    arLearningRate: 0.0012,
-  });
-  const consistency = { ...COMMON, blockSize: 16, rowSteps: 3, pool: 480, heldBack: 64 };
-  await recipe.distill("blocks.gguf", "ar.gguf", "consistency.jsonl", {
-    ...consistency,
-    // A larger rate, and rows that stay for long in a small pool, cost right answers: 741 steps with 0.0008, six steps a row
-    // and 48 rows left 25% of 91% by hand, and even without blocks 50% of the held-back ones.
-    learningRate: 0.0003,
-    arWeight: 2,
-  });
-  await recipe.distill("settled.gguf", "blocks.gguf", "settle.jsonl", {
-    ...consistency,
-    learningRate: 0.00015,
-    arWeight: 8,
-  });
-  // With the AR loss in front a larger rate does no harm, and several questions per table leave more of a row for answers.
-  await recipe.distill("long.gguf", "settled.gguf", "long.jsonl", {
-    ...consistency,
-    cleanShare: 0.75,
-    decay: 0.8,
-    learningRate: 0.0006,
-    arWeight: 8,
-  });
-  // Blocks are learned by now: what is left is to win back right answers.
-  const answers = { ...consistency, cleanShare: 0.85, decay: 0.8, rowSteps: 2 };
-  await recipe.distill("answers.gguf", "long.gguf", "answers.jsonl", {
-    ...answers,
-    learningRate: 0.0004,
-    arWeight: 20,
-  });
-  await recipe.distill("last.gguf", "answers.gguf", "last.jsonl", {
-    ...answers,
-    learningRate: 0.0003,
-    arWeight: 30,
-  });
-  // What all of these stages lacked was steps: 36,512, with a rate that falls to 0 over all of them.
-  await recipe.distill("many.gguf", "last.gguf", "many.jsonl", {
-    ...answers,
-    epochs: 3.47,
-    batch: 16,
-    learningRate: 0.0008,
-    arWeight: 40,
-    precision: "f32", // TF32 on a GPU, where it is as fast as BF16
-  });
-  // Names and phrasings that others used and the generator had not. What many.gguf knew it partly forgets (98.4% by hand
-  // became 87.5%); the mean of both knows both.
-  await recipe.distill("wide.gguf", "many.gguf", "wide.jsonl", {
-    ...answers,
-    learningRate: 0.0004,
-    arWeight: 30,
-  });
-  const both = ["--base", "many.gguf", "--tuned", "wide.gguf", "--share", "0.4"];
-  await recipe.script("text-to-sql.gguf", "average.mjs", ...both);
+  for (const [name, base, data, options] of STAGES) await recipe.distill(name, base, data, options);
+  const mean = ["--base", "many.gguf", "--tuned", "wide.gguf", "--share", "0.4"];
+  await recipe.script("text-to-sql.gguf", "average.mjs", ...mean);
   const models = ["text-to-sql.gguf", "ar.gguf"];
-  const held = { limit: 1000, rounds: 1 };
+  const heldOut = { limit: 1000, rounds: 1 };
   recipe.publish("text-to-sql", "The default model, and the same before consistency training (ar.gguf)", {
-    "held out of the generator": await recipe.evaluate("held-out.json", "held-out.jsonl", models, held),
-    "held out of it, wide": await recipe.evaluate("held-out-wide.json", "held-out-wide.jsonl", models, held),
+    "held out of the generator": await recipe.evaluate("held-out.json", "held-out.jsonl", models, heldOut),
+    "held out of it, wide": await recipe.evaluate("held-out-wide.json", "held-out-wide.jsonl", models, heldOut),
     "by hand": await recipe.evaluate("hand.json", "hand.jsonl", models, { limit: 1000 }),
     "by others": await recipe.evaluate("others.json", OTHERS, models, { limit: 1000 }),
   });

@@ -7,7 +7,7 @@ const [, ENGLISH_NOUNS, ADJECTIVES] = fs
   .split("\n\n")
   .map((part) => part.trim().split(/\s+/));
 
-/** A stream of random choices; the same seed gives the same stream. `wide`: of more kinds (generate.mjs). */
+/** A stream of random choices; the same seed gives the same stream. `wide` allows more kinds of them (generate.mjs). */
 export class Random {
   constructor(seed, wide = false) {
     this.state = seed >>> 0;
@@ -27,15 +27,15 @@ export class Random {
   chance(percent) {
     return this.int(100) < percent;
   }
-  /** A chance that only a wide stream has; it costs another one nothing. */
-  also(percent) {
+  /** A chance that only a wide stream has; the state of another stream does not move. */
+  wideChance(percent) {
     return this.wide && this.chance(percent);
   }
   pick(list) {
     return list[this.int(list.length)];
   }
-  /** `count` different ones, in random order. */
-  some(list, count) {
+  /** `count` different elements in random order. */
+  sample(list, count) {
     const rest = [...list];
     const taken = [];
     while (taken.length < count && rest.length > 0) taken.push(rest.splice(this.int(rest.length), 1)[0]);
@@ -47,7 +47,7 @@ const ONSETS = "b c d f g h j k l m n p r s t v w z br cr dr fl gr pl pr sl st s
 const VOWELS = "a e i o u a e i o ai ea oo ou ee".split(" ");
 const CODAS = "n r l m t s d k p x nd rt st ck ng lt".split(" ");
 
-/** A word that no list has: names must be copied, not remembered. */
+/** A word that no list has, because names must be copied and not remembered. */
 export function inventedWord(random) {
   let word = "";
   const syllables = random.pick([1, 2, 2, 3]);
@@ -71,7 +71,7 @@ export const spaced = (name) => name.replaceAll("_", " ");
 
 const TYPES = ["t", "t", "t", "i", "i", "r", "y", "d"];
 
-/** A word for a name: of the lists, of English, or of no language. */
+/** A word for a name: from the lists, from English, or invented. */
 function nameWord(random) {
   const kind = random.int(100);
   if (kind < 30) return random.pick(NOUNS);
@@ -80,7 +80,7 @@ function nameWord(random) {
   return inventedWord(random);
 }
 
-/** Names of three parts, and such as date_of_birth, num_of_seats, directed_by. */
+/** A column with a name of three parts, or one such as date_of_birth, num_of_seats, directed_by. */
 function longColumn(random) {
   const [a, b, c] = [nameWord(random), nameWord(random), nameWord(random)];
   const type = random.pick(TYPES);
@@ -105,7 +105,7 @@ function longColumn(random) {
 }
 
 function inventedColumn(random) {
-  if (random.also(35)) return longColumn(random);
+  if (random.wideChance(35)) return longColumn(random);
   const parts = [nameWord(random)];
   if (random.chance(40)) parts.push(nameWord(random));
   if (random.chance(6))
@@ -113,7 +113,7 @@ function inventedColumn(random) {
   return { name: parts.join("_"), type: random.pick(TYPES) };
 }
 
-// Every single word of the lists: recombined, they make names that are words but no list's name.
+// The single words of the lists; recombined, they make names that are words but stand in no list.
 const NOUNS = [
   ...new Set(
     [...words.ENTITIES.flatMap((e) => [e.name, ...e.columns.map((c) => c.name)]), ...words.COMMON.map((c) => c.name)]
@@ -122,35 +122,36 @@ const NOUNS = [
   ),
 ];
 
-// Not usable as a bare name in SQL.
+// Words that cannot be bare names in SQL.
 const RESERVED = new Set(
   "order group limit table index select from to where transaction case check values default set join add all and or not in is as on references primary foreign unique between like".split(
     " ",
   ),
 );
 
+/** A table whose name is not in `taken`, which gets it; null where the draw gives none. */
 function table(random, taken) {
   const kind = random.int(10);
-  const known = random.pick(words.ENTITIES);
-  let singular = known.name;
-  let columns = known.columns;
+  const entity = random.pick(words.ENTITIES);
+  let singular = entity.name;
+  let columns = entity.columns;
   if (kind >= 4) {
-    // A name of words, or invented; columns of any kind.
+    // The name is made of words or invented, and the columns are of any kind.
     singular = nameWord(random);
     if (random.chance(25)) singular += `_${nameWord(random)}`;
-    columns = [...random.some(words.COMMON, 4)];
+    columns = [...random.sample(words.COMMON, 4)];
     for (let i = 0; i < 6; i++) columns.push(inventedColumn(random));
   } else if (random.chance(50)) {
-    columns = [...columns, ...random.some(words.COMMON, 2), inventedColumn(random)];
+    columns = [...columns, ...random.sample(words.COMMON, 2), inventedColumn(random)];
   }
   const name = random.chance(50) && !RESERVED.has(singular) ? singular : plural(singular);
   if (RESERVED.has(name) || taken.has(singular) || taken.has(name)) return null;
   taken.add(singular).add(name);
   const unique = new Map();
-  for (const column of random.some(columns, random.between(2, random.wide ? 7 : 6))) {
-    // "singer_name" in the table singer.
-    const own = random.also(18) && !column.name.includes(singular) ? `${singular}_${column.name}` : column.name;
-    unique.set(own, own === column.name ? column : { ...column, name: own });
+  for (const column of random.sample(columns, random.between(2, random.wide ? 7 : 6))) {
+    // Such as "singer_name" in the table singer.
+    const name = random.wideChance(18) && !column.name.includes(singular) ? `${singular}_${column.name}` : column.name;
+    unique.set(name, name === column.name ? column : { ...column, name });
   }
   for (const reserved of RESERVED) unique.delete(reserved);
   unique.delete(singular);
@@ -167,14 +168,14 @@ export function schema(random) {
   const tables = [];
   const count = random.pick([1, 1, 2, 2, 3]);
   while (tables.length < count) {
-    const one = table(random, taken);
-    if (!one) continue;
-    // Keys of other tables.
-    const other = tables.length > 0 && random.also(45) ? random.pick(tables) : null;
-    if (other && !one.columns.some((c) => c.name === `${other.singular}_id`)) {
-      one.columns.splice(random.int(one.columns.length + 1), 0, { name: `${other.singular}_id`, type: "f" });
+    const added = table(random, taken);
+    if (!added) continue;
+    // The key of another table.
+    const other = tables.length > 0 && random.wideChance(45) ? random.pick(tables) : null;
+    if (other && !added.columns.some((c) => c.name === `${other.singular}_id`)) {
+      added.columns.splice(random.int(added.columns.length + 1), 0, { name: `${other.singular}_id`, type: "f" });
     }
-    tables.push(one);
+    tables.push(added);
   }
   return tables;
 }
@@ -195,7 +196,7 @@ export function textValue(random, column) {
   if (/code|number|plate|version/.test(n)) {
     return random.pick(["A", "B", "C", "X", "AB", "XK", "T"]) + random.between(1, 999);
   }
-  if (random.also(4)) return [0, 1, 2].map(() => capital(random.pick(ENGLISH_NOUNS))).join(" ");
+  if (random.wideChance(4)) return [0, 1, 2].map(() => capital(random.pick(ENGLISH_NOUNS))).join(" ");
   const kind = random.int(10);
   if (kind < 2) return random.pick(words.FIRST_NAMES);
   if (kind < 4) return `${random.pick(words.FIRST_NAMES)} ${random.pick(words.LAST_NAMES)}`;
@@ -206,7 +207,7 @@ export function textValue(random, column) {
   return random.chance(55) ? capital(word) : word;
 }
 
-/** A number as it stands in the question and in the SQL. */
+/** A number for a column, as it stands in the question and in the SQL. */
 export function numberValue(random, column) {
   if (column.type === "y") return String(random.between(1900, 2025));
   if (column.type === "r" && random.chance(40)) return `${random.between(0, 99)}.${random.between(1, 9)}`;

@@ -1,7 +1,7 @@
 // The vocabulary: byte-level BPE in GPT-2's form, made so that a name is the same tokens wherever it stands. A space is
-// never merged with a name, so `singer` after "(", after " " and after "_" is one sequence; lower-case letters merge only
-// with lower-case letters; digits stay single. Only words that cannot be names (function words, SQL keywords) take their
-// space along.
+// never merged with a name, so `singer` is one sequence of tokens after "(", after " " and after "_". Lower-case letters
+// merge only with lower-case letters, and digits stay single. Only words that cannot be names (function words, SQL keywords)
+// have tokens that begin with a space.
 import { examples } from "./generate.mjs";
 
 export const SPECIAL = ["<|pad|>", "<|end|>"];
@@ -30,11 +30,12 @@ export function byteCharacters() {
   return characters;
 }
 
+/** How often each word stands in generated examples. */
 function wordCounts() {
   const counts = new Map();
   for (const { prompt, answer } of examples({ schemas: 12000, questions: 3, seed: 0 })) {
     for (const word of `${prompt}${answer}`.match(/[A-Za-z]+/g)) {
-      // Capitals are single, but for keywords.
+      // Capitals stay single except in keywords.
       const parts = KEYWORDS.includes(word) ? [word] : word.match(/[a-z]+/g);
       for (const part of parts ?? []) counts.set(part, (counts.get(part) ?? 0) + 1);
     }
@@ -50,6 +51,7 @@ function wordCounts() {
   return counts;
 }
 
+/** Merges `symbols` in place. */
 function apply(symbols, merges) {
   for (const [left, right] of merges) {
     for (let i = 0; i + 1 < symbols.length; i++) {
@@ -59,7 +61,7 @@ function apply(symbols, merges) {
   return symbols;
 }
 
-/** { tokens, merges }: token ids are indices; merges as "left right". */
+/** { tokens, merges }: a token's id is its index; a merge is written "left right". */
 export function vocabulary() {
   const words = [...wordCounts()].map(([word, count]) => ({ symbols: [...word], count }));
   const merges = [];
@@ -81,8 +83,8 @@ export function vocabulary() {
     merges.push(merge);
     for (const word of words) if (word.symbols.length > 1) apply(word.symbols, [merge]);
   }
-  // What must be one token, with or without its space.
-  const whole = (text) => {
+  // Keywords, function words and marks must be one token, with and without a space before them.
+  const mergeWhole = (text) => {
     const symbols = apply([...text], [...merges, ...extra]);
     while (symbols.length > 1) {
       add(extra, symbols[0], symbols[1]);
@@ -90,14 +92,14 @@ export function vocabulary() {
     }
   };
   for (const word of [...KEYWORDS, ...FUNCTION_WORDS]) {
-    whole(word);
+    mergeWhole(word);
     add(extra, SPACE, word);
   }
-  for (const mark of [...PUNCTUATION, ...SPACED_PUNCTUATION]) whole(mark);
+  for (const mark of [...PUNCTUATION, ...SPACED_PUNCTUATION]) mergeWhole(mark);
   for (const mark of SPACED_PUNCTUATION) add(extra, SPACE, mark);
   const all = [...merges, ...extra];
   const tokens = [...SPECIAL, ...byteCharacters(), ...all.map((merge) => merge.join(""))];
-  // Up to a multiple of 32, which the fast kernels like.
+  // SIZE is a multiple of 32, for which there are fast kernels.
   for (let i = 0; tokens.length < SIZE; i++) tokens.push(`<|unused${i}|>`);
   return { tokens, merges: all.map((merge) => merge.join(" ")) };
 }

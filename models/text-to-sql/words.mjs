@@ -1,6 +1,15 @@
-// Words of the synthetic schemas. Written for this project.
+// Words of the synthetic schemas, written for this project.
 
-/** Entities with columns of their own. Types: t text, i integer, r real, y year, d date, k key (integer id). */
+/** "name t, age i" as columns. Types: t text, i integer, r real, y year, d date. */
+const columns = (text) =>
+  text.split(",").map((column) => {
+    const [name, type] = column.trim().split(" ");
+    return { name, type };
+  });
+const words = (text) => text.split(/\s+/);
+const phrases = (text) => text.split(",").map((phrase) => phrase.trim());
+
+/** Entities with columns of their own. */
 export const ENTITIES = `
 employee: name t, salary i, department t, hire_date d, age i, city t, job_title t, bonus i, email t
 department: name t, budget r, location t, manager t, head_count i
@@ -130,30 +139,20 @@ satellite: name t, launch_year y, orbit t, mass r
   .trim()
   .split("\n")
   .map((line) => {
-    const [name, columns] = line.split(":");
-    return {
-      name: name.trim(),
-      columns: columns.split(",").map((column) => {
-        const [word, type] = column.trim().split(" ");
-        return { name: word, type };
-      }),
-    };
+    const [name, list] = line.split(":");
+    return { name: name.trim(), columns: columns(list) };
   });
 
 /** Columns that fit any table. */
-export const COMMON = `name t, title t, type t, category t, status t, code t, description t, price r, cost r, amount r,
+export const COMMON =
+  columns(`name t, title t, type t, category t, status t, code t, description t, price r, cost r, amount r,
 total i, count i, quantity i, size i, weight r, height r, length r, width r, age i, year y, date d, created_date d,
 start_date d, end_date d, score i, rating r, rank i, level i, points i, votes i, views i, value r, rate r, balance r,
 salary i, budget r, revenue r, profit r, capacity i, population i, duration i, distance r, speed i, temperature r, city t,
 country t, region t, state t, address t, location t, email t, phone t, owner t, manager t, color t, brand t, gender t,
 language t, nationality t, first_name t, last_name t, full_name t, birth_date d, birth_year y, notes t, tag t, priority i,
 department t, position t, role t, team t, group_name t, source t, target t, volume r, area r, depth i, percentage r,
-discount r, tax r, version t, number i, floor i, hours r, minutes i, month t, day i, season t, material t, shape t`
-  .split(",")
-  .map((column) => {
-    const [name, type] = column.trim().split(" ");
-    return { name, type };
-  });
+discount r, tax r, version t, number i, floor i, hours r, minutes i, month t, day i, season t, material t, shape t`);
 
 export const IRREGULAR = {
   person: "people",
@@ -172,45 +171,40 @@ export const IRREGULAR = {
 };
 
 export const FIRST_NAMES =
-  `Anna Ben Carla David Emma Frank Grace Henry Ivy Jack Karen Leo Maria Nina Oscar Paul Quinn Rosa
+  words(`Anna Ben Carla David Emma Frank Grace Henry Ivy Jack Karen Leo Maria Nina Oscar Paul Quinn Rosa
 Sam Tina Uma Victor Wendy Xavier Yara Zoe Alice Bob Chloe Daniel Elena Felix Hannah Ian Julia Kevin Laura Marco Nora Olivia
-Peter Rachel Simon Tom Vera Will Amy Brian Diana Eric Fiona George Helen James Kate Liam Mike Noah Ryan Sara`.split(
-    /\s+/,
-  );
+Peter Rachel Simon Tom Vera Will Amy Brian Diana Eric Fiona George Helen James Kate Liam Mike Noah Ryan Sara`);
 
 export const LAST_NAMES =
-  `Smith Jones Brown Taylor Miller Davis Wilson Moore Clark Lewis Walker Hall Young King Wright Scott
+  words(`Smith Jones Brown Taylor Miller Davis Wilson Moore Clark Lewis Walker Hall Young King Wright Scott
 Green Baker Adams Nelson Carter Mitchell Turner Parker Collins Stewart Morris Cook Bell Murphy Bailey Cooper Kim Lee Chen
-Garcia Lopez Martin Silva Rossi Weber Novak Tanaka Singh Khan Ivanov Larsen Dubois Fischer Kowalski`.split(/\s+/);
+Garcia Lopez Martin Silva Rossi Weber Novak Tanaka Singh Khan Ivanov Larsen Dubois Fischer Kowalski`);
 
 export const PLACES =
-  `Paris London Berlin Madrid Rome Vienna Prague Oslo Dublin Lisbon Athens Warsaw Tokyo Kyoto Beijing
+  words(`Paris London Berlin Madrid Rome Vienna Prague Oslo Dublin Lisbon Athens Warsaw Tokyo Kyoto Beijing
 Shanghai Delhi Mumbai Cairo Lagos Nairobi Sydney Perth Toronto Montreal Boston Chicago Denver Dallas Houston Seattle Miami
 Austin Portland Lima Bogota Santiago Quito Zurich Geneva Milan Naples Munich Hamburg Leipzig Porto Turin Ghent Bergen Texas
-Ohio Alabama Nevada Utah Bavaria Tuscany Provence`.split(/\s+/);
+Ohio Alabama Nevada Utah Bavaria Tuscany Provence`);
 
 export const COUNTRIES =
-  `France Germany Spain Italy Japan China India Brazil Canada Mexico Egypt Kenya Norway Sweden Finland
+  words(`France Germany Spain Italy Japan China India Brazil Canada Mexico Egypt Kenya Norway Sweden Finland
 Poland Greece Turkey Chile Peru Cuba Ireland Portugal Austria Hungary Denmark Belgium Morocco Vietnam Thailand Indonesia
-Australia Argentina Colombia Iceland Croatia Romania Ghana Nepal Israel USA UK`.split(/\s+/);
+Australia Argentina Colombia Iceland Croatia Romania Ghana Nepal Israel USA UK`);
 
-export const TWO_WORD_PLACES =
-  `New York,Los Angeles,San Francisco,Hong Kong,Cape Town,Buenos Aires,Las Vegas,San Diego,North Shore`
-    .split(",")
-    .map((text) => text.trim());
+export const TWO_WORD_PLACES = phrases(
+  `New York,Los Angeles,San Francisco,Hong Kong,Cape Town,Buenos Aires,Las Vegas,San Diego,North Shore`,
+);
 
 export const LABELS =
-  `active inactive open closed pending shipped delivered cancelled paid unpaid new used full empty high low
+  words(`active inactive open closed pending shipped delivered cancelled paid unpaid new used full empty high low
 medium red blue green black white yellow silver rock jazz pop classical drama comedy action horror fiction science history
 math physics biology chemistry music art sports food travel health finance sales marketing engineering design support legal
 operations research premium basic gold standard free monthly annual cash card wood steel plastic summer winter spring north
 south east west central male female full-time junior senior manager director analyst developer nurse teacher English Spanish
 French German Italian Japanese Chinese Sales Marketing Engineering Finance Design Research Legal Support Operations Toyota
 Honda Ford Apple Samsung Sony Nike Drama Comedy Action Rock Jazz Pop Fiction Electronics Furniture Clothing Toys Books
-Grocery Garden Active Pending Closed Open Completed Cancelled Delivered Gold Silver Premium Basic`.split(/\s+/);
+Grocery Garden Active Pending Closed Open Completed Cancelled Delivered Gold Silver Premium Basic`);
 
 export const PHRASES =
-  `Computer Science,in progress,on hold,Data Analyst,Project Manager,Blue Note,Red Lion,Science Fiction,
-Human Resources,Customer Service,out of stock,Software Engineer,Black Forest,Golden Gate,Green Valley,Civil Engineering`
-    .split(",")
-    .map((text) => text.trim());
+  phrases(`Computer Science,in progress,on hold,Data Analyst,Project Manager,Blue Note,Red Lion,Science Fiction,
+Human Resources,Customer Service,out of stock,Software Engineer,Black Forest,Golden Gate,Green Valley,Civil Engineering`);

@@ -1,7 +1,8 @@
-// A folder, and a tarball of it, that does what `npm run check:gpu` does on a machine with a GPU and without network, npm
-// and Node: the CUDA binary for one architecture, tests and benches compiled, node itself. Below 60 MB, or it fails.
+// Makes a folder, and a tarball of it, that does what `npm run check:gpu` does on a machine with a GPU and without network,
+// npm and Node. It holds the CUDA binary for one architecture, the compiled tests and benches, and node itself. A tarball of
+// more than 60 MB is a failure.
 //   npm run bundle:gpu [-- --arch 90] [-- --no-build]
-// There:  tar -xf node-cllm-gpu-sm90.tar.xz && node-cllm-gpu-sm90/run.sh
+// On that machine:  tar -xf node-cllm-gpu-sm90.tar.xz && node-cllm-gpu-sm90/run.sh
 import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
@@ -10,9 +11,9 @@ import { Failure, install, main, output, root, run, say, work } from "../common.
 import { compile } from "../compile.mjs";
 
 const LIMIT = 60e6;
-/** Executables beside the addon; kept where a checkout has them, so that nothing needs to know which of both it is in. */
+/** Programs beside the addon. They lie where a checkout has them, so that nothing needs to know whether it is in a bundle. */
 const programs = ["cllm-device-test", "cllm-reference", "cllm-resident-test", "cllm-train-test"];
-/** What only builds need of the packages that the library depends on. */
+/** Packages that the library depends on for builds only. */
 const buildOnly = ["cmake-js", "node-addon-api", "node-gyp-build"];
 
 function fill(folder) {
@@ -35,7 +36,7 @@ function fill(folder) {
   for (const file of stripped) output("strip", ["--strip-unneeded", path.join(folder, file)]);
 }
 
-/** Folders of mocha, of the library's own dependencies, and of everything they need. */
+/** Folders of mocha, of the library's dependencies, and of all that these depend on. */
 function packages() {
   const found = new Set();
   const add = (name, from) => {
@@ -45,13 +46,14 @@ function packages() {
     const { dependencies = {} } = JSON.parse(fs.readFileSync(manifest, "utf8"));
     for (const dependency of Object.keys(dependencies)) add(dependency, path.dirname(manifest));
   };
-  const own = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8")).dependencies;
-  for (const name of ["mocha", ...Object.keys(own).filter((name) => !buildOnly.includes(name))]) add(name, root);
-  // A folder inside another one comes with it.
+  const { dependencies } = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8"));
+  for (const name of ["mocha", ...Object.keys(dependencies).filter((name) => !buildOnly.includes(name))])
+    add(name, root);
+  // A folder that lies inside another one is copied with it.
   return [...found].filter((directory) => ![...found].some((other) => directory.startsWith(`${other}${path.sep}`)));
 }
 
-/** The package.json of a package as seen from a folder. Not by require.resolve: `exports` may hide it. */
+/** The package.json of a package as seen from a folder. require.resolve would not do, because `exports` may hide it. */
 function find(name, from) {
   for (const folder of ancestors(from)) {
     const manifest = path.join(folder, "node_modules", name, "package.json");
@@ -71,7 +73,7 @@ async function pack(folder, name) {
   const tarball = path.join(parent, `${name}.tar.${xz ? "xz" : "gz"}`);
   fs.rmSync(tarball, { force: true });
   say(`Packing ${path.relative(root, tarball)}`);
-  // The window is wide because the addon and three of the programs hold the same kernels of ggml, far apart.
+  // The window is wide because the addon and the programs hold the same kernels of ggml, far apart.
   const env = { ...process.env, XZ_OPT: "--lzma2=preset=6,dict=192MiB", GZIP: "-9" };
   await run("tar", [xz ? "-cJf" : "-czf", tarball, name], { cwd: parent, env });
   const size = fs.statSync(tarball).size;

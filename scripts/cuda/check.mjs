@@ -1,6 +1,6 @@
-// Everything that needs a GPU, in one command: kernels against the CPU's, the suites of decoding and training,
-// compute-sanitizer, benches. Writes bench/results/<date>-<GPU>-gpu-check.json and prints a summary. In a checkout it builds first; in a
-// bundle (scripts/cuda/bundle.mjs) everything is there.
+// Runs everything that needs a GPU: kernels against the CPU's, the suites of decoding and training, compute-sanitizer,
+// benches. It writes bench/results/<date>-<GPU>-gpu-check.json and prints a summary. In a checkout it builds first; a bundle
+// (scripts/cuda/bundle.mjs) has everything built.
 //   npm run check:gpu [-- --only kernels,tests,sanitizer,kernel-bench,decode-bench] [--model FILE] [--no-build]
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
@@ -16,7 +16,7 @@ const bin = path.join(work, "cuda", "bin");
 const deviceTest = path.join(bin, "cllm-device-test");
 const bundled = !fs.existsSync(path.join(root, "CMakeLists.txt"));
 
-/** What a part found. Not run is `pending`, with the reason; nothing passes silently. */
+/** The result of a part. A part that could not run is pending, with the reason; nothing passes silently. */
 const passed = (summary, details = {}) => ({ status: "passed", summary, ...details });
 const failed = (summary, details = {}) => ({ status: "failed", summary, ...details });
 const pending = (summary) => ({ status: "pending", summary });
@@ -87,7 +87,7 @@ function attempt(part, values) {
   }
 }
 
-/** Compute capability times ten ("90") of the first GPU; "" where there is one but nobody says which; null without. */
+/** Compute capability times ten ("90") of the first GPU; "" where a GPU does not tell it; null where there is no GPU. */
 function gpuCapability() {
   const text = output("nvidia-smi", ["--query-gpu=compute_cap", "--format=csv,noheader"]);
   if (text) return text.split("\n")[0].trim().replace(".", "");
@@ -104,15 +104,16 @@ async function prepare(capability) {
   await compile();
 }
 
-/** The programs beside the addon find cuBLAS by LD_LIBRARY_PATH alone; python3 knows where its wheels put it. */
+/** Sets LD_LIBRARY_PATH, by which alone the programs beside the addon find cuBLAS; python3 knows where its wheels put it. */
 function findCublas() {
   const { cublasFolders } = require(path.join(root, "dist", "binary", "cuda-load.js"));
   const python = output("python3", ["-c", "import sys; print('\\n'.join(sys.path))"])?.split("\n") ?? [];
   const wheels = python.filter(Boolean).flatMap((folder) => list(path.join(folder, "nvidia")));
-  const known = [...cublasFolders(process.env), "/usr/local/cuda/lib64", "/opt/cuda/lib64"];
-  const candidates = [...known, ...wheels.map((folder) => path.join(folder, "lib"))];
-  const given = process.env.CLLM_CUDA_LIBRARIES;
-  const found = given ?? candidates.find((folder) => list(folder).some((file) => file.endsWith("libcublas.so.13")));
+  const usual = [...cublasFolders(process.env), "/usr/local/cuda/lib64", "/opt/cuda/lib64"];
+  const candidates = [...usual, ...wheels.map((folder) => path.join(folder, "lib"))];
+  const found =
+    process.env.CLLM_CUDA_LIBRARIES ??
+    candidates.find((folder) => list(folder).some((file) => file.endsWith("libcublas.so.13")));
   if (!found)
     return say("cuBLAS 13 was not found; if the system does not find it either, CLLM_CUDA_LIBRARIES names its folder");
   process.env.CLLM_CUDA_LIBRARIES = found;
@@ -123,7 +124,7 @@ function list(folder) {
   return fs.existsSync(folder) ? fs.readdirSync(folder).map((name) => path.join(folder, name)) : [];
 }
 
-/** One suite in a process of its own, as `npm test` runs it. */
+/** Runs one suite in a process of its own, as `npm test` does. */
 function suite(file) {
   if (/smollm2/.test(file) && bundled)
     return { skipped: 1, pending: ["needs SmolLM2, 98 MB, which is not in a bundle"] };
@@ -137,11 +138,11 @@ function suite(file) {
   fs.rmSync(report, { force: true });
   if (!counts) return { failed: 1, failures: [`the process ended with ${code}: ${last(text)}`] };
   const result = JSON.parse(counts);
-  // The messages of what failed, for whoever reads the file somewhere else.
+  // The messages of failed tests, for whoever reads the file on another machine.
   return result.failed > 0 ? { ...result, text: text.slice(-8000) } : result;
 }
 
-/** Runs a program with its output shown, and returns it. */
+/** Runs a program, shows its output and returns it. */
 function execute(command, args, timeout, env = {}) {
   const child = spawnSync(command, args, {
     cwd: root,
@@ -193,7 +194,7 @@ await main(import.meta.url, async (argv) => {
   for (const name of chosen) {
     if (!parts[name]) throw new Failure(`Expected parts of ${Object.keys(parts).join(", ")} but received ${name}`);
   }
-  // Before a build of half an hour.
+  // This comes before a build of half an hour.
   const capability = gpuCapability();
   if (capability === null) {
     throw new Failure(
@@ -220,7 +221,7 @@ await main(import.meta.url, async (argv) => {
   for (const name of chosen) {
     say(`--- ${name}`);
     results[name] = attempt(parts[name], values);
-    file = write(gpu, info, results); // of what is done, should a later part take the machine with it
+    file = write(gpu, info, results); // after every part, because a later one may take the machine with it
   }
   console.log(`\nWritten to ${file}\n`);
   for (const [name, { status, summary }] of Object.entries(results)) {

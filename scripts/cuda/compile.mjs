@@ -1,6 +1,6 @@
-// `npm run check:cuda`: compiles cuda/kernels/*.cu with nvcc for every architecture we name, and reports what ptxas says of each
-// kernel. Fails on an error, a warning, or a register that spills to memory. No GPU is needed.
-//   --write: also writes the report to bench/results/kernels-ptxas.json
+// Compiles cuda/kernels/*.cu with nvcc for every architecture we name, and reports what ptxas says of each kernel. An error, a
+// warning or a register that spills to memory is a failure. No GPU is needed.
+//   npm run check:cuda [-- --write]     --write also writes the report to bench/results/kernels-ptxas.json
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -48,17 +48,18 @@ function compile(toolkit, architecture, name, directory) {
   const includes = ["-I", path.join(root, "native"), "-I", root];
   const args = [`-arch=${architecture}`, ...flags, ...includes, "-c", path.join(sources, name), "-o"];
   const child = spawnSync(toolkit.nvcc, [...args, path.join(directory, "object.o")], { encoding: "utf8" });
-  const said = `${child.stdout}${child.stderr}`;
-  if (child.status !== 0) throw new Failure(`cuda/kernels/${name} does not compile for ${architecture}:\n${said}`);
-  // "Compiling entry function '_ZN...'", then "N bytes stack frame, N bytes spill stores, ...", then "Used N registers ..."
-  return said
+  const output = `${child.stdout}${child.stderr}`;
+  if (child.status !== 0) throw new Failure(`cuda/kernels/${name} does not compile for ${architecture}:\n${output}`);
+  // ptxas says "Compiling entry function '_ZN...'", then "N bytes stack frame, N bytes spill stores, ...", then "Used N
+  // registers ..."
+  return output
     .split(/Compiling entry function '/)
     .slice(1)
     .map((text) => {
       const number = (pattern, otherwise) => {
         const found = pattern.exec(text)?.[1] ?? otherwise;
         if (found === undefined)
-          throw new Failure(`Expected ${pattern} in what ptxas says of cuda/kernels/${name}:\n${said}`);
+          throw new Failure(`Expected ${pattern} in what ptxas says of cuda/kernels/${name}:\n${output}`);
         return Number(found);
       };
       const mangled = text.slice(0, text.indexOf("'"));
@@ -66,7 +67,7 @@ function compile(toolkit, architecture, name, directory) {
         architecture,
         kernel: /([a-z_]+_kernel)/.exec(mangled)?.[1] ?? mangled,
         registers: number(/Used (\d+) registers/),
-        sharedBytes: number(/(\d+) bytes smem/, 0), // not named where there is none
+        sharedBytes: number(/(\d+) bytes smem/, 0), // not mentioned where there is none
         stackBytes: number(/(\d+) bytes stack frame/),
         spillBytes: number(/(\d+) bytes spill stores/),
       };

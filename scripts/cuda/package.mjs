@@ -1,6 +1,6 @@
-// The platform package with the CUDA binary, from what `npm run build:cuda` built.
+// Makes the platform package with the CUDA binary from what `npm run build:cuda` built.
 //   npm run package:cuda          writes build/packages/linux-x64-cuda and the tarball that `npm pack` makes of it
-// It is a package of its own and no dependency of node-cllm: nobody downloads it who did not ask for it.
+// It is a separate package and an optional peer of node-cllm, so that only those who ask for it have it.
 import fs from "node:fs";
 import path from "node:path";
 import { cudaAddon } from "../build.mjs";
@@ -16,7 +16,7 @@ export async function cudaPackage() {
   if (about.level === "native") {
     throw new Failure("This CUDA binary is for this machine's CPU alone: build it without --level native");
   }
-  const own = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8"));
+  const library = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8"));
   const name = `@node-cllm/${folder}`;
   fs.rmSync(directory, { recursive: true, force: true });
   publish(cudaAddon, path.join(directory, "cllm.node"));
@@ -25,8 +25,8 @@ export async function cudaPackage() {
   }
   const write = (file, text) => fs.writeFileSync(path.join(directory, file), text);
   write("cllm.json", `${JSON.stringify(about)}\n`);
-  write("README.md", readme(name, own.version, about));
-  write("package.json", `${JSON.stringify(manifest(name, own), null, 2)}\n`);
+  write("README.md", readme(name, library.version, about));
+  write("package.json", `${JSON.stringify(manifest(name, library), null, 2)}\n`);
   for (const file of ["LICENSE", "THIRD_PARTY_LICENSES"]) write(file, fs.readFileSync(path.join(root, file)));
   fs.appendFileSync(path.join(directory, "THIRD_PARTY_LICENSES"), NVIDIA);
   return directory;
@@ -51,23 +51,26 @@ function manifest(name, { version, license, engines }) {
 function readme(name, version, { cudaArchitectures }) {
   return `# ${name}
 
-The CUDA binary of [node-cllm](https://www.npmjs.com/package/node-cllm), for NVIDIA GPUs with the architectures
+The CUDA binary of node-cllm ${version}, for NVIDIA GPUs with the architectures
 ${cudaArchitectures.replaceAll(";", ", ")} (compute capability times ten), on Linux with glibc.
 
 \`\`\`sh
-npm install node-cllm@${version} ${name}@${version}
+npm install ./node-cllm-${version}.tgz ./${tarball(name, version)}     # \`npm pack\` and \`npm run package:cuda\` make them
 \`\`\`
 
-node-cllm finds it, tries it in a process of its own, and runs the CPU where it does not work; \`cllm inspect\` and
+node-cllm finds the binary, tries it in a process of its own, and runs the CPU where it does not work; \`cllm inspect\` and
 \`binaryInfo().cuda\` say why. Both packages must have the same version.
 
 Needed besides: an NVIDIA driver for CUDA 13 (580 or newer) and **cuBLAS 13** (libcublas.so.13 and libcublasLt.so.13),
-which is not in here: it is your own, from a CUDA toolkit, your distribution, or NVIDIA's wheel
+which this package does not contain: take it from a CUDA toolkit, your distribution, or NVIDIA's wheel
 (\`pip install "nvidia-cublas==13.*"\`; then name its folder in CLLM_CUDA_LIBRARIES).
 
 Nothing in this version was run on a GPU before it was packed.
 `;
 }
+
+/** The name that `npm pack` gives. */
+const tarball = (name, version) => `${name.slice(1).replace("/", "-")}-${version}.tgz`;
 
 const NVIDIA = `
 ================================================================================================================

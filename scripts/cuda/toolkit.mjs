@@ -1,4 +1,6 @@
-// Where nvcc is: a toolkit of the machine's, or NVIDIA's wheels from the Python package index, pinned and hash-checked.
+// Finds nvcc in a CUDA toolkit of this machine, or fetches NVIDIA's wheels from the Python package index, pinned and checked
+// by hash.
+//   node scripts/cuda/toolkit.mjs [--cublas]     says which toolkit is used
 import fs from "node:fs";
 import path from "node:path";
 import { Failure, locked, main, output, readText, root, run, say, work } from "../common.mjs";
@@ -6,14 +8,15 @@ import { Failure, locked, main, output, readText, root, run, say, work } from ".
 /** The first release that compiles for sm_120. */
 const OLDEST = [12, 8];
 const PARTS = ["requirements.txt", "requirements-cublas.txt"];
+const requirements = (part) => path.join(root, "scripts", "cuda", part);
 
 /**
- * A CUDA toolkit for Linux x64: { root, nvcc, version, origin }. `cublas`: with cuBLAS, which is 400 MB more to fetch.
- * CUDA_HOME or CUDA_PATH, else nvcc on PATH, else the wheels (python3 and pip's settings).
+ * A CUDA toolkit for Linux on x64: { root, nvcc, version, origin }. With `cublas` it has cuBLAS, which is 400 MB more to
+ * fetch. It is that of CUDA_HOME or CUDA_PATH, else of the nvcc on PATH, else the wheels (python3 and pip's settings).
  */
 export async function cudaToolkit({ cublas = false } = {}) {
-  const own = installed(cublas);
-  if (own) return own;
+  const toolkit = installed(cublas);
+  if (toolkit) return toolkit;
   if (process.platform !== "linux" || process.arch !== "x64") {
     throw new Failure(`Expected nvcc in CUDA_HOME or on PATH: its wheels are for Linux on x64 only`);
   }
@@ -50,31 +53,31 @@ function describe(home, origin) {
 
 async function fetchWheels(target, parts) {
   for (const part of parts) {
-    const wanted = readText(path.join(root, "scripts", part));
+    const pins = readText(requirements(part));
     const marker = path.join(target, part);
-    if (readText(marker) === wanted) continue;
+    if (readText(marker) === pins) continue;
     if (output("python3", ["-m", "pip", "--version"]) === null) {
       throw new Failure("Expected nvcc, or python3 with pip to fetch it, but found neither (apt install python3-pip)");
     }
     say(
       `Fetching ${part === PARTS[0] ? "the CUDA compiler (100 MB)" : "cuBLAS (400 MB)"} from the Python package index`,
     );
-    // Into a folder of its own: pip replaces the folder `nvidia`, which all of them share, as a whole.
+    // pip would replace the folder `nvidia`, which all wheels share, as a whole, so each part is fetched into a new folder.
     const fetched = `${target}.part`;
     fs.rmSync(fetched, { recursive: true, force: true });
     const options = ["--target", fetched, "--no-deps", "--require-hashes", "--only-binary=:all:"];
     const quiet = ["--quiet", "--disable-pip-version-check", "--no-warn-script-location", "--root-user-action=ignore"];
-    const files = ["-r", path.join(root, "scripts", part)];
-    await run("python3", ["-m", "pip", "install", ...options, ...quiet, ...files], { stdio: ["ignore", 2, 2] });
+    const pip = ["-m", "pip", "install", ...options, ...quiet, "-r", requirements(part)];
+    await run("python3", pip, { stdio: ["ignore", 2, 2] });
     fs.cpSync(path.join(fetched, "nvidia"), path.join(target, "nvidia"), { recursive: true, force: true });
     fs.rmSync(fetched, { recursive: true, force: true });
-    asInstalled(path.join(target, "nvidia", "cu13"));
-    fs.writeFileSync(marker, wanted);
+    addInstalledNames(path.join(target, "nvidia", "cu13"));
+    fs.writeFileSync(marker, pins);
   }
 }
 
-/** The wheels lack the names that linkers and CMake look for. */
-function asInstalled(home) {
+/** Adds the names that linkers and CMake look for and the wheels lack. */
+function addInstalledNames(home) {
   const link = (to, from) => {
     fs.mkdirSync(path.dirname(from), { recursive: true });
     fs.rmSync(from, { force: true });
