@@ -94,8 +94,8 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   }
 }
 
-/// draft_candidates() by all threads, into blocks [candidates, n] in global memory. `block`, `first_tokens` and `best` are
-/// shared memory.
+/// draft_candidates() by all threads, into blocks [candidates, n] in global memory. `block`, `first_tokens` and `best`
+/// are shared memory.
 __device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, int32_t n, Token* blocks, Token* block,
                                     Token* first_tokens, unsigned long long* best) {
   const int64_t size = static_cast<int64_t>(lane.position) + 1;

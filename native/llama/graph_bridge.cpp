@@ -66,8 +66,8 @@ CachedGraph* GraphBridge::Impl::find(const PassShape& shape, int first_lane, int
   return nullptr;
 }
 
-CachedGraph* GraphBridge::Impl::add(const PassShape& shape, int first_lane, int64_t n_kv, std::span<const CellRange> cells,
-                                    std::string& reason) {
+CachedGraph* GraphBridge::Impl::add(const PassShape& shape, int first_lane, int64_t n_kv,
+                                    std::span<const CellRange> cells, std::string& reason) {
   std::vector<uint32_t> last_cells;
   SequenceBatch batch(first_lane, static_cast<int>(cells.size()), 1);
   for (size_t b = 0; b < cells.size(); b++) {
