@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "base/limits.h"
 #include "cuda/kernels/check.cuh"
 #include "cuda/kernels/kernels.cuh"
 #include "kernels/draft.h"
