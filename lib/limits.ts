@@ -47,3 +47,36 @@ export const DEFAULT_PREFILL_CHUNK = 32;
 export const DEFAULT_EVALUATED_TOKENS = 256;
 /** How many of the last tokens of prompt and answer the penalties see. */
 export const DEFAULT_PENALTY_TOKENS = 64;
+
+/** Times that evaluate() makes each answer, at most. */
+export const MAX_ROUNDS = 1000;
+/** Block sizes that evaluate() measures. */
+export const DEFAULT_EVALUATED_BLOCK_SIZES: readonly number[] = [1, 2, 4, 8, 16];
+
+/** Tokens of a training row, at most. */
+export const MAX_ROW_TOKENS = 2 ** 16;
+/** Defaults of distill(), by the names of its options. docs/training.md has the reasons. */
+export const DISTILL_DEFAULTS = {
+  answers: "own",
+  blockSize: 16,
+  arEpochs: 0,
+  epochs: 1,
+  rowTokens: 512,
+  batch: 4,
+  cleanShare: 0.5,
+  pool: 48,
+  rowSteps: 6,
+  arWeight: 1,
+  consistencyWeight: 1,
+  softShare: 0.5,
+  decay: 0.85,
+  learningRate: 2.5e-4,
+  arLearningRate: 3e-4,
+  weightDecay: 0.01,
+  clip: 1,
+  lora: 0,
+  type: "BF16",
+  heldBack: 16,
+  seed: 0,
+  checkpointMinutes: 5,
+} as const;

@@ -6,7 +6,7 @@ import type { LoadedModel } from "./model-info.js";
 
 /** A prompt of a data file. */
 export interface PromptItem {
-  /** Number of its line in the file, from 1. */
+  /** Line in the file, from 1. */
   line: number;
   /** A text, or messages for the model's chat template. */
   input: string | ChatMessage[];
@@ -14,12 +14,13 @@ export interface PromptItem {
   answer: string | null;
 }
 
-/** The tokens of an answer, with the token behind them that ends the model's answers. */
+/** Tokens of an answer, with the token at their end that ends the model's own answers. */
 export function answerTokens(model: LoadedModel, answer: string): number[] {
   const end = model.specialTokens.eot ?? model.specialTokens.eos;
   return [...model.tokenize(answer), ...(end === null ? [] : [end])];
 }
 
+/** Characters of a line, at most. */
 const MAX_LINE_LENGTH = 16 * 2 ** 20;
 
 /**
@@ -49,31 +50,31 @@ export async function readPromptData(file: string, needAnswers = false): Promise
 }
 
 function parseLine(json: string, where: string, needAnswer: boolean): Omit<PromptItem, "line"> {
-  const wrong = (what: string, cause?: unknown) =>
+  const invalid = (what: string, cause?: unknown) =>
     new CllmError("CLLM_INVALID_DATA", `${where}: ${what}`, cause === undefined ? {} : { cause });
   if (json.length > MAX_LINE_LENGTH)
-    throw wrong(`expected at most ${MAX_LINE_LENGTH} characters but found ${json.length}`);
+    throw invalid(`expected at most ${MAX_LINE_LENGTH} characters but found ${json.length}`);
   let value: unknown;
   try {
     value = JSON.parse(json);
   } catch (cause) {
-    throw wrong(`expected a JSON object but found ${(cause as Error).message}`, cause);
+    throw invalid(`expected a JSON object but found ${(cause as Error).message}`, cause);
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("expected a JSON object");
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid("expected a JSON object");
   const { prompt, messages, answer = null } = value as Record<string, unknown>;
-  if ((prompt === undefined) === (messages === undefined)) throw wrong("expected either a prompt or messages");
+  if ((prompt === undefined) === (messages === undefined)) throw invalid("expected either a prompt or messages");
   if (answer !== null && (typeof answer !== "string" || answer === ""))
-    throw wrong("expected a non-empty text as answer");
-  if (answer === null && needAnswer) throw wrong("expected an answer but there is none");
+    throw invalid("expected a non-empty text as answer");
+  if (answer === null && needAnswer) throw invalid("expected an answer but there is none");
   if (prompt !== undefined) {
-    if (typeof prompt !== "string" || prompt === "") throw wrong("expected a non-empty text as prompt");
+    if (typeof prompt !== "string" || prompt === "") throw invalid("expected a non-empty text as prompt");
     return { input: prompt, answer: answer as string | null };
   }
-  if (!Array.isArray(messages) || messages.length === 0) throw wrong("expected a list of messages");
+  if (!Array.isArray(messages) || messages.length === 0) throw invalid("expected a list of messages");
   for (const message of messages) {
     const { role, content } = (message ?? {}) as Partial<ChatMessage>;
     if (typeof role !== "string" || typeof content !== "string")
-      throw wrong("expected a role and a content in each message");
+      throw invalid("expected a role and a content in each message");
   }
   return { input: messages as ChatMessage[], answer: answer as string | null };
 }

@@ -1,26 +1,27 @@
 import { randomUUID } from "node:crypto";
 import { mkdirSync, renameSync, rmSync } from "node:fs";
 import fs from "node:fs/promises";
-import os from "node:os";
 import path from "node:path";
 import type { Task } from "./addon.js";
 import { addon } from "./binary/binding.js";
 import { runTask } from "./binary/native-task.js";
 import { CllmError } from "./errors.js";
+import { MAX_THREADS } from "./limits.js";
 import { publish } from "./machine/files.js";
+import { defaultThreads } from "./machine/threads.js";
 import * as check from "./options.js";
 
 export interface QuantizeOptions {
   /**
-   * Also quantise tensors that are quantised already, such as a Q4_1 file to Q4_0. Loses a little more than going from
-   * the F16 file. Default: true.
+   * Also quantise tensors that are quantised already, such as those of a Q4_1 file to Q4_0. That loses a little more than
+   * from the F16 file. Default: true.
    */
   allowRequantize?: boolean | undefined;
-  /** Called with 0 to 1. What it throws rejects the call. */
+  /** Called with a fraction from 0 to 1. An error that it throws rejects the call. */
   onProgress?: ((fraction: number) => void) | undefined;
   /** Stops the work; no file is left behind. */
   signal?: AbortSignal | undefined;
-  /** Threads, from 1 to 512. Default: what the system offers. */
+  /** Threads, from 1 to 512. Default: physical cores. */
   threads?: number | undefined;
 }
 
@@ -46,15 +47,16 @@ export async function quantize(
   check.nonEmptyString(input, "input");
   check.nonEmptyString(output, "output");
   check.nonEmptyString(type, "type");
-  const given = check.optionsObject(options, ["allowRequantize", "onProgress", "signal", "threads"]);
-  const allowRequantize = check.boolean(given.allowRequantize, "allowRequantize", true);
-  const onProgress = check.callback<(fraction: number) => void>(given.onProgress, "onProgress");
-  const signal = check.abortSignal(given.signal);
-  const threads = check.integer(given.threads, "threads", 1, 512, Math.min(os.availableParallelism(), 512));
+  const { allowRequantize, onProgress, signal, threads } = check.readOptions(options, (read) => ({
+    allowRequantize: read.boolean("allowRequantize", true),
+    onProgress: read.callback<(fraction: number) => void>("onProgress"),
+    signal: read.abortSignal("signal"),
+    threads: read.integer("threads", 1, MAX_THREADS, defaultThreads()),
+  }));
   signal?.throwIfAborted();
   const target = await checkFiles(input, output);
 
-  // In a directory of its own: once that is renamed, a thread that was just about to create the file cannot.
+  // The file has a directory of its own: once that is renamed, a thread that is about to create the file cannot.
   const directory = `${target}.${randomUUID().slice(0, 8)}.partial`;
   const temporary = path.join(directory, "model.gguf");
   const remove = { recursive: true, force: true } as const;
@@ -63,14 +65,14 @@ export async function quantize(
   } catch (error) {
     throw await describe(error, output);
   }
-  // A second Ctrl-C ends the process without waiting: then this is what removes the half file.
+  // A second Ctrl-C ends the process without waiting: then this listener removes the half-written file.
   const onExit = (): void => {
-    const gone = `${directory}.gone`;
-    // Renamed first, in one step: removing its entries and then itself would leave a gap for the thread.
+    const renamed = `${directory}.gone`;
+    // Renaming is one step; removing entries and then the directory would leave the thread time to create the file.
     try {
-      renameSync(directory, gone);
-    } catch {} // being removed already, or Windows with the file open
-    for (const one of [gone, directory]) rmSync(one, remove);
+      renameSync(directory, renamed);
+    } catch {} // the directory is being removed already, or this is Windows and the file is open
+    for (const name of [renamed, directory]) rmSync(name, remove);
   };
   process.once("exit", onExit);
   const native = { type: type.toUpperCase(), threads, allowRequantize };
@@ -90,7 +92,7 @@ export async function quantize(
   }
 }
 
-/** Refuses what would destroy the input or cannot work; resolves to the file to write, symbolic links followed. */
+/** Refuses an output that is the input or cannot be written. Resolves to the file to write, symbolic links followed. */
 async function checkFiles(input: string, output: string): Promise<string> {
   const from = await fs.stat(input).catch((cause: unknown) => {
     throw new CllmError("CLLM_MODEL_NOT_FOUND", `There is no file ${input} that can be read.`, { cause });
@@ -105,7 +107,7 @@ async function checkFiles(input: string, output: string): Promise<string> {
     return path.resolve(output);
   }
   if (to.isDirectory()) throw failed(`${output} is a directory.`);
-  // One file may have several names, and on some systems a name in another case: the inode tells.
+  // One file may have several names, on some systems also in another case: the inode tells.
   const [real, realInput] = await Promise.all([fs.realpath(output), fs.realpath(input)]);
   if (real === realInput || (to.dev === from.dev && to.ino === from.ino && to.ino !== 0)) {
     throw failed(`The output ${output} is the input ${input} itself. Choose another name.`);

@@ -80,13 +80,14 @@ describe("distill", () => {
 
   for (const [name, options] of Object.entries<Partial<DistillOptions>>({
     "own answers": { answers: "own", maxTokens: 12 },
+    "own answers that fill a row": { answers: "own" },
     adapters: { lora: 4 },
     "F32 products": { precision: "f32", trainEmbeddings: true, type: "F32" },
     Q8_0: { type: "Q8_0" },
     Q4_0: { type: "Q4_0" },
   })) {
     it(`${name}: the file loads and decodes`, async () => {
-      const out = `${name.replace(" ", "-")}.gguf`;
+      const out = `${name.replaceAll(" ", "-")}.gguf`;
       const { figures } = await train(out, { epochs: 1, ...options });
       assert.ok(figures.tokensPerIteration >= 1);
       await using model = await Model.load(file(out));
@@ -228,6 +229,12 @@ describe("distill", () => {
       );
       const answer = { prompt: "a", answer: "word ".repeat(400) };
       await refused(of([answer]), "CLLM_INVALID_DATA", /line 1: prompt and answer are \d+ tokens long/);
+      // Every answer token carries a label, and a row has labels for three quarters of its tokens.
+      await using model = await Model.load(fixtures.llama);
+      let text = "word";
+      while (model.tokenize(text).length < 190) text += " word";
+      const message = /line 1: the answer is \d+ tokens long, and a training row holds 184 of it/;
+      await refused(of([{ prompt: "a", answer: text }]), "CLLM_INVALID_DATA", message);
     });
 
     it("an architecture that cannot be trained, naming those that can", async () => {
@@ -268,6 +275,12 @@ describe("distill", () => {
         [],
       );
     }).timeout(120_000);
+
+    it("a base that is not there, and one that is no model", async () => {
+      const from = (base: string) => distill(base, data, { out: file("bad.gguf"), ...common });
+      await refused(from(file("none.gguf")), "CLLM_MODEL_NOT_FOUND", /none\.gguf/);
+      await refused(from(folder), "CLLM_INVALID_MODEL", /directory/);
+    });
 
     it("wrong options", async () => {
       await assert.rejects(train("bad.gguf", { blockSize: 1 }), /Expected an integer from 2 to 128 for blockSize/);

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import { DISTILL_DEFAULTS } from "../lib/limits.js";
 import { cllm, type Ended } from "./fixtures/cli-child.js";
 import { MODEL, PullWorld, serve } from "./pull-world.js";
 
@@ -39,6 +40,15 @@ describe("cli", function () {
       assert.match(version.stdout, /^\d+\.\d+\.\d+\S*\n$/);
     });
 
+    it("names the defaults of the library", async () => {
+      const { stdout } = await cllm(["distill", "--help"]);
+      for (const [name, value] of Object.entries(DISTILL_DEFAULTS)) {
+        const option = `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
+        const text = stdout.slice(stdout.indexOf(`${option} `)).replace(/\s+/g, " ");
+        assert.equal(/\(default ([^)]*)\)/.exec(text)?.[1], String(value), option);
+      }
+    });
+
     const mistakes: [string[], RegExp][] = [
       [[], /^Usage: cllm/],
       [["bogus"], /unknown command 'bogus'/],
@@ -50,6 +60,18 @@ describe("cli", function () {
       [["pull", "nonsense"], /^cllm: Expected hf:owner\/repo.* for source but received "nonsense" of type string$/m],
       [["pull", "https://host/m.gguf", "--sha256", "12"], /^cllm: Expected 64 hexadecimal digits for sha256/],
       [["quantize", "a.gguf", "b.gguf"], /missing required argument 'type'/],
+      [["trace", "m.gguf", "hi"], /^cllm: There is no output/],
+      [["trace", "m.gguf", "hi", "--json", "--raw", "--chat"], /^cllm: --raw and --chat exclude each other/],
+      [["trace", "m.gguf", "hi", "--json", "-b", "auto"], /'auto' is invalid. It must be a number/],
+      [
+        ["trace", "m.gguf", "hi", "--html", "/no/such/a.html"],
+        /^cllm: --html names a file in a directory that does not/,
+      ],
+      [["eval", "m.gguf", "a.jsonl", "--plot", os.tmpdir()], /^cllm: --plot names a directory/],
+      [
+        ["eval", "m.gguf", "a.jsonl", "--limit", "0"],
+        /^cllm: Expected a positive integer for limit but received 0 of type/,
+      ],
     ];
     for (const [args, message] of mistakes) {
       it(`exits with 2 for: cllm ${args.join(" ")}`, async () => {

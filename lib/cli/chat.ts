@@ -1,10 +1,15 @@
 import readline from "node:readline";
+import type { Command } from "commander";
 import type { ChatMessage } from "../chat/template.js";
+import type { GenerateOptions } from "../request/generate.js";
 import type { GenerateResult } from "../request/result.js";
 import type { Sequence } from "../sequence.js";
-import { type GenerateFlags, generateOptions } from "./generate.js";
-import { describeError, EXIT, Interrupted, type Io, interruptible, readerIsGone, UsageError, write } from "./io.js";
-import { createDecoder, describeStats, withModel } from "./model.js";
+import { addDecodingOptions, createDecoder, type DecodingFlags, generateOptions } from "./decoding-options.js";
+import { describeError, EXIT, Interrupted, interruptible, UsageError } from "./exit.js";
+import { type Io, readerIsGone, write } from "./io.js";
+import { DEFAULT_MODEL, withModel } from "./model.js";
+import { MODEL_HELP } from "./shared-options.js";
+import { describeStats } from "./statistics.js";
 
 const HELP = `/reset   forget the conversation
 /stats   statistics of the last answer
@@ -13,18 +18,29 @@ Ctrl-C stops an answer.
 `;
 
 /**
- * `cllm chat`: a conversation on one sequence, whose KV rows stay: each turn prefills only what is new. Lines that come
- * through a pipe are turns too.
+ * Adds `cllm chat`: a conversation on one sequence, whose KV rows stay, so that each turn prefills only what is new. Lines
+ * that come through a pipe are turns too.
  */
-export async function chat(source: string, flags: GenerateFlags, io: Io): Promise<number> {
+export function addChatCommand(program: Command, io: Io): void {
+  addDecodingOptions(program.command("chat"))
+    .description("a conversation; lines of a pipe are turns too")
+    .argument("[model]", MODEL_HELP, DEFAULT_MODEL)
+    .option("--system <text>", "system message")
+    .option("--json", "print one JSON object per answer")
+    .option("--stats", "print statistics after every answer, on stderr")
+    .action((model: string, flags: DecodingFlags) => chat(model, flags, io));
+}
+
+async function chat(source: string, flags: DecodingFlags, io: Io): Promise<void> {
+  const options = generateOptions(flags);
   let conversation: Conversation | null = null;
   // Ctrl-C ends the program while the model loads; from then on the conversation decides what it means.
-  const inner: Io = {
+  const loadingIo: Io = {
     ...io,
     onInterrupt: (listener) => io.onInterrupt(() => (conversation === null ? listener() : conversation.interrupt())),
   };
-  return interruptible(inner, (signal) =>
-    withModel(source, inner, signal, async (model) => {
+  await interruptible(loadingIo, (signal) =>
+    withModel(source, loadingIo, signal, async (model) => {
       if (model.chatTemplate === null) {
         throw new UsageError("The model has no chat template: use cllm generate --raw.");
       }
@@ -32,8 +48,8 @@ export async function chat(source: string, flags: GenerateFlags, io: Io): Promis
       try {
         const sequence = await decoder.sequence();
         signal.throwIfAborted();
-        conversation = new Conversation(sequence, flags, io);
-        return await conversation.run();
+        conversation = new Conversation(sequence, options, flags, io);
+        await conversation.run();
       } finally {
         conversation = null;
         await decoder.dispose();
@@ -43,175 +59,170 @@ export async function chat(source: string, flags: GenerateFlags, io: Io): Promis
 }
 
 class Conversation {
-  private messages: ChatMessage[] = [];
-  private last: GenerateResult | null = null;
-  private answering: AbortController | null = null;
-  /** One Ctrl-C at the empty prompt was seen: the next one leaves. */
-  private leaving = false;
-  private interrupted = false;
-  private readonly terminal: boolean;
-  private readonly lines: Lines;
+  readonly #sequence: Sequence;
+  readonly #options: GenerateOptions;
+  readonly #flags: DecodingFlags;
+  readonly #io: Io;
+  readonly #inTerminal: boolean;
+  readonly #lines: Lines;
+  #messages: ChatMessage[] = [];
+  #lastResult: GenerateResult | null = null;
+  #answering: AbortController | null = null;
+  /** Whether Ctrl-C was pressed at the empty prompt, so that a second one leaves. */
+  #wasAskedToLeave = false;
+  #interrupted = false;
 
-  constructor(
-    private readonly sequence: Sequence,
-    private readonly flags: GenerateFlags,
-    private readonly io: Io,
-  ) {
-    this.terminal = io.stdin.isTTY === true && io.stdout.isTTY === true;
-    this.lines = new Lines(io, this.terminal);
+  constructor(sequence: Sequence, options: GenerateOptions, flags: DecodingFlags, io: Io) {
+    this.#sequence = sequence;
+    this.#options = options;
+    this.#flags = flags;
+    this.#io = io;
+    this.#inTerminal = io.stdin.isTTY === true && io.stdout.isTTY === true;
+    this.#lines = new Lines(io, this.#inTerminal);
     // In a terminal readline reads Ctrl-C as a key, and no signal comes.
-    this.lines.interface.on("SIGINT", () => this.interrupt());
-    this.reset();
+    this.#lines.interface.on("SIGINT", () => this.interrupt());
+    this.#reset();
   }
 
-  async run(): Promise<number> {
+  /** Answers until the user leaves or the input ends. */
+  async run(): Promise<void> {
     try {
-      if (this.terminal) await write(this.io.stdout, "/help shows the commands.\n");
-      for (;;) {
-        const line = await this.lines.next();
+      if (this.#inTerminal) await write(this.#io.stdout, "/help shows the commands.\n");
+      while (!this.#interrupted) {
+        const line = await this.#lines.next();
         if (line === null) break;
-        this.leaving = false;
+        this.#wasAskedToLeave = false;
         if (line.trim() === "") continue;
-        if (line.startsWith("/")) {
-          if (await this.command(line.trim())) break;
-        } else {
-          await this.turn(line);
-        }
-        if (this.interrupted) break;
+        if (!line.startsWith("/")) await this.#answer(line);
+        else if (await this.#obey(line.trim())) break;
       }
     } finally {
-      this.lines.interface.close();
+      this.#lines.interface.close();
     }
-    if (this.interrupted) throw new Interrupted();
-    return EXIT.ok;
+    if (this.#interrupted) throw new Interrupted();
   }
 
-  /** Ctrl-C: stops the answer; at the prompt clears the line; at the empty prompt, twice, leaves. */
+  /** Handles Ctrl-C: it stops the answer; at the prompt it clears the line; at the empty prompt, twice, it leaves. */
   interrupt(): void {
-    if (this.answering !== null && !this.answering.signal.aborted) {
-      this.answering.abort(new Interrupted());
+    if (this.#answering !== null && !this.#answering.signal.aborted) {
+      this.#answering.abort(new Interrupted());
       return;
     }
-    const { interface: input } = this.lines;
-    if (!this.terminal) {
-      if (this.interrupted) process.exit(EXIT.interrupted);
-      this.interrupted = true;
+    const { interface: input } = this.#lines;
+    if (!this.#inTerminal) {
+      if (this.#interrupted) process.exit(EXIT.interrupted);
+      this.#interrupted = true;
       input.close();
     } else if (input.line !== "") {
       input.write(null, { ctrl: true, name: "e" });
       input.write(null, { ctrl: true, name: "u" });
-    } else if (this.leaving) {
+    } else if (this.#wasAskedToLeave) {
       input.close();
     } else {
-      this.leaving = true;
-      this.io.stdout.write("\n(Ctrl-C again or Ctrl-D leaves)\n");
+      this.#wasAskedToLeave = true;
+      this.#io.stdout.write("\n(Ctrl-C again or Ctrl-D leaves)\n");
       input.prompt();
     }
   }
 
-  /** True to leave. */
-  private async command(line: string): Promise<boolean> {
-    switch (line) {
-      case "/exit":
-      case "/quit":
-        return true;
-      case "/help":
-        await write(this.io.stderr, HELP);
-        return false;
-      case "/reset":
-        this.reset();
-        return false;
-      case "/stats":
-        await write(
-          this.io.stderr,
-          this.last === null ? "No answer yet.\n" : describeStats(this.last.stats, this.last.finishReason),
-        );
-        return false;
-      default:
-        await write(this.io.stderr, `${line} is no command. ${HELP}`);
-        return false;
-    }
+  /** Obeys a command such as /help. Resolves to true where it is to leave. */
+  async #obey(command: string): Promise<boolean> {
+    const { stderr } = this.#io;
+    if (command === "/exit" || command === "/quit") return true;
+    if (command === "/help") await write(stderr, HELP);
+    else if (command === "/reset") this.#reset();
+    else if (command === "/stats") await write(stderr, this.#lastStats());
+    else await write(stderr, `${command} is no command. ${HELP}`);
+    return false;
   }
 
-  private async turn(text: string): Promise<void> {
-    this.messages.push({ role: "user", content: text });
+  async #answer(question: string): Promise<void> {
+    this.#messages.push({ role: "user", content: question });
     const controller = new AbortController();
-    this.answering = controller;
+    this.#answering = controller;
     let answer = "";
     try {
-      const stream = this.sequence.stream(this.messages, generateOptions(this.flags, controller.signal));
+      const stream = this.#sequence.stream(this.#messages, { ...this.#options, signal: controller.signal });
       for await (const chunk of stream) {
         answer += chunk.text;
-        if (!this.flags.json) await write(this.io.stdout, chunk.text);
+        if (!this.#flags.json) await write(this.#io.stdout, chunk.text);
       }
-      this.last = await stream.result;
-      const { finishReason, stats } = this.last;
-      if (this.flags.json) await write(this.io.stdout, `${JSON.stringify({ text: answer, finishReason, stats })}\n`);
-      else await write(this.io.stdout, "\n");
-      if (this.flags.stats) await write(this.io.stderr, describeStats(stats, finishReason));
+      await this.#finish(answer, await stream.result);
     } catch (error) {
       if (controller.signal.aborted) {
-        if (!this.flags.json) await write(this.io.stdout, "\n");
+        if (!this.#flags.json) await write(this.#io.stdout, "\n");
       } else {
         // A conversation that outgrew the context goes on after /reset; in a pipe nobody is there to type that.
-        if (!this.terminal || readerIsGone(error)) throw error;
-        this.messages.pop();
+        if (!this.#inTerminal || readerIsGone(error)) throw error;
+        this.#messages.pop();
         const hint = (error as NodeJS.ErrnoException).code === "CLLM_CONTEXT_OVERFLOW" ? " (/reset starts anew)" : "";
-        await write(this.io.stderr, `\n${describeError(error, false).text}${hint}\n`);
+        await write(this.#io.stderr, `\n${describeError(error, false).text}${hint}\n`);
         return;
       }
     } finally {
-      this.answering = null;
+      this.#answering = null;
     }
-    // What was said before Ctrl-C was said: the next turn's template and the rows in the KV cache agree on it.
-    this.messages.push({ role: "assistant", content: answer });
+    // The text before Ctrl-C is part of the conversation: so the next turn's messages and the KV cache's rows agree.
+    this.#messages.push({ role: "assistant", content: answer });
   }
 
-  private reset(): void {
-    this.messages = this.flags.system === undefined ? [] : [{ role: "system", content: this.flags.system }];
-    this.last = null;
+  async #finish(text: string, result: GenerateResult): Promise<void> {
+    const { stdout, stderr } = this.#io;
+    const { finishReason, stats } = result;
+    this.#lastResult = result;
+    await write(stdout, this.#flags.json ? `${JSON.stringify({ text, finishReason, stats })}\n` : "\n");
+    if (this.#flags.stats) await write(stderr, this.#lastStats());
+  }
+
+  #lastStats(): string {
+    if (this.#lastResult === null) return "No answer yet.\n";
+    return describeStats(this.#lastResult.stats, this.#lastResult.finishReason);
+  }
+
+  #reset(): void {
+    this.#messages = this.#flags.system === undefined ? [] : [{ role: "system", content: this.#flags.system }];
+    this.#lastResult = null;
   }
 }
 
 /**
- * Lines as they are asked for. readline's own iterator loses what arrives before the first `next`, and its `question`
- * what arrives between two: with a pipe all lines are there at once.
+ * Lines as they are asked for. With a pipe all lines are there at once: readline's own iterator loses those that arrive
+ * before the first `next`, and its `question` those that arrive between two.
  */
 class Lines {
   readonly interface: readline.Interface;
-  private readonly queue: string[] = [];
-  private waiting: ((line: string | null) => void) | null = null;
-  private closed = false;
+  readonly #inTerminal: boolean;
+  readonly #queue: string[] = [];
+  #waiting: ((line: string | null) => void) | null = null;
+  #closed = false;
 
-  constructor(
-    io: Io,
-    private readonly terminal: boolean,
-  ) {
+  constructor(io: Io, inTerminal: boolean) {
+    this.#inTerminal = inTerminal;
     this.interface = readline.createInterface({
       input: io.stdin,
-      ...(terminal && { output: io.stdout, prompt: "> " }),
-      terminal,
+      ...(inTerminal && { output: io.stdout, prompt: "> " }),
+      terminal: inTerminal,
     });
     this.interface.on("line", (line) => {
-      const { waiting } = this;
-      this.waiting = null;
-      if (waiting === null) this.queue.push(line);
+      const waiting = this.#waiting;
+      this.#waiting = null;
+      if (waiting === null) this.#queue.push(line);
       else waiting(line);
     });
     this.interface.on("close", () => {
-      this.closed = true;
-      this.waiting?.(null);
+      this.#closed = true;
+      this.#waiting?.(null);
     });
   }
 
-  /** Null at the end of the input. */
+  /** The next line, or null at the end of the input. */
   next(): Promise<string | null> {
-    const line = this.queue.shift();
+    const line = this.#queue.shift();
     if (line !== undefined) return Promise.resolve(line);
-    if (this.closed) return Promise.resolve(null);
-    if (this.terminal) this.interface.prompt();
+    if (this.#closed) return Promise.resolve(null);
+    if (this.#inTerminal) this.interface.prompt();
     return new Promise((resolve) => {
-      this.waiting = resolve;
+      this.#waiting = resolve;
     });
   }
 }

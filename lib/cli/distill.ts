@@ -1,68 +1,127 @@
-import { distill } from "../distill/distill.js";
+import type { Command } from "commander";
+import { type DistillResult, distill } from "../distill/distill.js";
 import type { DistillOptions, DistillProgress } from "../distill/options.js";
-import { EXIT, type Io, interruptible, UsageError, write } from "./io.js";
+import { DISTILL_DEFAULTS as DEFAULTS } from "../limits.js";
+import { interruptible } from "./exit.js";
+import { type Io, write } from "./io.js";
 import { modelPath } from "./model.js";
-import { Progress } from "./progress.js";
+import { ProgressBar } from "./progress-bar.js";
+import {
+  blockSizeOption,
+  MODEL_HELP,
+  maxTokensOption,
+  number,
+  PROMPT_DATA_HELP,
+  seedOption,
+  threadsOption,
+} from "./shared-options.js";
 
-export type DistillFlags = Omit<DistillOptions, "onProgress" | "signal" | "type"> & {
+type DistillFlags = Omit<DistillOptions, "onProgress" | "signal" | "type"> & {
   json?: boolean;
-  prompts?: string;
+  prompts: string;
   type?: string;
 };
 
-/** `cllm distill`: a consistency LLM from any small GGUF. */
-export async function distillCommand(source: string, flags: DistillFlags, io: Io): Promise<number> {
+/** Adds `cllm distill`: a consistency LLM from any small GGUF. DistillOptions has the ranges and reasons. */
+export function addDistillCommand(program: Command, io: Io): void {
+  const orDefault = (name: keyof typeof DEFAULTS) => `(default ${DEFAULTS[name]})`;
+  const command = program
+    .command("distill")
+    .description("train a model into a consistency LLM (CLLM), whose blocks converge in few passes")
+    .argument("<base>", MODEL_HELP)
+    .requiredOption("--prompts <file>", PROMPT_DATA_HELP)
+    .requiredOption("--out <file>", "GGUF to write; OUT.training holds the checkpoint meanwhile")
+    .option(
+      "--answers <own|given>",
+      `train on the model's own greedy answers, or on those given in the data ${orDefault("answers")}`,
+    )
+    .addOption(maxTokensOption("longest own answer (default: what a training row holds)"))
+    .addOption(blockSizeOption(`tokens of a draft block n ${orDefault("blockSize")}`))
+    .option("--train-embeddings", "train token embeddings and output matrix too")
+    .option("--precision <bf16|f32>", "format of matrix products (default: bf16 where the CPU has it, f32 on a GPU)")
+    .option("--type <type>", `format of the file: F32, BF16, Q8_0, Q4_0 ${orDefault("type")}`)
+    .addOption(seedOption(`seed of order, drafts and adapters ${orDefault("seed")}`))
+    .addOption(threadsOption)
+    .option("--resume", "go on from the checkpoint of an interrupted run")
+    .option("--note <text>", "text for the file's metadata")
+    .option("--json", "print an object with the figures")
+    .action((base: string, flags: DistillFlags) => distillModel(base, flags, io));
+  for (const [option, description, name] of NUMBERS) {
+    command.option(option, `${description} ${orDefault(name)}`, number);
+  }
+}
+
+const NUMBERS: [option: string, description: string, name: keyof typeof DEFAULTS][] = [
+  ["--epochs <count>", "passes over the data in consistency training", "epochs"],
+  ["--ar-epochs <count>", "passes over the data in AR training, which comes first", "arEpochs"],
+  ["--row-tokens <count>", "tokens of a training row", "rowTokens"],
+  ["--batch <rows>", "rows per optimiser step", "batch"],
+  ["--clean-share <share>", "share of a row for prompts and answers", "cleanShare"],
+  ["--pool <rows>", "rows in training at a time", "pool"],
+  ["--row-steps <count>", "steps that a row stays in the pool", "rowSteps"],
+  ["--ar-weight <weight>", "weight of the AR loss", "arWeight"],
+  ["--consistency-weight <weight>", "weight of the consistency loss", "consistencyWeight"],
+  ["--soft-share <share>", "share of the consistency loss against soft targets", "softShare"],
+  ["--decay <factor>", "weight of a block position over that of the one before", "decay"],
+  ["--learning-rate <rate>", "peak learning rate of consistency training", "learningRate"],
+  ["--ar-learning-rate <rate>", "peak learning rate of AR training", "arLearningRate"],
+  ["--weight-decay <rate>", "AdamW's decay of matrices", "weightDecay"],
+  ["--clip <norm>", "largest norm of the gradient; 0 is no limit", "clip"],
+  ["--lora <rank>", "rank of adapters, merged at the end; 0 trains all weights", "lora"],
+  ["--held-back <count>", "prompts to measure with, which are not trained on", "heldBack"],
+  ["--checkpoint-minutes <minutes>", "minutes between checkpoints", "checkpointMinutes"],
+];
+
+async function distillModel(source: string, flags: DistillFlags, io: Io): Promise<void> {
   const { json, prompts, ...options } = flags;
-  if (prompts === undefined) throw new UsageError("There are no prompts: name a file with --prompts.");
-  if (options.out === undefined) throw new UsageError("There is no output: name a file with --out.");
   const result = await interruptible(io, async (signal) => {
     const base = await modelPath(source, io, signal);
-    const show = new Reporter(io);
+    const reporter = new Reporter(io);
     try {
       const type = options.type?.toUpperCase() as DistillOptions["type"];
-      return await distill(base, prompts, { ...options, type, signal, onProgress: (event) => show.event(event) });
+      return await distill(base, prompts, { ...options, type, signal, onProgress: (event) => reporter.report(event) });
     } finally {
-      show.stop();
+      reporter.stop();
     }
   });
-  const { figures } = result;
-  if (json) await write(io.stdout, `${JSON.stringify(result)}\n`);
-  else {
-    await write(
-      io.stderr,
-      `${result.out}: ${figures.tokensPerIteration.toFixed(2)} tokens per iteration on ${result.heldBack} held-back prompts; ` +
-        `${percent(figures.equalToOrdinary)} of the answers equal to ordinary decoding, ` +
-        `${percent(figures.exact)} to those trained for (${duration(result.seconds)})\n`,
-    );
-  }
-  return EXIT.ok;
+  await (json ? write(io.stdout, `${JSON.stringify(result)}\n`) : write(io.stderr, summary(result)));
+}
+
+function summary({ out, figures, heldBack, seconds }: DistillResult): string {
+  return (
+    `${out}: ${figures.tokensPerIteration.toFixed(2)} tokens per iteration on ${heldBack} held-back prompts; ` +
+    `${percent(figures.equalToOrdinary)} of the answers equal to ordinary decoding, ` +
+    `${percent(figures.exact)} to those trained for (${duration(seconds)})\n`
+  );
 }
 
 /** Seconds between two lines where stderr is no terminal: a log shows how a long run went. */
 const LOG_SECONDS = 30;
 
-/** A bar in a terminal, a line now and then elsewhere. */
+/** Reports progress on stderr: as a bar in a terminal, as a line now and then elsewhere. */
 class Reporter {
-  readonly #progress: Progress;
-  #logged = 0;
+  readonly #io: Io;
+  readonly #bar: ProgressBar;
+  #loggedAt = 0;
   #stage = "";
 
-  constructor(readonly io: Io) {
-    this.#progress = new Progress(io);
+  constructor(io: Io) {
+    this.#io = io;
+    this.#bar = new ProgressBar(io);
   }
 
-  event(event: DistillProgress): void {
-    const text = line(event);
-    this.#progress.update(text, event.done, Math.max(1, event.total), "share");
-    const due = Date.now() - this.#logged >= LOG_SECONDS * 1000 || event.stage !== this.#stage;
-    if (this.io.stderr.isTTY || !due) return;
-    this.#logged = Date.now();
+  report(event: DistillProgress): void {
+    const text = progressLine(event);
+    this.#bar.update(text, event.done, Math.max(1, event.total));
+    const isDue = Date.now() - this.#loggedAt >= LOG_SECONDS * 1000 || event.stage !== this.#stage;
+    if (this.#io.stderr.isTTY || !isDue) return;
+    this.#loggedAt = Date.now();
     this.#stage = event.stage;
-    this.io.stderr.write(`${text}\n`);
+    this.#io.stderr.write(`${text}\n`);
   }
 
   stop(): void {
-    this.#progress.stop();
+    this.#bar.stop();
   }
 }
 
@@ -75,7 +134,7 @@ const STAGES = {
   write: "writing",
 };
 
-function line(event: DistillProgress): string {
+function progressLine(event: DistillProgress): string {
   const parts = [`${STAGES[event.stage]} ${event.done}/${event.total}`];
   if (event.answerLoss !== null) parts.push(`loss ${event.answerLoss.toFixed(3)}`);
   if (event.blockLoss !== null) parts.push(`blocks ${event.blockLoss.toFixed(3)}`);

@@ -1,12 +1,24 @@
-import type { EvaluateResult } from "../eval/eval.js";
-import { evaluate } from "../eval/eval.js";
-import { readPromptData } from "../prompt-data.js";
-import { writeWhole } from "./files.js";
-import { EXIT, type Io, interruptible, write } from "./io.js";
+import type { Command } from "commander";
+import { type EvaluateResult, evaluate } from "../eval/eval.js";
+import { DEFAULT_EVALUATED_BLOCK_SIZES, DEFAULT_EVALUATED_TOKENS } from "../limits.js";
+import { integer } from "../options.js";
+import { type PromptItem, readPromptData } from "../prompt-data.js";
+import { interruptible } from "./exit.js";
+import { type Io, write } from "./io.js";
 import { withModel } from "./model.js";
-import { Progress } from "./progress.js";
+import { checkOutputFile, writeOutputFile } from "./output-file.js";
+import { withProgressBar } from "./progress-bar.js";
+import {
+  MODEL_HELP,
+  maxTokensOption,
+  number,
+  numbers,
+  PROMPT_DATA_HELP,
+  seedOption,
+  threadsOption,
+} from "./shared-options.js";
 
-export interface EvalFlags {
+interface EvalFlags {
   blockSizes?: number[];
   compare?: string;
   json?: string;
@@ -18,47 +30,67 @@ export interface EvalFlags {
   threads?: number;
 }
 
-/** `cllm eval`: what Jacobi decoding gains on a model, and what its answers are worth. */
-export async function evalCommand(source: string, data: string, flags: EvalFlags, io: Io): Promise<number> {
-  const results = await interruptible(io, async (signal) => {
-    const items = spread(await readPromptData(data, false), flags.limit);
-    const found: EvaluateResult[] = [];
-    for (const model of [source, ...(flags.compare === undefined ? [] : [flags.compare])]) {
-      await withModel(model, io, signal, async (loaded) => {
-        const progress = new Progress(io);
-        try {
-          found.push(
-            await evaluate(loaded, items, {
-              blockSizes: flags.blockSizes,
-              maxTokens: flags.maxTokens,
-              rounds: flags.rounds,
-              seed: flags.seed,
-              threads: flags.threads,
-              signal,
-              onProgress: ({ done, total }) => progress.update(`prompt ${done} of ${total}`, done, total, "share"),
-            }),
-          );
-        } finally {
-          progress.stop();
-        }
-      });
-    }
-    return found;
-  });
-  if (flags.plot !== undefined) {
-    const { plot } = await import("../eval/plot.js");
-    await writeWhole(flags.plot, await plot(results));
-  }
-  const json = `${JSON.stringify(results)}\n`;
-  if (flags.json === "-") await write(io.stdout, json);
-  else if (flags.json !== undefined) await writeWhole(flags.json, json);
-  if (flags.json !== "-") await write(io.stdout, results.map(table).join("\n"));
-  return EXIT.ok;
+/** Adds `cllm eval`: what Jacobi decoding gains on a model, and what its answers are worth. */
+export function addEvalCommand(program: Command, io: Io): void {
+  const blockSizes = `block sizes; 1 is always among them (default ${DEFAULT_EVALUATED_BLOCK_SIZES.join()})`;
+  program
+    .command("eval")
+    .description("tokens per iteration, speed and answers of a model, over prompts and block sizes")
+    .argument("<model>", MODEL_HELP)
+    .argument("<data>", PROMPT_DATA_HELP)
+    .option("-b, --block-sizes <n,n,...>", blockSizes, numbers)
+    .addOption(maxTokensOption(`longest answer (default ${DEFAULT_EVALUATED_TOKENS})`))
+    .option("--limit <count>", "number of prompts, evenly spread over the data (default: all)", number)
+    .option("--rounds <count>", "times that each answer is timed (default 1)", number)
+    .option("--compare <model>", "measure this model too, such as the base")
+    .option("--json <file>", "write the figures as JSON; - prints them instead of the table")
+    .option("--plot <file.svg>", "draw curves over the block size")
+    .addOption(threadsOption)
+    .addOption(seedOption("seed of the random first draft (default 0)"))
+    .action((model: string, data: string, flags: EvalFlags) => evaluateModels(model, data, flags, io));
 }
 
-/** `limit` items, evenly spread: data files are often sorted by subject. */
-function spread<T>(items: readonly T[], limit = items.length): T[] {
-  const count = Math.max(1, Math.min(limit, items.length));
+async function evaluateModels(source: string, data: string, flags: EvalFlags, io: Io): Promise<void> {
+  const { compare, json, plot } = flags;
+  const limit = integer(flags.limit, "limit", 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+  if (plot !== undefined) await checkOutputFile("--plot", plot);
+  if (json !== undefined && json !== "-") await checkOutputFile("--json", json);
+  const results = await interruptible(io, async (signal) => {
+    const items = evenlySpread(await readPromptData(data, false), limit);
+    const results: EvaluateResult[] = [];
+    for (const model of compare === undefined ? [source] : [source, compare]) {
+      results.push(await evaluateModel(model, items, flags, io, signal));
+    }
+    return results;
+  });
+  if (plot !== undefined) {
+    const { plotSvg } = await import("../eval/plot.js");
+    await writeOutputFile(plot, await plotSvg(results));
+  }
+  const text = `${JSON.stringify(results)}\n`;
+  if (json !== undefined && json !== "-") await writeOutputFile(json, text);
+  await write(io.stdout, json === "-" ? text : results.map(table).join("\n"));
+}
+
+function evaluateModel(
+  source: string,
+  items: readonly PromptItem[],
+  { blockSizes, maxTokens, rounds, seed, threads }: EvalFlags,
+  io: Io,
+  signal: AbortSignal,
+): Promise<EvaluateResult> {
+  return withModel(source, io, signal, (model) =>
+    withProgressBar(io, (bar) => {
+      const onProgress = ({ done, total }: { done: number; total: number }): void =>
+        bar.update(`prompt ${done} of ${total}`, done, total);
+      return evaluate(model, items, { blockSizes, maxTokens, rounds, seed, threads, signal, onProgress });
+    }),
+  );
+}
+
+/** At most `limit` items, evenly spread: data files are often sorted by subject. */
+function evenlySpread<T>(items: readonly T[], limit: number): T[] {
+  const count = Math.min(limit, items.length);
   return Array.from({ length: count }, (_, i) => items[Math.floor(((i + 0.5) * items.length) / count)] as T);
 }
 

@@ -1,38 +1,53 @@
+import type { Command } from "commander";
 import { binaryInfo, type Device } from "../binary/binding.js";
 import type { Decoder } from "../decoder.js";
+import { CllmError } from "../errors.js";
 import type { Model } from "../model.js";
 import { formatBytes } from "../pull/cache.js";
-import { blockCostAdvice, fileTypeName } from "./formats.js";
-import { EXIT, type Io, interruptible, UsageError, write } from "./io.js";
-import { withModel } from "./model.js";
+import { interruptible, UsageError } from "./exit.js";
+import { type Io, write } from "./io.js";
+import { DEFAULT_MODEL, withModel } from "./model.js";
+import { MODEL_HELP } from "./shared-options.js";
+import { blockCostAdvice, formatName } from "./weight-formats.js";
 
-export interface InspectFlags {
+interface InspectFlags {
   json?: boolean;
   template?: boolean;
 }
 
-/** `cllm inspect`: what a model file is, and what would run it here. */
-export async function inspect(source: string, flags: InspectFlags, io: Io): Promise<number> {
-  if (flags.json && flags.template) throw new UsageError("--json holds the template already: leave out --template.");
-  return interruptible(io, async (signal) => {
+/** Adds `cllm inspect`: what a model file is, and what would run it here. */
+export function addInspectCommand(program: Command, io: Io): void {
+  program
+    .command("inspect")
+    .description("what a model file holds, and what runs it here")
+    .argument("[model]", MODEL_HELP, DEFAULT_MODEL)
+    .option("--json", "print everything as one JSON object")
+    .option("--template", "print the chat template alone")
+    .action((model: string, flags: InspectFlags) => inspect(model, flags, io));
+}
+
+async function inspect(source: string, { json, template }: InspectFlags, io: Io): Promise<void> {
+  if (json && template) throw new UsageError("--json holds the template already: leave out --template.");
+  await interruptible(io, async (signal) => {
     const text = await withModel(source, io, signal, async (model) => {
-      if (flags.template) {
-        if (model.chatTemplate === null) throw new Error(`${model.path} has no chat template.`);
-        return `${model.chatTemplate}\n`;
-      }
+      if (template) return chatTemplate(model);
       const report = await collect(model);
-      return flags.json ? `${JSON.stringify(report, null, 2)}\n` : render(report, model);
+      return json ? `${JSON.stringify(report, null, 2)}\n` : render(report, model);
     });
     await write(io.stdout, text);
-    return EXIT.ok;
   });
+}
+
+function chatTemplate({ chatTemplate, path }: Model): string {
+  if (chatTemplate === null) throw new CllmError("CLLM_CHAT_TEMPLATE", `${path} has no chat template.`);
+  return `${chatTemplate}\n`;
 }
 
 type Report = Awaited<ReturnType<typeof collect>>;
 
 async function collect(model: Model) {
   const binary = binaryInfo();
-  const name = fileTypeName(model.metadata["general.file_type"]);
+  const name = formatName(model.metadata["general.file_type"]);
   return {
     path: model.path,
     info: model.info,
@@ -45,7 +60,7 @@ async function collect(model: Model) {
   };
 }
 
-/** Which runner a decoder gets is known only once there is one: a small one will do. */
+/** Makes a small decoder, as the runner that a decoder gets is known only once it exists. */
 async function decoderInfo(model: Model): Promise<Decoder["info"] | { error: string }> {
   try {
     const decoder = await model.createDecoder({ contextSize: 64, threads: 1, blockSize: 1 });
@@ -57,83 +72,87 @@ async function decoderInfo(model: Model): Promise<Decoder["info"] | { error: str
   }
 }
 
+type Row = [label: string, value: string];
+
+const count = (value: number): string => value.toLocaleString("en-US");
+
 function render(report: Report, model: Model): string {
-  const { info, binary, decoder, fileType } = report;
-  const count = (value: number): string => value.toLocaleString("en-US");
-  const template = report.chatTemplate;
-  const sections: [string, [string, string][]][] = [
-    [
-      "Model",
-      [
-        ["file", report.path],
-        ["what", info.description],
-        ["architecture", info.architecture],
-        ["parameters", count(info.parameterCount)],
-        ["size of weights", formatBytes(info.fileSize)],
-        ["packed in memory", formatBytes(info.packedBytes)],
-        [
-          "layers",
-          `${info.layerCount} of width ${info.embeddingSize}, ${info.headCount} heads (${info.headCountKv} for KV)`,
-        ],
-        ["trained context", `${count(info.trainContextSize)} tokens`],
-        ["format", fileType.name],
-        ["", fileType.advice],
-        ...(info.canRollBack
-          ? []
-          : [["blocks", "its state cannot be rolled back: block size 1 only"] as [string, string]]),
-      ],
-    ],
-    [
-      "Tokenizer",
-      [
-        ["kind", `${info.vocabType}, ${count(info.vocabSize)} tokens`],
-        ["special tokens", specialTokens(model)],
-        ["added by itself", addedTokens(report.specialTokens)],
-        ["chat template", template === null ? "none" : `${count(template.length)} characters (--template prints it)`],
-      ],
-    ],
-    [
-      "What runs it",
-      [
-        ["binary", `${binary.cpuLevel}, ${binary.backend}: ${binary.reason}`],
-        ["", binary.path],
-        ["CUDA", binary.cuda],
-        ...binary.devices.map((device): [string, string] => [device.name, describeDevice(device)]),
-        ["llama.cpp", `${binary.llamaVersion} (${binary.llamaCommit.slice(0, 10)})`],
-        ["features", binary.features.join(" ")],
-        ["runner", "error" in decoder ? `none: ${decoder.error}` : `${decoder.runner}: ${decoder.runnerReason}`],
-      ],
-    ],
-    ["Metadata", Object.entries(report.metadata).map(([key, value]) => [key, shorten(value)])],
+  const metadata = Object.entries(report.metadata).map(([key, value]): Row => [key, shorten(value)]);
+  const sections: [title: string, rows: Row[]][] = [
+    ["Model", modelRows(report)],
+    ["Tokenizer", tokenizerRows(report, model)],
+    ["What runs it", binaryRows(report)],
+    ["Metadata", metadata],
   ];
   return sections
     .map(([title, rows]) => {
-      const width = Math.min(Math.max(...rows.map(([key]) => key.length), 0), 44);
-      return `${title}\n${rows.map(([key, value]) => `  ${key.padEnd(width)}  ${value}`.trimEnd()).join("\n")}\n`;
+      const width = Math.min(Math.max(...rows.map(([label]) => label.length), 0), 44);
+      return `${title}\n${rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`.trimEnd()).join("\n")}\n`;
     })
     .join("\n");
+}
+
+function modelRows({ path, info, fileType }: Report): Row[] {
+  const rows: Row[] = [
+    ["file", path],
+    ["what", info.description],
+    ["architecture", info.architecture],
+    ["parameters", count(info.parameterCount)],
+    ["size of weights", formatBytes(info.fileSize)],
+    ["packed in memory", formatBytes(info.packedBytes)],
+    [
+      "layers",
+      `${info.layerCount} of width ${info.embeddingSize}, ${info.headCount} heads (${info.headCountKv} for KV)`,
+    ],
+    ["trained context", `${count(info.trainContextSize)} tokens`],
+    ["format", fileType.name],
+    ["", fileType.advice],
+  ];
+  if (!info.canRollBack) rows.push(["blocks", "its state cannot be rolled back: block size 1 only"]);
+  return rows;
+}
+
+function tokenizerRows({ info, chatTemplate, specialTokens }: Report, model: Model): Row[] {
+  const template = chatTemplate === null ? "none" : `${count(chatTemplate.length)} characters (--template prints it)`;
+  return [
+    ["kind", `${info.vocabType}, ${count(info.vocabSize)} tokens`],
+    ["special tokens", describeSpecialTokens(model)],
+    ["added by itself", addedTokens(specialTokens)],
+    ["chat template", template],
+  ];
+}
+
+function binaryRows({ binary, decoder }: Report): Row[] {
+  return [
+    ["binary", `${binary.cpuLevel}, ${binary.backend}: ${binary.reason}`],
+    ["", binary.path],
+    ["CUDA", binary.cuda],
+    ...binary.devices.map((device): Row => [device.name, describeDevice(device)]),
+    ["llama.cpp", `${binary.llamaVersion} (${binary.llamaCommit.slice(0, 10)})`],
+    ["features", binary.features.join(" ")],
+    ["runner", "error" in decoder ? `none: ${decoder.error}` : `${decoder.runner}: ${decoder.runnerReason}`],
+  ];
 }
 
 function describeDevice({ description, freeMemory, totalMemory }: Device): string {
   return `${description}, ${formatBytes(freeMemory)} of ${formatBytes(totalMemory)} free`;
 }
 
-function specialTokens(model: Model): string {
-  const { specialTokens } = model;
+function describeSpecialTokens(model: Model): string {
   const names = ["bos", "eos", "eot", "nl", "pad", "sep"] as const;
-  const known = names.flatMap((name) => {
-    const id = specialTokens[name];
+  const texts = names.flatMap((name) => {
+    const id = model.specialTokens[name];
     return id === null ? [] : [`${name} ${id} ${JSON.stringify(model.token(id).text)}`];
   });
-  return known.join(", ") || "none";
+  return texts.join(", ") || "none";
 }
 
 function addedTokens({ addBos, addEos }: Model["specialTokens"]): string {
   return [...(addBos ? ["bos at the start"] : []), ...(addEos ? ["eos at the end"] : [])].join(", ") || "nothing";
 }
 
-/** Vocabularies and templates are metadata too, and megabytes long. */
+/** Shortens metadata values: vocabularies and templates are megabytes long. */
 function shorten(value: string): string {
   const line = value.replace(/[\r\n\t]+/g, " ");
-  return line.length <= 100 ? line : `${line.slice(0, 96)} ... (${value.length.toLocaleString("en-US")} characters)`;
+  return line.length <= 100 ? line : `${line.slice(0, 96)} ... (${count(value.length)} characters)`;
 }

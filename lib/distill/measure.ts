@@ -1,13 +1,14 @@
 import { Model } from "../model.js";
 import type { Example } from "./examples.js";
+import type { DistillSettings } from "./options.js";
 
-/** What a model does on held-back prompts. */
+/** Figures of a model on held-back prompts. */
 export interface HeldBackFigures {
-  /** Tokens emitted over iterations, in blocks of the training's n. */
+  /** Tokens per iteration, with blocks of the size that was trained. */
   tokensPerIteration: number;
-  /** Share of answers equal to those of blocks of 2 tokens, which is ordinary decoding but for near-ties. */
+  /** Share of answers equal to those of blocks of 2 tokens, which are ordinary decoding's but for near-ties. */
   equalToOrdinary: number;
-  /** Share of answers equal to those trained for, token by token. */
+  /** Share of answers equal to the training target, token by token. */
   exact: number;
 }
 
@@ -15,17 +16,14 @@ export interface HeldBackFigures {
 export async function measureHeldBack(
   file: string,
   examples: readonly Example[],
-  blockSize: number,
-  contextSize: number,
-  threads: number,
-  signal: AbortSignal | undefined,
+  { signal, threads, trained: { blockSize, rowTokens } }: DistillSettings,
 ): Promise<HeldBackFigures> {
   const model = await Model.load(file, { signal, mmap: false });
   try {
-    const decoder = await model.createDecoder({ blockSize, contextSize: contextSize + blockSize, threads });
+    const decoder = await model.createDecoder({ blockSize, contextSize: rowTokens + blockSize, threads });
     let [emitted, iterations, equal, exact] = [0, 0, 0, 0];
     for (const { prompt, answer } of examples) {
-      const maxTokens = Math.max(1, contextSize - prompt.length);
+      const maxTokens = Math.max(1, rowTokens - prompt.length);
       const jacobi = await decoder.generate(prompt, { maxTokens, signal });
       const ordinary = await decoder.generate(prompt, { maxTokens, blockSize: 2, signal });
       emitted += jacobi.stats.emittedTokens;

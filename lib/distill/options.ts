@@ -1,25 +1,26 @@
 import { binaryInfo } from "../binary/binding.js";
+import { DISTILL_DEFAULTS as DEFAULTS, MAX_BLOCK_SIZE, MAX_ROW_TOKENS, MAX_SEED, MAX_THREADS } from "../limits.js";
 import { defaultThreads } from "../machine/threads.js";
-import * as check from "../options.js";
-import { SEED_MAX } from "../request/sampling.js";
+import { nonEmptyString, type OptionsReader, rangeError, readOptions } from "../options.js";
 
-/** What distill() is doing. */
+/** The state of a training. */
 export interface DistillProgress {
   /**
-   * `tokenise`: prompts and given answers; `answers`: the model answers the prompts; `ar`, `consistency`: training;
-   * `evaluate`: held-back prompts; `write`.
+   * `tokenise`: prompts and the data's answers become tokens; `answers`: the model answers the prompts; `ar`,
+   * `consistency`: training; `evaluate`: the model answers the held-back prompts; `write`: the file is written.
    */
   stage: "tokenise" | "answers" | "ar" | "consistency" | "evaluate" | "write";
-  /** Of `total`: prompts, answers, or optimiser steps of both training stages together. */
+  /** Prompts, answers, or optimiser steps of both training stages together, that are done. */
   done: number;
+  /** Their number in all. */
   total: number;
   /** Mean cross entropy of answer tokens, or null before training. */
   answerLoss: number | null;
   /** Weighted mean cross entropy of draft block tokens against the answer, or null outside `consistency`. */
   blockLoss: number | null;
-  /** Tokens per iteration on the held-back prompts, decoded with the model as it was at the last checkpoint, or null. */
+  /** Tokens per iteration on the held-back prompts, with the model of the last checkpoint, or null before that. */
   tokensPerIteration: number | null;
-  /** Training tokens per second, padding not counted; 0 before training. */
+  /** Tokens trained on per second, padding not counted; 0 before training. */
   tokensPerSecond: number;
   /** Seconds that the stage will still take, or null while unknown. */
   secondsLeft: number | null;
@@ -27,25 +28,25 @@ export interface DistillProgress {
 
 /** Options of distill(). */
 export interface DistillOptions {
-  /** The file to write. It appears when it is complete and has been decoded with. */
+  /** The file to write. It appears when it is complete and prompts have been decoded with it. */
   out: string;
-  /** `own`: the base model's greedy answers; `given`: those of the data. Default `own`. */
+  /** Train on the base model's `own` greedy answers, or on the answers `given` in the data. Default `own`. */
   answers?: "own" | "given" | undefined;
-  /** Longest own answer, in tokens. Default: what a training row holds. */
+  /** Longest own answer in tokens. Default: what a training row holds. */
   maxTokens?: number | undefined;
   /** Tokens of a draft block n, 2 to 128. Default 16. */
   blockSize?: number | undefined;
-  /** Passes over the data with the AR loss alone, before. Default 0. */
+  /** Passes over the data with the AR loss alone, before consistency training. Default 0. */
   arEpochs?: number | undefined;
-  /** Passes over the data of consistency training; each row then stays for `rowSteps` steps. Default 1. */
+  /** Passes over the data in consistency training, where each row stays for `rowSteps` steps. Default 1. */
   epochs?: number | undefined;
   /** Tokens of a training row, a multiple of 32. Default 512. */
   rowTokens?: number | undefined;
   /** Rows per optimiser step. Default 4. */
   batch?: number | undefined;
-  /** Share of a row for prompts and answers, the rest is for draft blocks. Default 0.5. */
+  /** Share of a row for prompts and answers; the rest is for draft blocks. Default 0.5. */
   cleanShare?: number | undefined;
-  /** Rows in training at a time; blocks of different ages are mixed so. Default 48. */
+  /** Rows in training at a time, so that blocks of different ages are mixed. Default 48. */
   pool?: number | undefined;
   /** Steps that a row stays in the pool while its blocks advance as in decoding. Default 6. */
   rowSteps?: number | undefined;
@@ -53,22 +54,24 @@ export interface DistillOptions {
   arWeight?: number | undefined;
   /** Weight of the consistency loss. Default 1. */
   consistencyWeight?: number | undefined;
-  /** Share of the consistency loss that is against the clean positions' distribution, 0 to 1; the rest is against the
-   * answer's token. Default 0.5. */
+  /**
+   * Share of the consistency loss against the distribution at the clean positions, 0 to 1; the rest is against the
+   * answer's tokens. Default 0.5.
+   */
   softShare?: number | undefined;
-  /** Weight of a block position over that of the one before, 0 to 1. Default 0.85. */
+  /** Weight of a block position over the weight of the one before, 0 to 1. Default 0.85. */
   decay?: number | undefined;
-  /** Peak of the consistency stage; warm-up, then cosine to 0. Default 2.5e-4. */
+  /** Peak learning rate of the consistency stage, after a warm-up and before a cosine to 0. Default 2.5e-4. */
   learningRate?: number | undefined;
-  /** Peak of the AR stage. Default 3e-4. */
+  /** Peak learning rate of the AR stage. Default 3e-4. */
   arLearningRate?: number | undefined;
   /** AdamW's decay of matrices. Default 0.01. */
   weightDecay?: number | undefined;
-  /** Largest norm of the gradient; 0 = no limit. Default 1. */
+  /** Largest norm of the gradient; 0 is no limit. Default 1. */
   clip?: number | undefined;
-  /** Rank of LoRA adapters, merged at the end; 0 = all weights are trained. Default 0. */
+  /** Rank of LoRA adapters, merged at the end; 0 trains all weights. Default 0. */
   lora?: number | undefined;
-  /** Train token embeddings and output matrix too. Default false: it needs memory and hardly helps a trained model. */
+  /** Train token embeddings and output matrix too. Default false, as it needs memory and hardly helps a trained model. */
   trainEmbeddings?: boolean | undefined;
   /**
    * Matrix products in `bf16` (F32 master weights) or `f32`, which a GPU rounds to TF32. Default: bf16 where the CPU has
@@ -77,11 +80,11 @@ export interface DistillOptions {
   precision?: "bf16" | "f32" | undefined;
   /** Format of the file: F32, BF16, Q8_0 or Q4_0. Default BF16. */
   type?: "F32" | "BF16" | "Q8_0" | "Q4_0" | undefined;
-  /** Prompts that are not trained on, to measure with. Default 16. */
+  /** Prompts to measure with, which are not trained on. Default 16. */
   heldBack?: number | undefined;
   /** Seed of order, drafts and adapters. Default 0. */
   seed?: number | undefined;
-  /** Compute threads. Default: physical cores. */
+  /** Compute threads, 1 to 512. Default: physical cores. */
   threads?: number | undefined;
   /** Minutes between checkpoints. Default 5. */
   checkpointMinutes?: number | undefined;
@@ -101,62 +104,56 @@ export type DistillSettings = ReturnType<typeof distillSettings>;
 
 /** @throws TypeError, RangeError */
 export function distillSettings(options: DistillOptions) {
-  const given = check.optionsObject(options, [
-    ...["out", "answers", "maxTokens", "blockSize", "arEpochs", "epochs", "rowTokens", "batch", "cleanShare", "pool"],
-    ...["rowSteps", "arWeight", "consistencyWeight", "softShare", "decay", "learningRate", "arLearningRate"],
-    ...["weightDecay", "clip", "lora", "trainEmbeddings", "precision", "type", "heldBack", "seed", "threads"],
-    ...["checkpointMinutes", "resume", "note", "onProgress", "signal"],
-  ]);
-  const number = (name: string, lowest: number, highest: number, fallback: number) =>
-    check.number(given[name], name, lowest, highest, fallback);
-  const integer = (name: string, lowest: number, highest: number, fallback: number) =>
-    check.integer(given[name], name, lowest, highest, fallback);
-  const blockSize = integer("blockSize", 2, 128, 16);
-  const rowTokens = integer("rowTokens", 64, 1 << 16, 512);
-  if (rowTokens % 32 !== 0) throw check.rangeError("a multiple of 32", "rowTokens", rowTokens);
-  if (rowTokens < 4 * blockSize) throw check.rangeError(`at least 4 blocks of ${blockSize}`, "rowTokens", rowTokens);
-  const arEpochs = number("arEpochs", 0, 1e6, 0);
-  const epochs = number("epochs", 0, 1e6, 1);
-  if (arEpochs === 0 && epochs === 0) throw check.rangeError("epochs or arEpochs above 0", "epochs", epochs);
+  return readOptions(options, (read) => {
+    const trained = readTrained(read);
+    return {
+      out: nonEmptyString(read.value("out"), "out"),
+      answers: read.oneOf("answers", ["own", "given"] as const, DEFAULTS.answers),
+      maxTokens: read.integer("maxTokens", 1, MAX_ROW_TOKENS, trained.rowTokens),
+      trained,
+      type: read.oneOf("type", TYPES, DEFAULTS.type),
+      heldBack: read.integer("heldBack", 1, 2 ** 20, DEFAULTS.heldBack),
+      threads: read.integer("threads", 1, MAX_THREADS, defaultThreads()),
+      checkpointMinutes: read.number("checkpointMinutes", 0.01, 1e6, DEFAULTS.checkpointMinutes),
+      resume: read.boolean("resume", false),
+      note: read.nonEmptyString("note", null),
+      onProgress: read.callback<(progress: DistillProgress) => void>("onProgress"),
+      signal: read.abortSignal("signal") ?? undefined,
+    };
+  });
+}
+
+/** Reads what training itself depends on. Its JSON text is part of a run's fingerprint, so the order of keys counts. */
+function readTrained(read: OptionsReader) {
+  const blockSize = read.integer("blockSize", 2, MAX_BLOCK_SIZE, DEFAULTS.blockSize);
+  const rowTokens = read.integer("rowTokens", 64, MAX_ROW_TOKENS, DEFAULTS.rowTokens);
+  if (rowTokens % 32 !== 0) throw rangeError("a multiple of 32", "rowTokens", rowTokens);
+  if (rowTokens < 4 * blockSize) throw rangeError(`at least 4 blocks of ${blockSize}`, "rowTokens", rowTokens);
+  const arEpochs = read.number("arEpochs", 0, 1e6, DEFAULTS.arEpochs);
+  const epochs = read.number("epochs", 0, 1e6, DEFAULTS.epochs);
+  if (arEpochs === 0 && epochs === 0) throw rangeError("epochs or arEpochs above 0", "epochs", epochs);
   const { backend, features } = binaryInfo();
+  const fastPrecision = backend === "cpu" && features.includes("AVX512_BF16") ? "bf16" : "f32";
   return {
-    out: check.nonEmptyString(given.out, "out"),
-    answers: check.oneOf(given.answers, "answers", ["own", "given"] as const, "own"),
-    maxTokens: integer("maxTokens", 1, 1 << 16, rowTokens),
-    trained: {
-      blockSize,
-      rowTokens,
-      arEpochs,
-      epochs,
-      batch: integer("batch", 1, 4096, 4),
-      cleanShare: number("cleanShare", 0.1, 0.9, 0.5),
-      pool: integer("pool", 1, 1 << 20, 48),
-      rowSteps: integer("rowSteps", 1, 1 << 20, 6),
-      arWeight: number("arWeight", 0, 1e3, 1),
-      consistencyWeight: number("consistencyWeight", 0, 1e3, 1),
-      softShare: number("softShare", 0, 1, 0.5),
-      decay: number("decay", 0, 1, 0.85),
-      learningRate: number("learningRate", 0, 1, 2.5e-4),
-      arLearningRate: number("arLearningRate", 0, 1, 3e-4),
-      weightDecay: number("weightDecay", 0, 10, 0.01),
-      clip: number("clip", 0, 1e9, 1),
-      lora: integer("lora", 0, 4096, 0),
-      trainEmbeddings: check.boolean(given.trainEmbeddings, "trainEmbeddings", false),
-      precision: check.oneOf(
-        given.precision,
-        "precision",
-        ["bf16", "f32"] as const,
-        backend === "cpu" && features.includes("AVX512_BF16") ? "bf16" : "f32",
-      ),
-      seed: integer("seed", 0, SEED_MAX, 0),
-    },
-    type: check.oneOf(given.type, "type", TYPES, "BF16"),
-    heldBack: integer("heldBack", 1, 1 << 20, 16),
-    threads: integer("threads", 1, 512, defaultThreads()),
-    checkpointMinutes: number("checkpointMinutes", 0.01, 1e6, 5),
-    resume: check.boolean(given.resume, "resume", false),
-    note: given.note === undefined ? null : check.nonEmptyString(given.note, "note"),
-    onProgress: check.callback<(progress: DistillProgress) => void>(given.onProgress, "onProgress"),
-    signal: check.abortSignal(given.signal) ?? undefined,
+    blockSize,
+    rowTokens,
+    arEpochs,
+    epochs,
+    batch: read.integer("batch", 1, 4096, DEFAULTS.batch),
+    cleanShare: read.number("cleanShare", 0.1, 0.9, DEFAULTS.cleanShare),
+    pool: read.integer("pool", 1, 2 ** 20, DEFAULTS.pool),
+    rowSteps: read.integer("rowSteps", 1, 2 ** 20, DEFAULTS.rowSteps),
+    arWeight: read.number("arWeight", 0, 1e3, DEFAULTS.arWeight),
+    consistencyWeight: read.number("consistencyWeight", 0, 1e3, DEFAULTS.consistencyWeight),
+    softShare: read.number("softShare", 0, 1, DEFAULTS.softShare),
+    decay: read.number("decay", 0, 1, DEFAULTS.decay),
+    learningRate: read.number("learningRate", 0, 1, DEFAULTS.learningRate),
+    arLearningRate: read.number("arLearningRate", 0, 1, DEFAULTS.arLearningRate),
+    weightDecay: read.number("weightDecay", 0, 10, DEFAULTS.weightDecay),
+    clip: read.number("clip", 0, 1e9, DEFAULTS.clip),
+    lora: read.integer("lora", 0, 4096, DEFAULTS.lora),
+    trainEmbeddings: read.boolean("trainEmbeddings", false),
+    precision: read.oneOf("precision", ["bf16", "f32"] as const, fastPrecision),
+    seed: read.integer("seed", 0, MAX_SEED, DEFAULTS.seed),
   };
 }

@@ -1,9 +1,17 @@
 import type { Decoder } from "../decoder.js";
+import {
+  DEFAULT_EVALUATED_BLOCK_SIZES,
+  DEFAULT_EVALUATED_TOKENS,
+  MAX_BLOCK_SIZE,
+  MAX_CONTEXT_SIZE,
+  MAX_ROUNDS,
+  MAX_SEED,
+  MAX_THREADS,
+} from "../limits.js";
 import { defaultThreads } from "../machine/threads.js";
 import type { Model } from "../model.js";
-import * as check from "../options.js";
+import { integer, rangeError, readOptions, typeError } from "../options.js";
 import { answerTokens, type PromptItem } from "../prompt-data.js";
-import { SEED_MAX } from "../request/sampling.js";
 
 /** Options of evaluate(). */
 export interface EvaluateOptions {
@@ -11,9 +19,9 @@ export interface EvaluateOptions {
   blockSizes?: readonly number[] | undefined;
   /** Longest answer in tokens. Default 256. */
   maxTokens?: number | undefined;
-  /** Times that each answer is made, interleaved over the block sizes; speeds are medians. Default 1. */
+  /** Times that each answer is made, 1 to 1000, interleaved over the block sizes; speeds are medians. Default 1. */
   rounds?: number | undefined;
-  /** Compute threads. Default: physical cores. */
+  /** Compute threads, 1 to 512. Default: physical cores. */
   threads?: number | undefined;
   /** Seed of the random first drafts. Default 0. */
   seed?: number | undefined;
@@ -22,51 +30,61 @@ export interface EvaluateOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** One block size n. */
+/** Figures of one block size n. */
 export interface EvaluateRow {
   blockSize: number;
-  /** Tokens emitted over Jacobi iterations. */
+  /** Tokens emitted per Jacobi iteration. */
   tokensPerIteration: number;
   /**
-   * Per block of n answer tokens: accepted beyond the one token an iteration always gives, and of those the ones that had
-   * stood there before what precedes them was right (CLLM, arXiv 2403.00835, section 3.3 and table 3).
+   * Tokens per block of n answer tokens that were accepted beyond the one token an iteration always gives (CLLM, arXiv
+   * 2403.00835, section 3.3 and table 3).
    */
   fastForwardedPerBlock: number;
+  /** Fast-forwarded tokens per block that already stood at their position when a token before them was still wrong. */
   stationaryPerBlock: number;
   /** Answer tokens per second of decoding, prompts not counted. */
   tokensPerSecond: number;
-  /** tokensPerSecond over that of n = 1, in the same run. */
+  /** tokensPerSecond over the tokensPerSecond of n = 1 in the same run. */
   speedUp: number;
-  /** Share of answers equal to those of n = 1, token by token; others differ from a near-tie on (docs/exactness.md). */
+  /** Share of answers equal to those of n = 1, token by token. Others differ from a near-tie on (docs/exactness.md). */
   equal: number;
-  /** Share of answers equal to the data's but for white space, or null without data answers. */
+  /** Share of answers equal to the data's but for white space; null where the data have no answers. */
   exact: number | null;
 }
 
-/** What evaluate() found. */
+/** Figures that evaluate() measured. */
 export interface EvaluateResult {
-  /** llama.cpp's description of the model, and its file. */
+  /** llama.cpp's description of the model. */
   model: string;
+  /** The model's file. */
   path: string;
   prompts: number;
   threads: number;
   rows: EvaluateRow[];
   /**
-   * exp of the mean negative log-likelihood of the data's answer tokens, the end-of-generation token included, given the
-   * prompt; null without data answers.
+   * exp of the mean negative log-likelihood of the data's answer tokens behind the prompt, the end-of-generation token
+   * included; null where the data have no answers.
    */
   perplexity: number | null;
 }
 
-interface Sums {
+/** Sums over the answers at one block size. */
+interface Tally {
+  blockSize: number;
   emitted: number;
   iterations: number;
   fastForwarded: number;
   stationary: number;
   equal: number;
   exact: number;
-  /** Milliseconds of decoding of each round. */
+  /** Decoding milliseconds of each round. */
   milliseconds: number[];
+}
+
+/** A prompt and the data's answer to it, or null. */
+interface Question {
+  prompt: Int32Array;
+  answer: { text: string; tokens: number[] } | null;
 }
 
 /**
@@ -82,109 +100,120 @@ export async function evaluate(
   items: readonly PromptItem[],
   options: EvaluateOptions = {},
 ): Promise<EvaluateResult> {
-  const given = check.optionsObject(options, [
-    ...["blockSizes", "maxTokens", "rounds", "threads", "seed", "onProgress", "signal"],
-  ]);
-  const sizes = blockSizes(given.blockSizes, model.info.canRollBack);
-  const maxTokens = check.integer(given.maxTokens, "maxTokens", 1, Number.MAX_SAFE_INTEGER, 256);
-  const rounds = check.integer(given.rounds, "rounds", 1, 1000, 1);
-  const threads = check.integer(given.threads, "threads", 1, 512, defaultThreads());
-  const seed = check.integer(given.seed, "seed", 0, SEED_MAX, 0);
-  const onProgress = check.callback<(progress: { done: number; total: number }) => void>(
-    given.onProgress,
-    "onProgress",
+  const settings = evaluateSettings(options, model.info.canRollBack);
+  const { blockSizes, maxTokens, rounds, signal, threads } = settings;
+  if (items.length === 0) throw rangeError("at least one prompt", "items", items);
+  const questions = items.map(({ input, answer: text }): Question => {
+    const answer = text === null ? null : { text, tokens: answerTokens(model, text) };
+    return { prompt: model.promptTokens(input), answer };
+  });
+  const answers = questions.flatMap(({ answer }) => answer ?? []);
+  const largestBlock = Math.max(...blockSizes);
+  const lengths = questions.map(
+    ({ prompt, answer }) => prompt.length + Math.max(maxTokens, answer?.tokens.length ?? 0),
   );
-  const signal = check.abortSignal(given.signal) ?? undefined;
-  if (items.length === 0) throw check.rangeError("at least one prompt", "items", items);
-
-  const prompts = items.map(({ input }) => model.promptTokens(input));
-  const answers = items.map(({ answer }) => (answer === null ? null : answerTokens(model, answer)));
-  const longest = prompts.reduce(
-    (most, prompt, i) => Math.max(most, prompt.length + Math.max(maxTokens, answers[i]?.length ?? 0)),
-    0,
-  );
+  const longest = lengths.reduce((longest, length) => Math.max(longest, length), 0);
   await using decoder = await model.createDecoder({
-    blockSize: Math.max(...sizes),
-    contextSize: Math.max(2, longest + Math.max(...sizes)),
+    blockSize: largestBlock,
+    contextSize: Math.max(2, longest + largestBlock),
     threads,
   });
-  const sums = new Map<number, Sums>(
-    sizes.map((n) => [
-      n,
-      {
-        emitted: 0,
-        iterations: 0,
-        fastForwarded: 0,
-        stationary: 0,
-        equal: 0,
-        exact: 0,
-        milliseconds: Array(rounds).fill(0),
-      },
-    ]),
-  );
-  // Buffers and caches are there when the first figure is taken.
-  await decoder.generate(prompts[0] as Int32Array, { maxTokens: Math.min(16, maxTokens), signal });
-  let likelihood = 0;
-  let scored = 0;
-  for (const [i, prompt] of prompts.entries()) {
-    let ordinary = "";
-    for (let round = 0; round < rounds; round++) {
-      for (const [n, sum] of sums) {
-        const { tokens, text, stats } = await decoder.generate(prompt, { blockSize: n, maxTokens, seed, signal });
-        (sum.milliseconds[round] as number) += stats.decodeMilliseconds;
-        if (round > 0) continue;
-        if (n === 1) ordinary = tokens.join();
-        sum.emitted += stats.emittedTokens;
-        sum.iterations += stats.iterations;
-        sum.fastForwarded += stats.fastForwardedTokens;
-        sum.stationary += stats.stationaryTokens;
-        if (tokens.join() === ordinary) sum.equal++;
-        const wanted = items[i]?.answer ?? null;
-        if (wanted !== null && folded(text) === folded(wanted)) sum.exact++;
-      }
-    }
-    const answer = answers[i];
-    if (answer) {
-      likelihood += await logLikelihood(decoder, prompt, answer, Math.max(...sizes));
-      scored += answer.length;
+  // Buffers and caches exist before the first figure is taken.
+  await decoder.generate((questions[0] as Question).prompt, { maxTokens: Math.min(16, maxTokens), signal });
+  const tallies = blockSizes.map((blockSize) => newTally(blockSize, rounds));
+  let logLikelihood = 0;
+  for (const [i, question] of questions.entries()) {
+    await answerAtEachSize(decoder, question, tallies, settings);
+    if (question.answer !== null) {
+      logLikelihood += await answerLogLikelihood(decoder, question.prompt, question.answer.tokens, largestBlock);
       signal?.throwIfAborted();
     }
-    onProgress?.({ done: i + 1, total: prompts.length });
+    settings.onProgress?.({ done: i + 1, total: questions.length });
   }
-  const answered = answers.filter((answer) => answer !== null).length;
-  const speeds = new Map(
-    [...sums].map(([n, sum]) => [n, median(sum.milliseconds.map((ms) => (sum.emitted / ms) * 1000))]),
-  );
+  const scoredTokens = answers.reduce((sum, { tokens }) => sum + tokens.length, 0);
   return {
     model: model.info.description,
     path: model.path,
-    prompts: prompts.length,
+    prompts: questions.length,
     threads,
-    rows: [...sums].map(([n, sum]) => ({
-      blockSize: n,
-      tokensPerIteration: sum.emitted / sum.iterations,
-      fastForwardedPerBlock: (sum.fastForwarded / sum.emitted) * n,
-      stationaryPerBlock: (sum.stationary / sum.emitted) * n,
-      tokensPerSecond: speeds.get(n) as number,
-      speedUp: (speeds.get(n) as number) / (speeds.get(1) as number),
-      equal: sum.equal / prompts.length,
-      exact: answered === 0 ? null : sum.exact / answered,
-    })),
-    perplexity: scored === 0 ? null : Math.exp(-likelihood / scored),
+    rows: toRows(tallies, questions.length, answers.length),
+    perplexity: scoredTokens === 0 ? null : Math.exp(-logLikelihood / scoredTokens),
   };
 }
 
-function blockSizes(value: unknown, canRollBack: boolean): number[] {
-  if (value === undefined) return canRollBack ? [1, 2, 4, 8, 16] : [1];
-  if (!Array.isArray(value)) throw check.typeError("an array of block sizes", "blockSizes", value);
-  const sizes = value.map((n, i) => check.integer(n, `blockSizes[${i}]`, 1, 128, 1));
+type EvaluateSettings = ReturnType<typeof evaluateSettings>;
+
+function evaluateSettings(options: EvaluateOptions, canRollBack: boolean) {
+  return readOptions(options, (read) => ({
+    blockSizes: readBlockSizes(read.value("blockSizes"), canRollBack),
+    maxTokens: read.integer("maxTokens", 1, MAX_CONTEXT_SIZE, DEFAULT_EVALUATED_TOKENS),
+    rounds: read.integer("rounds", 1, MAX_ROUNDS, 1),
+    threads: read.integer("threads", 1, MAX_THREADS, defaultThreads()),
+    seed: read.integer("seed", 0, MAX_SEED, 0),
+    onProgress: read.callback<(progress: { done: number; total: number }) => void>("onProgress"),
+    signal: read.abortSignal("signal") ?? undefined,
+  }));
+}
+
+/** Ascending block sizes, 1 among them. */
+function readBlockSizes(value: unknown, canRollBack: boolean): number[] {
+  if (value === undefined) return canRollBack ? [...DEFAULT_EVALUATED_BLOCK_SIZES] : [1];
+  if (!Array.isArray(value)) throw typeError("an array of block sizes", "blockSizes", value);
+  const sizes = value.map((size, i) => integer(size, `blockSizes[${i}]`, 1, MAX_BLOCK_SIZE, 1));
   return [...new Set([1, ...sizes])].sort((a, b) => a - b);
 }
 
-const folded = (text: string) => text.normalize("NFC").trim().replace(/\s+/g, " ");
+function newTally(blockSize: number, rounds: number): Tally {
+  const milliseconds = Array<number>(rounds).fill(0);
+  return { blockSize, emitted: 0, iterations: 0, fastForwarded: 0, stationary: 0, equal: 0, exact: 0, milliseconds };
+}
 
-/** Sum of the answer tokens' log-probabilities: they go through the model as the drafts of blocks, whose logits come back. */
-async function logLikelihood(
+/** Answers one prompt at each block size, in each round, and adds the figures to the tallies. */
+async function answerAtEachSize(
+  decoder: Decoder,
+  { prompt, answer }: Question,
+  tallies: readonly Tally[],
+  { maxTokens, rounds, seed, signal }: EvaluateSettings,
+): Promise<void> {
+  let ordinary = "";
+  for (let round = 0; round < rounds; round++) {
+    for (const tally of tallies) {
+      const { blockSize } = tally;
+      const { tokens, text, stats } = await decoder.generate(prompt, { blockSize, maxTokens, seed, signal });
+      (tally.milliseconds[round] as number) += stats.decodeMilliseconds;
+      // Further rounds give the same tokens: only their times are new.
+      if (round > 0) continue;
+      if (blockSize === 1) ordinary = tokens.join();
+      tally.emitted += stats.emittedTokens;
+      tally.iterations += stats.iterations;
+      tally.fastForwarded += stats.fastForwardedTokens;
+      tally.stationary += stats.stationaryTokens;
+      if (tokens.join() === ordinary) tally.equal++;
+      if (answer !== null && normalised(text) === normalised(answer.text)) tally.exact++;
+    }
+  }
+}
+
+/** `answered` is the number of prompts that have an answer in the data. */
+function toRows(tallies: readonly Tally[], prompts: number, answered: number): EvaluateRow[] {
+  const speeds = tallies.map(({ emitted, milliseconds }) => median(milliseconds.map((ms) => (emitted / ms) * 1000)));
+  return tallies.map((tally, i) => ({
+    blockSize: tally.blockSize,
+    tokensPerIteration: tally.emitted / tally.iterations,
+    fastForwardedPerBlock: (tally.fastForwarded / tally.emitted) * tally.blockSize,
+    stationaryPerBlock: (tally.stationary / tally.emitted) * tally.blockSize,
+    tokensPerSecond: speeds[i] as number,
+    // The first row is that of ordinary decoding.
+    speedUp: (speeds[i] as number) / (speeds[0] as number),
+    equal: tally.equal / prompts,
+    exact: answered === 0 ? null : tally.exact / answered,
+  }));
+}
+
+const normalised = (text: string) => text.normalize("NFC").trim().replace(/\s+/g, " ");
+
+/** Sums the log-probabilities of an answer's tokens, which go through the model as drafts of blocks that return logits. */
+async function answerLogLikelihood(
   decoder: Decoder,
   prompt: Int32Array,
   answer: number[],
@@ -194,9 +223,9 @@ async function logLikelihood(
   const sequence = await decoder.sequence();
   try {
     let sum = 0;
-    for (let at = 0; at < answer.length; at += blockSize) {
-      const part = answer.slice(at, at + blockSize);
-      await sequence.prefill([...prompt, ...answer.slice(0, at)]);
+    for (let start = 0; start < answer.length; start += blockSize) {
+      const part = answer.slice(start, start + blockSize);
+      await sequence.prefill([...prompt, ...answer.slice(0, start)]);
       const { logits } = await sequence.iterate({ blockSize: part.length, draft: part.slice(0, -1), logits: true });
       for (const [j, token] of part.entries()) {
         sum += logProbability((logits as Float32Array).subarray(j * vocabSize, (j + 1) * vocabSize), token);

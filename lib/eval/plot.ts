@@ -3,7 +3,7 @@ import type { EvaluateResult } from "./eval.js";
 const WIDTH = 720;
 const HEIGHT = 300;
 const MARGIN = { left: 48, right: 16, top: 34, bottom: 42 };
-// Okabe and Ito's colours, which colour-blind people can tell apart; dashes tell them apart in print.
+// Okabe and Ito's colours, which colour-blind people can tell apart; dashes tell curves apart in print.
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"];
 const DASHES = ["none", "7 4", "2 3", "9 3 2 3"];
 
@@ -17,9 +17,9 @@ const PANELS: Panel[] = [
   { title: "speed-up over n = 1", value: (row) => row.speedUp },
 ];
 
-/** One SVG with both curves over the block size n, a line per model. */
-export async function plot(results: readonly EvaluateResult[]): Promise<string> {
-  // ES modules, loaded when a plot is wanted.
+/** Draws both figures over the block size n, with a curve per model. */
+export async function plotSvg(results: readonly EvaluateResult[]): Promise<string> {
+  // These are ES modules.
   const [{ scaleLinear, scaleLog }, { line }] = await Promise.all([import("d3-scale"), import("d3-shape")]);
   const names = results.map((result) => result.path.split(/[\\/]/).at(-1) ?? result.model);
   const panels = PANELS.map(({ title, value }, p) => {
@@ -53,10 +53,10 @@ export async function plot(results: readonly EvaluateResult[]): Promise<string> 
     );
   });
   const legend = names.map((name, i) => {
-    const at = `translate(${MARGIN.left},${HEIGHT + 16 + i * 20})`;
+    const position = `translate(${MARGIN.left},${HEIGHT + 16 + i * 20})`;
     const colour = COLOURS[i % COLOURS.length];
     return (
-      `<g transform="${at}"><line x1="0" x2="28" y1="-4" y2="-4" stroke="${colour}" stroke-width="2" ` +
+      `<g transform="${position}"><line x1="0" x2="28" y1="-4" y2="-4" stroke="${colour}" stroke-width="2" ` +
       `stroke-dasharray="${DASHES[i % 4]}"/><text x="36">${escaped(name)}</text></g>`
     );
   });

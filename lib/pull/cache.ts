@@ -4,7 +4,7 @@ import path from "node:path";
 import { CllmError } from "../errors.js";
 
 /**
- * Where pulled models are kept: `CLLM_CACHE`, or else by the platform's convention `$XDG_CACHE_HOME/node-cllm` or
+ * The directory of pulled models: `CLLM_CACHE`, or else by the platform's convention `$XDG_CACHE_HOME/node-cllm` or
  * `~/.cache/node-cllm`, `~/Library/Caches/node-cllm` (macOS), `%LOCALAPPDATA%\node-cllm\Cache` (Windows).
  */
 export function cacheDirectory(env: NodeJS.ProcessEnv = process.env, platform: string = process.platform): string {
@@ -14,12 +14,12 @@ export function cacheDirectory(env: NodeJS.ProcessEnv = process.env, platform: s
     return path.join(env.LOCALAPPDATA || path.join(home, "AppData", "Local"), "node-cllm", "Cache");
   }
   if (platform === "darwin") return path.join(home, "Library", "Caches", "node-cllm");
-  // The XDG specification: a relative path is invalid and to be ignored.
+  // The XDG specification says that a relative path is invalid and to be ignored.
   const xdg = env.XDG_CACHE_HOME;
   return path.join(xdg && path.isAbsolute(xdg) ? xdg : path.join(home, ".cache"), "node-cllm");
 }
 
-/** Size in bytes, or null where there is no such file. */
+/** Size of a file in bytes, or null where there is none. */
 export async function sizeOf(file: string): Promise<number | null> {
   try {
     const stat = await fs.stat(file);
@@ -43,7 +43,7 @@ export async function startsWith(file: string, magic: string): Promise<boolean> 
   }
 }
 
-/** Refuses early what cannot fit; a file system that reports no figures is not second-guessed. */
+/** Refuses early what cannot fit. A file system that reports no figures is taken to have space. */
 export async function requireSpace(what: string, directory: string, bytes: number): Promise<void> {
   const free = await freeBytes(directory);
   if (free === null || free >= bytes) return;
@@ -54,7 +54,7 @@ export async function requireSpace(what: string, directory: string, bytes: numbe
   );
 }
 
-/** A failure of the file system while pulling, with what the user can do about it. */
+/** Turns a failure of the file system into an error that says what the user can do about it. */
 export async function storageError(what: string, file: string, cause: unknown, kept: number): Promise<CllmError> {
   const directory = path.dirname(file);
   const code = (cause as NodeJS.ErrnoException)?.code;

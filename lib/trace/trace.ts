@@ -1,8 +1,16 @@
+import {
+  DEFAULT_BLOCK_SIZE,
+  DEFAULT_EVALUATED_TOKENS,
+  MAX_BLOCK_SIZE,
+  MAX_CONTEXT_SIZE,
+  MAX_SEED,
+  MAX_THREADS,
+} from "../limits.js";
 import { defaultThreads } from "../machine/threads.js";
 import type { Model } from "../model.js";
 import type { Input } from "../model-info.js";
-import * as check from "../options.js";
-import { SEED_MAX } from "../request/sampling.js";
+import { readOptions } from "../options.js";
+import type { Sequence } from "../sequence.js";
 
 /** Options of trace(). */
 export interface TraceOptions {
@@ -12,39 +20,39 @@ export interface TraceOptions {
   maxTokens?: number | undefined;
   /** Seed of the random first draft. Default 0. */
   seed?: number | undefined;
-  /** Compute threads. Default: physical cores. */
+  /** Compute threads, 1 to 512. Default: physical cores. */
   threads?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/** What an iteration found of a draft token, or what it emitted beyond the drafts. */
+/** What a token of a block turned out to be. */
 export type TraceKind = "confirmed" | "fastForwarded" | "stationary" | "rejected";
 
 /** One Jacobi iteration; n is the block size. */
 export interface TraceIteration {
   /** Position of the block's first token. */
   position: number;
-  /** [n] The tokens that went through the model. */
+  /** [n] Tokens that went through the model. */
   block: number[];
-  /** [n] What each of them turned out to be; the first is always `confirmed`. */
+  /** [n] Kinds of the block's tokens; the first is always `confirmed`. */
   kinds: TraceKind[];
-  /** [n] The model's choice after each. */
+  /** [n] The model's choice after each token of the block. */
   choices: number[];
-  /** Tokens emitted: accepted drafts and the choice after them. */
+  /** Emitted tokens: the accepted drafts and the choice after them. */
   emitted: number[];
-  /** Characters of the text that are confirmed after this iteration. */
+  /** Length of the confirmed text after this iteration. */
   textLength: number;
   forwardMilliseconds: number;
 }
 
-/** Everything that happened in one generation. */
+/** All iterations of one generation. */
 export interface Trace {
   model: string;
   blockSize: number;
   prompt: string;
   promptTokens: number;
   text: string;
-  /** Texts of all tokens that occur, by id. */
+  /** Texts of all tokens in blocks and choices, by id. */
   tokens: Record<number, string>;
   iterations: TraceIteration[];
   emittedTokens: number;
@@ -54,92 +62,100 @@ export interface Trace {
 }
 
 /**
- * Decodes a prompt and keeps every iteration of it.
+ * Answers a prompt greedily and records every Jacobi iteration.
  *
  * @throws TypeError, RangeError; {@link CllmError} of createDecoder() and of sequences; the signal's reason.
  * @example
  * const { iterations } = await trace(model, "SELECT", { blockSize: 16 });
  */
 export async function trace(model: Model, input: Input, options: TraceOptions = {}): Promise<Trace> {
-  const given = check.optionsObject(options, ["blockSize", "maxTokens", "seed", "threads", "signal"]);
-  const blockSize = check.integer(given.blockSize, "blockSize", 2, 128, 16);
-  const maxTokens = check.integer(given.maxTokens, "maxTokens", 1, 1 << 20, 256);
-  const seed = check.integer(given.seed, "seed", 0, SEED_MAX, 0);
-  const threads = check.integer(given.threads, "threads", 1, 512, defaultThreads());
-  const signal = check.abortSignal(given.signal);
+  const settings = traceSettings(options);
+  const { blockSize, maxTokens, threads } = settings;
   const prompt = model.promptTokens(input);
-  await using decoder = await model.createDecoder({
-    blockSize,
-    threads,
-    contextSize: prompt.length + maxTokens + blockSize,
-  });
+  const contextSize = prompt.length + maxTokens + blockSize;
+  await using decoder = await model.createDecoder({ blockSize, threads, contextSize });
   const sequence = await decoder.sequence();
   await sequence.prefill(prompt);
-  const iterations: TraceIteration[] = [];
-  const answer: number[] = [];
-  let [fastForwarded, stationary, milliseconds, ended] = [0, 0, 0, false];
-  while (!ended && answer.length < maxTokens) {
-    signal?.throwIfAborted();
-    const made = await sequence.iterate({ blockSize, seed, draftSource: "auto" });
-    const emitted: number[] = [];
-    for (const token of made.tokens) {
-      ended = model.token(token).endOfGeneration || answer.length + emitted.length + 1 >= maxTokens;
-      emitted.push(token);
-      if (ended) break;
-    }
-    answer.push(...emitted);
-    const kinds = classify(made.block, made.position, Math.min(made.accepted, emitted.length), iterations.at(-1));
-    for (const kind of kinds) {
-      if (kind === "fastForwarded" || kind === "stationary") fastForwarded++;
-      if (kind === "stationary") stationary++;
-    }
-    milliseconds += made.forwardMilliseconds;
-    iterations.push({
-      position: made.position,
-      block: made.block,
-      kinds,
-      choices: made.choices,
-      emitted,
-      textLength: model.detokenize(answer).length,
-      forwardMilliseconds: made.forwardMilliseconds,
-    });
-  }
-  const seen = new Set(iterations.flatMap(({ block, choices }) => [...block, ...choices]));
+  const iterations = await iterateToEnd(model, sequence, settings);
+  const answer = iterations.flatMap(({ emitted }) => emitted);
+  const kinds = iterations.flatMap((iteration) => iteration.kinds);
+  const stationary = kinds.filter((kind) => kind === "stationary").length;
+  const tokens = new Set(iterations.flatMap(({ block, choices }) => [...block, ...choices]));
   return {
     model: model.info.description,
     blockSize,
     prompt: model.detokenize(prompt, { renderSpecial: true }),
     promptTokens: prompt.length,
     text: model.detokenize(answer),
-    tokens: Object.fromEntries([...seen].map((id) => [id, tokenText(model, id)])),
+    tokens: Object.fromEntries([...tokens].map((id) => [id, tokenText(model, id)])),
     iterations,
     emittedTokens: answer.length,
-    fastForwardedTokens: fastForwarded,
+    fastForwardedTokens: stationary + kinds.filter((kind) => kind === "fastForwarded").length,
     stationaryTokens: stationary,
-    forwardMilliseconds: milliseconds,
+    forwardMilliseconds: iterations.reduce((sum, { forwardMilliseconds }) => sum + forwardMilliseconds, 0),
   };
 }
 
+type TraceSettings = ReturnType<typeof traceSettings>;
+
+function traceSettings(options: TraceOptions) {
+  return readOptions(options, (read) => ({
+    blockSize: read.integer("blockSize", 2, MAX_BLOCK_SIZE, DEFAULT_BLOCK_SIZE),
+    maxTokens: read.integer("maxTokens", 1, MAX_CONTEXT_SIZE, DEFAULT_EVALUATED_TOKENS),
+    seed: read.integer("seed", 0, MAX_SEED, 0),
+    threads: read.integer("threads", 1, MAX_THREADS, defaultThreads()),
+    signal: read.abortSignal("signal"),
+  }));
+}
+
+/** Iterates until the model ends its answer or `maxTokens` are emitted. */
+async function iterateToEnd(
+  model: Model,
+  sequence: Sequence,
+  { blockSize, maxTokens, seed, signal }: TraceSettings,
+): Promise<TraceIteration[]> {
+  const iterations: TraceIteration[] = [];
+  const answer: number[] = [];
+  let ended = false;
+  while (!ended) {
+    signal?.throwIfAborted();
+    const iteration = await sequence.iterate({ blockSize, seed, draftSource: "auto" });
+    const { block, position, choices, forwardMilliseconds } = iteration;
+    const emitted: number[] = [];
+    for (const token of iteration.tokens) {
+      emitted.push(token);
+      answer.push(token);
+      ended = model.token(token).endOfGeneration || answer.length >= maxTokens;
+      if (ended) break;
+    }
+    const kinds = classify(block, position, Math.min(iteration.accepted, emitted.length), iterations.at(-1));
+    const textLength = model.detokenize(answer).length;
+    iterations.push({ position, block, kinds, choices, emitted, textLength, forwardMilliseconds });
+  }
+  return iterations;
+}
+
 /**
- * An accepted draft is stationary when it stood at its position in the iteration before, behind a token that was still
- * wrong (CLLM, arXiv 2403.00835, section 3.3); else it is fast-forwarded alone.
+ * Tells what each token of a block turned out to be. An accepted draft is stationary when it stood at its position in the
+ * iteration before, behind a token that was still wrong (CLLM, arXiv 2403.00835, section 3.3), else fast-forwarded only.
  */
 function classify(
   block: readonly number[],
   position: number,
   accepted: number,
-  before: TraceIteration | undefined,
+  previous: TraceIteration | undefined,
 ): TraceKind[] {
   return block.map((token, j) => {
     if (j === 0) return "confirmed";
     if (j > accepted) return "rejected";
-    const then = before === undefined ? -1 : position + j - before.position;
-    const stood = before !== undefined && then < before.block.length && before.block[then] === token;
-    return stood && before.kinds[then] === "rejected" ? "stationary" : "fastForwarded";
+    if (previous === undefined) return "fastForwarded";
+    const before = position + j - previous.position;
+    const wasThere = previous.block[before] === token && previous.kinds[before] === "rejected";
+    return wasThere ? "stationary" : "fastForwarded";
   });
 }
 
-/** A part of a character has no text of its own: then the vocabulary's spelling. */
+/** The text of a token; for a part of a character, which has none, the vocabulary's spelling. */
 function tokenText(model: Model, id: number): string {
   const text = model.detokenize([id], { renderSpecial: true });
   return text === "" || text.includes("\uFFFD") ? model.token(id).text : text;

@@ -1,5 +1,5 @@
-/** `general.file_type` of a GGUF: llama_ftype in llama.cpp's include/llama.h. */
-const FILE_TYPES: Readonly<Record<number, string>> = {
+/** Names of the values of a GGUF's `general.file_type`: llama_ftype in llama.cpp's include/llama.h. */
+const FORMAT_NAMES: Readonly<Record<number, string>> = {
   0: "F32",
   1: "F16",
   2: "Q4_0",
@@ -38,28 +38,28 @@ const FILE_TYPES: Readonly<Record<number, string>> = {
   41: "Q2_0",
 };
 
-/** Names that `cllm quantize` suggests; llama.cpp knows more. */
-export const COMMON_TYPES = ["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_1", "Q4_0"];
+/** Formats that `cllm quantize` suggests; llama.cpp knows more. */
+export const COMMON_FORMATS = ["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_1", "Q4_0"];
 
-export function fileTypeName(value: string | undefined): string {
-  return FILE_TYPES[Number(value ?? Number.NaN)] ?? "unknown";
+export function formatName(fileType: string | undefined): string {
+  return FORMAT_NAMES[Number(fileType ?? Number.NaN)] ?? "unknown";
 }
 
-/** Formats of weights that native/llama/packed_buffer.cpp packs for AVX512-VNNI. */
-const PACKED = ["Q4_0", "Q4_1", "Q8_0", "Q4_K_S", "Q4_K_M", "Q6_K"];
+/** Formats that native/llama/packed_buffer.cpp packs for AVX512-VNNI. */
+const PACKED_FORMATS = ["Q4_0", "Q4_1", "Q8_0", "Q4_K_S", "Q4_K_M", "Q6_K"];
 
 /**
- * What the format means for the cost of a block on a CPU. Which formats have kernels that work on several tokens at a
- * time is read from llama.cpp (ggml-cpu/repack.cpp: rows repacked at load; llamafile/sgemm.cpp: tiles) for x86-64, and our
- * own products come first (native/llama/packed_buffer.cpp).
+ * Says what the format means for the cost of a block on a CPU. Our own products come first
+ * (native/llama/packed_buffer.cpp). Behind them llama.cpp has kernels for several tokens at a time for the formats named
+ * here, on x86-64 (ggml-cpu/repack.cpp: rows repacked at load; llamafile/sgemm.cpp: tiles).
  */
-export function blockCostAdvice(type: string, features: readonly string[]): string {
+export function blockCostAdvice(format: string, features: readonly string[]): string {
   const has = (name: string): boolean => features.some((feature) => feature.toUpperCase().includes(name));
   const convert = (to: string): string => `\`cllm quantize MODEL OUT ${to}\``;
-  if (PACKED.includes(type) && has("AVX512_VNNI")) {
+  if (PACKED_FORMATS.includes(format) && has("AVX512_VNNI")) {
     return "Blocks are cheap: packed weights, unpacked once for all tokens of a block.";
   }
-  switch (type) {
+  switch (format) {
     case "Q4_0":
     case "IQ4_NL":
     case "Q4_K_S":
