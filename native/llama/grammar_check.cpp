@@ -19,7 +19,7 @@ bool ends_alternative(const llama_grammar_element& element) {
   return element.type == LLAMA_GRETYPE_ALT || element.type == LLAMA_GRETYPE_END;
 }
 
-/// For each rule whether one of its alternatives has no element: all that llama.cpp knows of emptiness.
+/// Tells for each rule whether one of its alternatives has no element. llama.cpp's check knows no other emptiness.
 std::vector<bool> directly_empty(const llama_grammar_rules& rules) {
   std::vector<bool> empty(rules.size());
   for (size_t i = 0; i < rules.size(); i++) {
@@ -32,8 +32,8 @@ std::vector<bool> directly_empty(const llama_grammar_rules& rules) {
   return empty;
 }
 
-/// For each rule whether it may be empty, in time linear in the elements: an alternative counts the references in it
-/// that are not yet known to be empty.
+/// Tells for each rule whether it may be empty, in time linear in the elements: an alternative counts the references in
+/// it that are not yet known to be empty.
 std::vector<bool> may_be_empty(const llama_grammar_rules& rules) {
   struct Alternative {
     size_t rule;
@@ -70,7 +70,7 @@ std::vector<bool> may_be_empty(const llama_grammar_rules& rules) {
   return empty;
 }
 
-/// What a rule may begin with: rules that stand first in an alternative, or behind others that may be empty. llama.cpp
+/// The rules that a rule may begin with stand first in an alternative, or behind others that may be empty. llama.cpp
 /// expands them at once, and does not see by itself that some expansions never end. Rules that begin with one another
 /// form a circle. All here takes time linear in the elements, and calls no function for a rule within another.
 class Beginnings {
@@ -81,7 +81,7 @@ class Beginnings {
     find_circles();
   }
 
-  /// Whether a rule comes back to itself in front of something else: then the expansion grows for ever.
+  /// Tells whether a rule comes back to itself in front of something else: then the expansion grows for ever.
   bool never_ends() const {
     return any_edge_in_circle([](const Edge& edge) { return !edge.last; });
   }
@@ -90,7 +90,7 @@ class Beginnings {
     return any_edge_in_circle([](const Edge&) { return true; });
   }
 
-  /// Paths from the rule that has most, each through one alternative after another. A circle counts as one rule.
+  /// Counts the paths from the rule that has most, alternative by alternative. A circle counts as one rule.
   double most_paths() const {
     const std::vector<double> paths = sum_up([](const llama_grammar_rule& rule) {
       return static_cast<double>(std::count_if(rule.begin(), rule.end(), ends_alternative));
@@ -98,7 +98,7 @@ class Beginnings {
     return paths.empty() ? 0 : *std::max_element(paths.begin(), paths.end());
   }
 
-  /// Elements that a search reads which follows every path from every rule.
+  /// Counts the elements that a search along every path from every rule reads.
   double steps() const {
     double sum = 0;
     for (const double steps : sum_up([](const llama_grammar_rule& rule) { return static_cast<double>(rule.size()); }))
@@ -185,7 +185,7 @@ class Beginnings {
     return false;
   }
 
-  /// For each circle the value of its rules, and the sums of all that they lead to.
+  /// Adds up, for each circle, the values of its rules and the sums of the circles that they lead to.
   template <typename Value>
   std::vector<double> sum_up(Value value) const {
     std::vector<double> sums(circles_);
@@ -223,7 +223,7 @@ std::string why_no_grammar(const llama_vocab* vocab, const std::string& grammar)
   std::string reason = why_bounds_refused(grammar);
   if (!reason.empty()) return reason;
   llama_grammar_parser parser(vocab);
-  // As llama_grammar_parser::parse() but for the printing.
+  // This loop is llama_grammar_parser::parse() without its printing.
   try {
     for (const char* at = skip_grammar_space(grammar.c_str()); *at != '\0';) at = parser.parse_rule(at);
   } catch (const std::exception& error) {
@@ -233,7 +233,7 @@ std::string why_no_grammar(const llama_vocab* vocab, const std::string& grammar)
     if (id >= parser.rules.size() || parser.rules[id].empty()) return "there is no rule " + name;
   }
   if (parser.symbol_ids.count("root") == 0) return "there is no rule root";
-  // A chain of rules is as many frames of llama.cpp's check for recursion.
+  // Each rule of a chain is a frame of llama.cpp's check for recursion.
   if (parser.rules.size() > kMostGrammarRules) {
     return "it has more than " + std::to_string(kMostGrammarRules) + " rules";
   }

@@ -11,7 +11,8 @@
 #include "llama/schema_bounds.h"
 #include "llama/schema_numbers.h"
 
-// All that the converter needs of llama.cpp's common.cpp, which would bring arguments, downloads and chat with it.
+// The converter needs only these functions of llama.cpp's common.cpp, which would bring arguments, downloads and chat
+// with it.
 
 std::string string_join(const std::vector<std::string>& values, const std::string& separator) {
   std::string joined;

@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kLongestPattern = 10'000;  // bytes: the converter's time is quadratic in them
 
-/// Of what stands between braces. Without any digit it is no count, and the converter gives the pattern up.
+/// Checks the text between braces. The converter gives up a pattern whose braces hold no number.
 std::string why_count_refused(const std::string& count) {
   if (count.find_first_of("0123456789") == std::string::npos) return "";
   uint64_t least = 0, most = 0;

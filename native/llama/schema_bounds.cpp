@@ -43,7 +43,7 @@ class Walk {
   }
 
  private:
-  /// One level of the walk: a part of the path, while it lasts.
+  /// Adds a level to the walk, and a part to the path, as long as it lives.
   class Level {
    public:
     Level(Walk& walk, const std::string& part) : walk_(walk), length_(walk.path_.size()) {
@@ -159,7 +159,7 @@ class Walk {
     add_properties(0, properties);
   }
 
-  /// What the converter takes from a component of an allOf: the properties, also those behind references.
+  /// Counts the properties that the converter takes from a component of an allOf, and walks those behind references.
   void write_out(common_json& component, size_t& properties) {
     if (!component.is_object()) return;
     if (!component.contains("$ref")) {
@@ -188,7 +188,7 @@ class Walk {
     for (size_t i = 0; i < schemas.size(); i++) walk(schemas.at(i), part + std::to_string(i));
   }
 
-  /// What a $ref leads to, as the converter finds it, or null. It is walked later, once.
+  /// Finds what a $ref leads to as the converter does, or null. The target is walked later, once.
   common_json* find(const common_json& reference) {
     if (!reference.is_string()) return nullptr;
     const auto text = reference.get<std::string>();

@@ -30,7 +30,7 @@ bool names_integer(const common_json& type) {
   return std::any_of(type.begin(), type.end(), [](const common_json& one) { return names_integer(one); });
 }
 
-/// A whole number for a bound of integers, or the nearest one that 64 bits hold.
+/// Rounds a bound of integers to a whole number, or to the nearest one that 64 bits hold.
 int64_t whole_number(const common_json& value, bool round_up) {
   const double number = value.get<double>();
   if (value.is_number_integer()) {
