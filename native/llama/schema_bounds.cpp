@@ -27,8 +27,8 @@ constexpr size_t kMostCopiedBytes = 1 << 24;  // a list of types copies the sche
 
 [[noreturn]] void refuse(const std::string& what) { throw Error("CLLM_INVALID_GRAMMAR", "Expected " + what); }
 
-/// Goes where the converter goes. It builds the schema behind a $ref once, within the first one that it meets: so
-/// depths of these schemas are added up. What an allOf refers to is written out in its place, each time.
+/// Goes where the converter goes. The converter builds the schema behind a $ref once, within the first one that it
+/// meets: so depths of these schemas are added up. What an allOf refers to is written out in its place, each time.
 class Walk {
  public:
   explicit Walk(common_json& root) : root_(root) {}
@@ -272,7 +272,7 @@ class Walk {
 }  // namespace
 
 void check_schema_text(const std::string& text) {
-  std::vector<size_t> members;  // of each open bracket, less one; elements of arrays are not counted
+  std::vector<size_t> members;  // so far, of each open bracket; an array has none
   bool in_string = false;
   for (size_t i = 0; i < text.size(); i++) {
     if (in_string && text[i] == '\\') {
