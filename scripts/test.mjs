@@ -27,6 +27,7 @@ await main(import.meta.url, async (argv) => {
         "cllm",
         "cllm-reference",
         "cllm-engine-test",
+        "cllm-grammar-test",
         "cllm-device-test",
         "cllm-kernel-test",
         "cllm-resident-test",

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type Decoder, type GenerateOptions, Model } from "../lib/index.js";
+import { type CllmError, type Decoder, type GenerateOptions, Model } from "../lib/index.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 
 const fixtures = writeFixtures();
@@ -107,6 +107,34 @@ describe("what depends on the tokens before", function () {
           message: /^Expected a JSON schema that llama.cpp knows how to follow: ./,
         });
       }
+      for (const [bounds, message] of [
+        [
+          { maxLength: 2001 },
+          "an integer from 0 to 2000 for #/properties/a/maxLength of the JSON schema but received 2001",
+        ],
+        [
+          { maxLength: 1.5 },
+          "an integer from 0 to 2000 for #/properties/a/maxLength of the JSON schema but received 1.5",
+        ],
+        [
+          { pattern: "^a{2001}$" },
+          "counts from 0 to 2000, the larger one last, for #/properties/a/pattern of the JSON",
+        ],
+      ] as const) {
+        const schema = { type: "object", properties: { a: { type: "string", ...bounds } } };
+        await assert.rejects(decoder.generate("x", { jsonSchema: schema }), (error: CllmError) => {
+          assert.equal(error.code, "CLLM_INVALID_GRAMMAR");
+          assert.ok(error.message.startsWith(`Expected ${message}`), error.message);
+          return true;
+        });
+      }
+      for (const [minimum, maximum] of [
+        [-(2 ** 63), 2 ** 63],
+        [1_600_000_000_000_000, 1_700_000_000_000_000],
+      ] as const) {
+        const { text } = await decoder.generate("x", { jsonSchema: { type: "integer", minimum, maximum }, seed: 1 });
+        assert.ok(Number(text) >= minimum && Number(text) <= maximum, text);
+      }
       await assert.rejects(
         decoder.generate("x", { jsonSchema: "{}" as never }),
         /Expected a JSON schema for jsonSchema/,
@@ -158,11 +186,14 @@ describe("what depends on the tokens before", function () {
         [`${chain(60, (next) => `${next} | ${next}`)}`, "in too many ways"],
         [`root ::= ${'( ")" '.repeat(100_000)}`, "nested more than 500 deep"],
         ["  # nothing", "there is no rule root"],
+        ['root ::= "a"{2001}', "a repetition {2001,2001} counts more than 2000"],
+        ['root ::= ("a" | "b"){0,2000} "c"{0,2000} "d"{0,200}', "more than 4096 rules"],
+        [`root ::= "${"a".repeat(1000)}"{0,2000}`, "more than 1048576 elements"],
         [`root ::= ${"(".repeat(100_000)}`, "nested more than 500 deep"],
       ] as const) {
         await assert.rejects(decoder.generate("x", { grammar }), {
           code: "CLLM_INVALID_GRAMMAR",
-          message: new RegExp(`^Expected a grammar in GBNF with a rule root: .*${reason}`),
+          message: new RegExp(`^Expected a grammar in GBNF with a rule root: .*${reason.replace(/[{}]/g, "\\$&")}`),
         });
       }
       await assert.rejects(decoder.generate("x", { grammar: "" }), /Expected a non-empty string for grammar/);

@@ -68,14 +68,14 @@ function findCuda({ env, platform, arch, packageRoot, version, resolve }: CudaWo
   if (name === null) return none(`Not available: no CUDA binary is made for ${platform} on ${arch}`);
   const manifest = resolve(name);
   if (manifest === null) {
-    return none(`Not installed: \`npm install ${name}@${version}\` adds it, in a clone \`npm run build:cuda\``);
+    return none(
+      `Not installed: in a clone \`npm run build:cuda\` builds it, and \`npm run package:cuda\` makes the package ${name} of it`,
+    );
   }
   const installed = JSON.parse(readFileSync(manifest, "utf8")).version;
   if (installed !== version) {
     // The halves must be of one version: another version's binary could misread the values that cross between them.
-    return none(
-      `Not used: ${name} is version ${installed}, this is ${version}; \`npm install ${name}@${version}\` brings the right one`,
-    );
+    return none(`Not used: ${name} is version ${installed}, this is ${version}; both must have the same version`);
   }
   return { path: path.join(unpackedPath(path.dirname(manifest)), "cllm.node"), reason: `from the package ${name}` };
 }
@@ -115,7 +115,7 @@ function here(): CudaWorld {
 }
 
 /**
- * Looks from this package, where npm puts an optional peer, and from the program's main file. It does not look from the
+ * Looks from this package, beside which npm installs it, and from the program's main file. It does not look from the
  * working directory: a program that is started in somebody else's folder must not load code from there.
  */
 function resolvePackage(name: string): string | null {

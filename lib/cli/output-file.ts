@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
+import { publish } from "../machine/files.js";
 import { UsageError } from "./exit.js";
 
 /** Refuses a file that cannot be written, before the work whose result it is to hold. */
@@ -17,7 +18,7 @@ export async function writeOutputFile(file: string, text: string): Promise<void>
   const temporary = `${file}.${randomUUID().slice(0, 8)}.partial`;
   try {
     await fs.writeFile(temporary, text);
-    await fs.rename(temporary, file);
+    await publish(temporary, file);
   } catch (cause) {
     throw new Error(`Could not write ${file}: ${(cause as Error).message}`, { cause });
   } finally {

@@ -5,73 +5,105 @@
 #include <vector>
 
 #include "llama-grammar.h"
+#include "llama/grammar_bounds.h"
 
 namespace cllm {
 
 namespace {
 
-constexpr int kDeepest = 500;        // brackets within brackets: each is a frame of the parser's stack
-constexpr size_t kMostRules = 4096;  // and each of those in a chain one of the check for recursion
-constexpr double kMostPaths = 1e6;   // which follows every one of them
+constexpr double kMostPaths = 20'000;  // llama.cpp follows every path, and compares where it ends with all others
+constexpr double kMostSteps = 1e8;     // its own check for left recursion reads a rule once for each path to it
 constexpr size_t kLongestReason = 200;
 
-const char* skip_space(const char* at) {
-  while (*at == ' ' || *at == '\t' || *at == '\r' || *at == '\n' || *at == '#') {
-    if (*at++ == '#') {
-      while (*at != '\0' && *at != '\n' && *at != '\r') at++;
-    }
-  }
-  return at;
+bool ends_alternative(const llama_grammar_element& element) {
+  return element.type == LLAMA_GRETYPE_ALT || element.type == LLAMA_GRETYPE_END;
 }
 
-/// Of the brackets that are not in literals, character classes or comments.
-int deepest_brackets(const char* at) {
-  int depth = 0, deepest = 0;
-  while (*(at = skip_space(at)) != '\0') {
-    const char c = *at++;
-    if (c == '"' || c == '[') {
-      for (const char end = c == '"' ? '"' : ']'; *at != '\0' && *at != end; at++) {
-        if (*at == '\\' && at[1] != '\0') at++;
+/// Tells for each rule whether one of its alternatives has no element. llama.cpp's check knows no other emptiness.
+std::vector<bool> directly_empty(const llama_grammar_rules& rules) {
+  std::vector<bool> empty(rules.size());
+  for (size_t i = 0; i < rules.size(); i++) {
+    bool at_start = true;
+    for (const auto& element : rules[i]) {
+      if (at_start && ends_alternative(element)) empty[i] = true;
+      at_start = ends_alternative(element);
+    }
+  }
+  return empty;
+}
+
+/// Tells for each rule whether it may be empty, in time linear in the elements: an alternative counts the references in
+/// it that are not yet known to be empty.
+std::vector<bool> may_be_empty(const llama_grammar_rules& rules) {
+  struct Alternative {
+    size_t rule;
+    size_t waiting_for;
+  };
+  std::vector<Alternative> alternatives;
+  std::vector<std::vector<size_t>> users(rules.size());  // alternatives of references alone, once for each reference
+  std::vector<bool> empty = directly_empty(rules);
+  for (size_t i = 0; i < rules.size(); i++) {
+    for (size_t from = 0, to = 0; from < rules[i].size(); from = to + 1) {
+      bool only_references = true;
+      for (to = from; !ends_alternative(rules[i][to]); to++) {
+        only_references = only_references && rules[i][to].type == LLAMA_GRETYPE_RULE_REF;
       }
-      if (*at != '\0') at++;
+      if (!only_references) continue;
+      for (size_t at = from; at < to; at++) users[rules[i][at].value].push_back(alternatives.size());
+      alternatives.push_back({i, to - from});
     }
-    depth += (c == '(') - (c == ')');
-    deepest = std::max(deepest, depth);
   }
-  return deepest;
+  std::vector<size_t> found;
+  for (size_t i = 0; i < rules.size(); i++) {
+    if (empty[i]) found.push_back(i);
+  }
+  while (!found.empty()) {
+    const size_t rule = found.back();
+    found.pop_back();
+    for (const size_t user : users[rule]) {
+      Alternative& alternative = alternatives[user];
+      if (--alternative.waiting_for > 0 || empty[alternative.rule]) continue;
+      empty[alternative.rule] = true;
+      found.push_back(alternative.rule);
+    }
+  }
+  return empty;
 }
 
-/// What a rule may begin with: rules that stand first in an alternative, or behind others that may be empty. llama.cpp
-/// expands them at once, and does not see by itself that some never come to an end.
+/// The rules that a rule may begin with stand first in an alternative, or behind others that may be empty. llama.cpp
+/// expands them at once, and does not see by itself that some expansions never end. Rules that begin with one another
+/// form a circle. All here takes time linear in the elements, and calls no function for a rule within another.
 class Beginnings {
  public:
-  explicit Beginnings(const llama_grammar_rules& rules) : empty_(rules.size()), edges_(rules.size()) {
-    for (bool changed = true; changed;) {
-      changed = false;
-      for (size_t i = 0; i < rules.size(); i++) {
-        if (empty_[i] || !may_be_empty(rules[i])) continue;
-        empty_[i] = changed = true;
-      }
-    }
-    for (size_t i = 0; i < rules.size(); i++) collect(rules[i], edges_[i]);
+  Beginnings(const llama_grammar_rules& rules, const std::vector<bool>& empty)
+      : rules_(rules), edges_(rules.size()), circle_(rules.size()) {
+    for (size_t i = 0; i < rules.size(); i++) collect(rules[i], empty, edges_[i]);
+    find_circles();
   }
 
-  /// Whether a rule comes back to itself in front of something else: then the expansion grows for ever.
+  /// Tells whether a rule comes back to itself in front of something else: then the expansion grows for ever.
   bool never_ends() const {
-    for (size_t i = 0; i < edges_.size(); i++) {
-      for (const Edge& edge : edges_[i]) {
-        if (!edge.last && reaches(edge.to, i)) return true;
-      }
-    }
-    return false;
+    return any_edge_in_circle([](const Edge& edge) { return !edge.last; });
   }
 
-  /// From any rule, ways that come back not counted.
+  bool has_circle() const {
+    return any_edge_in_circle([](const Edge&) { return true; });
+  }
+
+  /// Counts the paths from the rule that has most, alternative by alternative. A circle counts as one rule.
   double most_paths() const {
-    std::vector<double> paths(edges_.size());  // 0: not known yet, -1: being counted
-    double most = 0;
-    for (size_t i = 0; i < edges_.size(); i++) most = std::max(most, count(i, paths));
-    return most;
+    const std::vector<double> paths = sum_up([](const llama_grammar_rule& rule) {
+      return static_cast<double>(std::count_if(rule.begin(), rule.end(), ends_alternative));
+    });
+    return paths.empty() ? 0 : *std::max_element(paths.begin(), paths.end());
+  }
+
+  /// Counts the elements that a search along every path from every rule reads.
+  double steps() const {
+    double sum = 0;
+    for (const double steps : sum_up([](const llama_grammar_rule& rule) { return static_cast<double>(rule.size()); }))
+      sum += steps;
+    return sum;
   }
 
  private:
@@ -80,73 +112,120 @@ class Beginnings {
     bool last;  // nothing stands behind it in its alternative
   };
 
-  static bool ends_alternative(const llama_grammar_element& element) {
-    return element.type == LLAMA_GRETYPE_ALT || element.type == LLAMA_GRETYPE_END;
-  }
-
-  bool may_be_empty(const llama_grammar_rule& rule) const {
-    bool all = true;
-    for (const auto& element : rule) {
-      if (ends_alternative(element)) {
-        if (all) return true;
-        all = true;
-      } else {
-        all = all && element.type == LLAMA_GRETYPE_RULE_REF && empty_[element.value];
-      }
-    }
-    return false;
-  }
-
-  void collect(const llama_grammar_rule& rule, std::vector<Edge>& edges) const {
+  static void collect(const llama_grammar_rule& rule, const std::vector<bool>& empty, std::vector<Edge>& edges) {
     bool first = true;
     for (size_t i = 0; i < rule.size(); i++) {
       if (ends_alternative(rule[i])) {
         first = true;
       } else if (first && rule[i].type == LLAMA_GRETYPE_RULE_REF) {
         edges.push_back({rule[i].value, ends_alternative(rule[i + 1])});
-        first = empty_[rule[i].value];
+        first = empty[rule[i].value];
       } else {
         first = false;
       }
     }
   }
 
-  bool reaches(size_t from, size_t to) const {
-    std::vector<bool> seen(edges_.size());
-    std::vector<size_t> left{from};
-    while (!left.empty()) {
-      const size_t rule = left.back();
-      left.pop_back();
-      if (rule == to) return true;
-      if (seen[rule]) continue;
-      seen[rule] = true;
-      for (const Edge& edge : edges_[rule]) left.push_back(edge.to);
+  /// Tarjan's strongly connected components, on a stack of its own. A circle's number is larger than those of all that
+  /// it leads to.
+  void find_circles() {
+    struct Frame {
+      size_t rule;
+      size_t next_edge;
+    };
+    constexpr size_t kNone = SIZE_MAX;
+    std::vector<size_t> order(rules_.size(), kNone), lowest(rules_.size());
+    std::vector<bool> open(rules_.size());
+    std::vector<size_t> opened;
+    std::vector<Frame> frames;
+    size_t next_order = 0;
+    for (size_t root = 0; root < rules_.size(); root++) {
+      if (order[root] == kNone) frames.push_back({root, 0});
+      while (!frames.empty()) {
+        const size_t rule = frames.back().rule;
+        if (order[rule] == kNone) {
+          order[rule] = lowest[rule] = next_order++;
+          open[rule] = true;
+          opened.push_back(rule);
+        }
+        if (frames.back().next_edge < edges_[rule].size()) {
+          const size_t to = edges_[rule][frames.back().next_edge++].to;
+          if (order[to] == kNone) {
+            frames.push_back({to, 0});
+          } else if (open[to]) {
+            lowest[rule] = std::min(lowest[rule], order[to]);
+          }
+          continue;
+        }
+        frames.pop_back();
+        if (!frames.empty()) {
+          size_t& parent = lowest[frames.back().rule];
+          parent = std::min(parent, lowest[rule]);
+        }
+        if (lowest[rule] != order[rule]) continue;
+        for (size_t member = kNone; member != rule;) {
+          member = opened.back();
+          opened.pop_back();
+          open[member] = false;
+          circle_[member] = circles_;
+          finished_.push_back(member);
+        }
+        circles_++;
+      }
+    }
+  }
+
+  template <typename Condition>
+  bool any_edge_in_circle(Condition condition) const {
+    for (size_t i = 0; i < edges_.size(); i++) {
+      for (const Edge& edge : edges_[i]) {
+        if (circle_[edge.to] == circle_[i] && condition(edge)) return true;
+      }
     }
     return false;
   }
 
-  double count(size_t rule, std::vector<double>& paths) const {
-    if (paths[rule] != 0) return std::max(0.0, paths[rule]);
-    paths[rule] = -1;
-    double sum = 1;
-    for (const Edge& edge : edges_[rule]) sum += count(edge.to, paths);
-    return paths[rule] = sum;
+  /// Adds up, for each circle, the values of its rules and the sums of the circles that they lead to.
+  template <typename Value>
+  std::vector<double> sum_up(Value value) const {
+    std::vector<double> sums(circles_);
+    for (const size_t rule : finished_) {
+      double& sum = sums[circle_[rule]];
+      sum += value(rules_[rule]);
+      for (const Edge& edge : edges_[rule]) {
+        if (circle_[edge.to] != circle_[rule]) sum += sums[circle_[edge.to]];
+      }
+    }
+    return sums;
   }
 
-  std::vector<bool> empty_;
+  const llama_grammar_rules& rules_;
   std::vector<std::vector<Edge>> edges_;
+  std::vector<size_t> circle_;    // number of each rule's circle
+  std::vector<size_t> finished_;  // rules, circle after circle, in the order of their numbers
+  size_t circles_ = 0;
 };
+
+std::string why_beginnings_refused(const llama_grammar_rules& rules) {
+  const std::string left_recursion = "a rule begins with itself (left recursion)";
+  const std::string too_many = "its rules begin with one another in too many ways";
+  const Beginnings expansion(rules, may_be_empty(rules));
+  if (expansion.never_ends()) return left_recursion;
+  if (expansion.most_paths() > kMostPaths) return too_many;
+  const Beginnings recursion_check(rules, directly_empty(rules));
+  if (recursion_check.has_circle()) return left_recursion;
+  return recursion_check.steps() > kMostSteps ? too_many : "";
+}
 
 }  // namespace
 
 std::string why_no_grammar(const llama_vocab* vocab, const std::string& grammar) {
-  if (deepest_brackets(grammar.c_str()) > kDeepest) {
-    return "brackets are nested more than " + std::to_string(kDeepest) + " deep";
-  }
+  std::string reason = why_bounds_refused(grammar);
+  if (!reason.empty()) return reason;
   llama_grammar_parser parser(vocab);
-  // As llama_grammar_parser::parse() but for the printing.
+  // This loop is llama_grammar_parser::parse() without its printing.
   try {
-    for (const char* at = skip_space(grammar.c_str()); *at != '\0';) at = parser.parse_rule(at);
+    for (const char* at = skip_grammar_space(grammar.c_str()); *at != '\0';) at = parser.parse_rule(at);
   } catch (const std::exception& error) {
     return std::string(error.what()).substr(0, kLongestReason);
   }
@@ -154,11 +233,11 @@ std::string why_no_grammar(const llama_vocab* vocab, const std::string& grammar)
     if (id >= parser.rules.size() || parser.rules[id].empty()) return "there is no rule " + name;
   }
   if (parser.symbol_ids.count("root") == 0) return "there is no rule root";
-  if (parser.rules.size() > kMostRules) return "it has more than " + std::to_string(kMostRules) + " rules";
-  Beginnings beginnings(parser.rules);
-  if (beginnings.never_ends()) return "a rule begins with itself (left recursion)";
-  if (beginnings.most_paths() > kMostPaths) return "its rules begin with one another in too many ways";
-  return "";
+  // Each rule of a chain is a frame of llama.cpp's check for recursion.
+  if (parser.rules.size() > kMostGrammarRules) {
+    return "it has more than " + std::to_string(kMostGrammarRules) + " rules";
+  }
+  return why_beginnings_refused(parser.rules);
 }
 
 }  // namespace cllm

@@ -1,6 +1,5 @@
 #include "llama/json_schema.h"
 
-#include <algorithm>
 #include <exception>
 #include <string>
 #include <vector>
@@ -8,8 +7,12 @@
 #include "base/error.h"
 #include "common.h"
 #include "json-schema-to-grammar.h"
+#include "llama/grammar_bounds.h"
+#include "llama/schema_bounds.h"
+#include "llama/schema_numbers.h"
 
-// All that the converter needs of llama.cpp's common.cpp, which would bring arguments, downloads and chat with it.
+// The converter needs only these functions of llama.cpp's common.cpp, which would bring arguments, downloads and chat
+// with it.
 
 std::string string_join(const std::vector<std::string>& values, const std::string& separator) {
   std::string joined;
@@ -36,34 +39,19 @@ std::string string_repeat(const std::string& text, size_t count) {
 
 namespace cllm {
 
-namespace {
-
-constexpr int kDeepest = 200;  // levels of a schema: the converter calls itself for each
-
-int deepest_level(const std::string& json) {
-  int depth = 0, deepest = 0;
-  bool in_text = false;
-  for (size_t i = 0; i < json.size(); i++) {
-    if (in_text && json[i] == '\\') {
-      i++;
-    } else if (json[i] == '"') {
-      in_text = !in_text;
-    } else if (!in_text) {
-      depth += (json[i] == '{' || json[i] == '[') - (json[i] == '}' || json[i] == ']');
-      deepest = std::max(deepest, depth);
-    }
-  }
-  return deepest;
-}
-
-}  // namespace
-
 std::string grammar_of_json_schema(const std::string& schema) {
-  if (deepest_level(schema) > kDeepest) {
-    throw Error("CLLM_INVALID_GRAMMAR", "Expected a JSON schema of at most " + std::to_string(kDeepest) + " levels");
-  }
+  check_schema_text(schema);
   try {
-    return json_schema_to_grammar(common_json::parse(schema), true);
+    common_json json = common_json::parse(schema);
+    check_schema_bounds(json);
+    common_chat_schema_document document = common_chat_schema_from_json(json);
+    complete_integer_bounds(document);
+    std::string grammar = json_schema_to_grammar(document);
+    const std::string reason = why_bounds_refused(grammar);
+    if (reason.empty()) return grammar;
+    throw Error("CLLM_INVALID_GRAMMAR", "Expected a JSON schema with a smaller grammar: " + reason);
+  } catch (const Error&) {
+    throw;
   } catch (const std::exception& error) {
     std::string reason = error.what();
     while (!reason.empty() && reason.back() == '\n') reason.pop_back();

@@ -4,8 +4,8 @@
 
 namespace cllm {
 
-/// A JSON schema as a grammar in GBNF, by llama.cpp's own converter. Throws Error CLLM_INVALID_GRAMMAR for text that is
-/// no schema, or one with what the converter does not know.
+/// Converts a JSON schema to a grammar in GBNF with llama.cpp's converter. Throws Error CLLM_INVALID_GRAMMAR for text
+/// that is no schema, for what the converter does not know, and for bounds and sizes that schema_bounds.h refuses.
 std::string grammar_of_json_schema(const std::string& schema);
 
 }  // namespace cllm

@@ -1,6 +1,6 @@
 // Makes the platform package with the CUDA binary from what `npm run build:cuda` built.
 //   npm run package:cuda          writes build/packages/linux-x64-cuda and the tarball that `npm pack` makes of it
-// It is a separate package and an optional peer of node-cllm, so that only those who ask for it have it.
+// It is a package of its own that node-cllm does not depend on, so that only those who ask for it have it.
 import fs from "node:fs";
 import path from "node:path";
 import { cudaAddon } from "../build.mjs";
