@@ -103,7 +103,7 @@ describe("model files", () => {
     const more = Buffer.from(good);
     more.writeBigUInt64LE(more.readBigUInt64LE(8) + 1n, 8);
     await refuses(more, "CLLM_INVALID_MODEL", /damaged or incomplete/);
-    // The length of the tokens array, of a string, and of the first key.
+    // Lengths of the tokens array, of a string, and of the first key.
     const array = behindKey(good, "tokenizer.ggml.tokens") + 8;
     const string = behindKey(good, "general.architecture") + 4;
     for (const offset of [array, string, 24]) {
@@ -162,7 +162,7 @@ describe("model files", () => {
       [withKey(qwen2, "qwen2.rope.dimension_count", 7), /rope.dimension_count = 7 for heads of 16/],
       [withKey(good, "llama.attention.key_length", 0), /key_length = 0, expected 1 to/],
       [withKey(good, "llama.vocab_size", 0xffffffff), /vocab_size = 4294967295/],
-      // An assertion of llama.cpp's own, which throws instead of ending the process.
+      // This is an assertion of llama.cpp, which throws instead of ending the process.
       [withKey(good, "llama.expert_used_count", 2), /GGML_ASSERT.n_expert_used_max/],
       [withKey(good, "general.alignment", 4), /general.alignment = 4/],
       [withKey(good, "general.alignment", 33), /damaged or incomplete/],
@@ -206,14 +206,14 @@ describe("model files", () => {
       "CLLM_INVALID_MODEL",
       /absurd length: token 0 has 1024\d\d bytes/,
     );
-    // A long one that a vocabulary may have.
+    // A vocabulary may have a token of this length.
     const file = path.join(directory, "long-token.gguf");
     fs.writeFileSync(file, withLongerString(good, token, 1024));
     await (await Model.load(file)).dispose();
   });
 
   it("a vocabulary of another size than the embeddings", async () => {
-    // One token fewer: the array's length, and a type of the element that is left over as the next key would be read.
+    // The array is one element shorter, so the reader takes its last element for the beginning of the next key.
     const tied = fs.readFileSync(fixtures.llamaTied);
     const at = behindKey(tied, "tokenizer.ggml.scores") + 8;
     const bytes = Buffer.from(tied);
@@ -256,7 +256,7 @@ describe("model files", () => {
       code: "CLLM_MODEL_NOT_FOUND",
       message: /00003-of-00003.gguf does not exist/,
     });
-    // The second part again, as the third.
+    // The second part takes the place of the third.
     const third = copy.replace("00001-of", "00003-of");
     fs.copyFileSync(parts[1] as string, third);
     await assert.rejects(Model.load(copy), { code: "CLLM_INVALID_MODEL", message: /does not say that it is part 3/ });

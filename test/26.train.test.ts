@@ -4,7 +4,7 @@ import { writeFixtures } from "./fixtures/gguf.js";
 import { program } from "./programs.js";
 
 const fixtures = writeFixtures();
-// scripts/cuda/check.mjs: the same on the GPU, whose products would be in TF32.
+// scripts/cuda/check.mjs runs the same on the GPU, whose products would be in TF32 otherwise.
 const onGpu = process.env.CLLM_TEST_GPU === "1";
 const binary = program("cllm-train-test");
 

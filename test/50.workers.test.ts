@@ -21,7 +21,7 @@ describe("workers", function () {
     for (const [code] of await Promise.all(exits)) assert.equal(code, 0);
   });
 
-  // In processes of their own: what goes wrong here ends the process.
+  // These run in processes of their own, because what goes wrong here ends the process.
   const scenario = (name: string) =>
     it(name, async () => {
       writeFixtures();

@@ -4,7 +4,7 @@ import { cllm } from "./fixtures/cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 import type { Report } from "./fixtures/leak-child.js";
 
-/** What the same scenario has differed by from run to run was at most 2 MB. */
+/** Runs of the same scenario have differed by at most 2 MB. */
 const NOISE_BYTES = 6 << 20;
 /** One or two forgotten decoders of 10 MB wait for the collector at any time. */
 const FORGOTTEN_BYTES = 20 << 20;
@@ -18,7 +18,7 @@ describe("memory", function () {
     const args = ["--expose-gc", require.resolve("./fixtures/leak-child.js"), scenario];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
     const { code, signal, stdout, stderr } = await cllm.ended(child);
-    // An empty stderr: neither an error nor a warning.
+    // stderr is empty where there was neither an error nor a warning.
     assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: "" });
     return JSON.parse(stdout);
   }

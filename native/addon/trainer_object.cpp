@@ -17,7 +17,7 @@ struct TrainerState {
   std::unique_ptr<Trainer> trainer;
   std::atomic<bool> busy{false};
   std::atomic<bool> stop{false};
-  std::atomic<const Task*> task{nullptr};  // that runs now
+  std::atomic<const Task*> task{nullptr};  // the task of the running call
 
   bool stopped() const {
     const Task* current = task.load();

@@ -38,7 +38,7 @@ llama_ftype to_ftype(const std::string& name) {
   throw Error("CLLM_QUANTIZE_FAILED", "Expected one of " + names + " for type but received " + name);
 }
 
-// It is thrown through llama.cpp's quantiser, which catches std::exception and returns.
+// Leaves llama.cpp's quantiser, which catches std::exception and returns.
 struct Cancelled : std::exception {};
 
 /// How many threads can run at once, at most `wanted`. Where llama.cpp's quantiser has started some of its threads and
@@ -53,7 +53,7 @@ int startable_threads(int wanted) {
         threads.emplace_back([&] { const std::lock_guard wait(all_started); });
       }
     } catch (const std::system_error&) {
-      // As many as there are must do.
+      // The threads that did start are enough.
     }
   }
   for (auto& thread : threads) thread.join();
