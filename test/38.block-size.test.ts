@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { type DraftSource, Model } from "../lib/index.js";
 import { CHAIN_PROMPT, CHAIN_TEXT, writeFixtures } from "./fixtures/gguf.js";
 
-// How well the choice is made is measured elsewhere: by test/native/engine_test.cpp on made-up machines, and by bench/.
+// How well the choice is made is measured elsewhere: by test/native/block_chooser_test.cpp on made-up machines, and by bench/.
 describe("automatic block size", function () {
   this.timeout(60_000);
   const fixtures = writeFixtures();

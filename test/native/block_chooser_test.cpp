@@ -1,0 +1,106 @@
+// Tests of the choice of the block size, on a made-up machine.
+
+#include "decode/block_chooser.h"
+
+#include <cmath>
+#include <map>
+#include <random>
+
+#include "decode/draft_odds.h"
+#include "unit_test.h"
+
+using cllm::PassShape;
+
+namespace {
+
+struct Machine {
+  double per_token;  // cost of a further token over the first
+  double noise;
+  int candidates = 1;       // how many are allowed
+  double per_doubling = 0;  // what each doubling of the candidates adds to how often the first draft token is right
+
+  double cost(const PassShape& shape) const { return 1 + per_token * static_cast<double>(shape.rows() - 1); }
+  bool fits(const PassShape& shape) const {
+    return shape.block <= 16 && shape.candidates <= (shape.block > 1 ? candidates : 1);
+  }
+  double first_right(double right, int count) const { return std::min(0.98, right + per_doubling * std::log2(count)); }
+};
+
+/// Tokens per millisecond on that machine, over those of the best fixed shape.
+double share_of_best(const Machine& machine, const std::vector<double>& right_by_phase, int passes, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::uniform_real_distribution<double> uniform;
+  cllm::BlockChooser chooser;
+  std::map<int, cllm::DraftOdds> odds;  // by the number of candidates
+  for (int count = 1; count <= machine.candidates; count *= 2) odds[count] = cllm::DraftOdds(0.2f);
+  double tokens = 0, time = 0, best_tokens = 0;
+  for (const double right : right_by_phase) {
+    double best_rate = 0;
+    for (const int n : {1, 2, 4, 8, 16}) {
+      for (const auto& [count, of] : odds) {
+        if (n == 1 && count > 1) continue;
+        double emitted = 1, all = 1;
+        for (int j = 1; j < n; j++) emitted += all *= j == 1 ? machine.first_right(right, count) : right;
+        best_rate = std::max(best_rate, emitted / machine.cost({1, count, n}));
+      }
+    }
+    for (int i = 0; i < passes; i++) {
+      const PassShape shape = chooser.choose(
+          1, [&](const PassShape& it) { return machine.fits(it); },
+          [&](const PassShape& it) { return odds.at(it.candidates).emitted(it.block); });
+      const double first = uniform(random);
+      int then = 0;
+      while (then < 14 && uniform(random) < right) then++;
+      int accepted = 0;
+      for (auto& [count, of] : odds) {
+        const int came = first < machine.first_right(right, count) ? 1 + then : 0;
+        if (count == shape.candidates) accepted = std::min(came, shape.block - 1);
+        // A lane watches what candidates would have been, but its choices only where they were drafted.
+        if (count > 1) of.observe(came, true);
+        if (count == 1 && shape.block > 1) of.observe(std::min(came, shape.block - 1), came < shape.block - 1);
+      }
+      const double cost = machine.cost(shape);
+      chooser.observe(shape, cost * (1 + machine.noise * (uniform(random) - 0.5)) * (random() % 50 == 0 ? 5 : 1));
+      tokens += accepted + 1;
+      time += cost;
+      best_tokens += best_rate * cost;
+    }
+  }
+  return tokens / best_tokens;
+}
+
+}  // namespace
+
+void test_block_chooser() {
+  for (const double per_token : {0.02, 0.1, 0.3, 0.6}) {
+    for (const double right : {0.02, 0.3, 0.6, 0.85, 0.97}) {
+      double worst = 1, sum = 0;
+      for (uint64_t seed = 1; seed <= 10; seed++) {
+        const double found = share_of_best({per_token, 0.2}, {right}, 2000, seed);
+        worst = std::min(worst, found);
+        sum += found / 10;
+      }
+      const std::string where =
+          "a token more costs " + std::to_string(per_token) + ", drafts are right " + std::to_string(right);
+      check(worst > 0.8 && sum > 0.93,
+            "block chooser: " + where + ": " + std::to_string(worst) + ", " + std::to_string(sum));
+      // Ordinary decoding is the best where blocks do not pay, and then nothing may be lost.
+      if (right < 0.1 && per_token >= 0.1)
+        check(worst > 0.98, "block chooser loses, " + where + ": " + std::to_string(worst));
+    }
+    // Candidates are taken where they pay; where they do not, nothing is lost by them.
+    for (const double per_doubling : {0.0, 0.15}) {
+      for (const double right : {0.02, 0.3, 0.6}) {
+        const double found = share_of_best({per_token, 0.2, 4, per_doubling}, {right}, 2000, 7);
+        check(found > (right < 0.1 && per_doubling == 0 && per_token >= 0.1 ? 0.98 : 0.9),
+              "block chooser with candidates: a token more costs " + std::to_string(per_token) + ", drafts are right " +
+                  std::to_string(right) + ", a candidate brings " + std::to_string(per_doubling) + ": " +
+                  std::to_string(found));
+      }
+    }
+    // Drafts that become better and worse are noticed.
+    const double changing = share_of_best({per_token, 0.2}, {0.05, 0.9, 0.05, 0.9}, 2000, 3);
+    check(changing > 0.75,
+          "block chooser follows changes, " + std::to_string(per_token) + ": " + std::to_string(changing));
+  }
+}
