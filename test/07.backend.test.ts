@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { binaryInfo } from "../lib/binary/binding.js";
@@ -76,15 +76,6 @@ describe("backend: which CUDA binary", () => {
     assert.equal(chooseCuda(false, world({ packageRoot, resolve })).path, local);
     const env = { CLLM_CUDA_BINARY: "elsewhere.node" };
     assert.equal(chooseCuda(false, world({ packageRoot, resolve, env })).path, path.resolve("elsewhere.node"));
-  });
-
-  it("is an optional peer of this package, in its own version", () => {
-    const { version, peerDependencies, peerDependenciesMeta } = JSON.parse(
-      readFileSync(path.join(root, "package.json"), "utf8"),
-    );
-    const name = cudaPackage("linux", "x64") as string;
-    assert.deepEqual(peerDependencies, { [name]: version });
-    assert.deepEqual(peerDependenciesMeta, { [name]: { optional: true } });
   });
 
   it("says how to install it, and where there is none", () => {

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/ggml_guard.h"
 #include "base/limits.h"
-#include "decode/threadpool.h"
+#include "base/threadpool.h"
 
 namespace cllm {
 

@@ -1,4 +1,4 @@
-#include "decode/threadpool.h"
+#include "base/threadpool.h"
 
 #include <mutex>
 #include <string>
