@@ -115,11 +115,6 @@ export class OptionsReader {
   }
 }
 
-/** The old way, until every caller uses readOptions(). */
-export function optionsObject(value: unknown, known: readonly string[]): Record<string, unknown> {
-  return readOptions(value, (read) => Object.fromEntries(known.map((name) => [name, read.value(name)])));
-}
-
 /** An integer from `lowest` to `highest`, or `fallback` for undefined. */
 export function integer<F>(value: unknown, name: string, lowest: number, highest: number, fallback: F): number | F {
   return value === undefined ? fallback : requiredInteger(value, name, lowest, highest);

@@ -11,7 +11,7 @@ const SOURCE = path.join(__dirname, "..", "..", "test", "fixtures", "fail-thread
 const NO_THREAD = "CLLM_OUT_OF_MEMORY No thread could be started: a limit of threads or of memory is reached";
 
 /** In child processes, where a preloaded pthread_create fails from a moment on. Each must end by itself, with 0. */
-describe("where no thread can start", function () {
+describe("where no thread can start, or too few", function () {
   this.timeout(2 * LIMIT_MILLISECONDS);
   let directory: string;
   let shim: string;
@@ -57,6 +57,8 @@ describe("where no thread can start", function () {
   rejects("quantize", NO_THREAD);
   rejects("quantize with fewer threads");
   rejects("createDecoder", NO_THREAD);
+  // Threads in their order: 1 creates, 3 are tried, 2 compute, 1 decodes.
+  rejects("createDecoder with fewer threads", ...Array<string>(6).fill("CLLM_OUT_OF_MEMORY"));
   rejects("dispose", /^CLLM_DISPOSED /, /^CLLM_DISPOSED /);
   rejects("dispose of the model with its decoders");
   rejects("train", NO_THREAD, NO_THREAD);

@@ -58,9 +58,6 @@ export interface RuleOptions {
   penaltyTokens?: number | undefined;
 }
 
-/** The old name, until every caller uses MAX_SEED. */
-export const SEED_MAX = MAX_SEED;
-
 const TEMPERATURE_MIN = 1e-3;
 const TEMPERATURE_MAX = 1e3;
 const BIAS_MAX = 1000;
