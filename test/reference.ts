@@ -1,14 +1,8 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import type { Decoder } from "../lib/index.js";
+import { type Decoder, quantize } from "../lib/index.js";
 import { program } from "./programs.js";
-
-/** A token the reference chose, and by how much its logit beat the second largest. */
-export interface ReferenceToken {
-  token: number;
-  gap: number;
-}
 
 export interface ReferenceRequest {
   /** Tokens per decoding batch: 1 is ordinary decoding, 2 uses the kernels that blocks use. */
@@ -22,37 +16,105 @@ export interface ReferenceRequest {
 const binary = program("cllm-reference");
 
 /**
- * Greedy decoding by llama.cpp (test/native/reference.cpp), in a process of its own: with our products for packed weights,
- * or all by itself (`plain`).
+ * How the reference computes products (test/native/reference.cpp): by our own products where weights are packed, as
+ * llama.cpp's own tools do, in F32 (`exact`), or in F32 with activations rounded as formats of 8 bits and less do
+ * (`rounded`). The last two want a file in F32: f32Copy().
  */
+export type ReferenceKind = "packed" | "plain" | "exact" | "rounded";
+
+export interface ReferenceOptions {
+  threads?: number;
+  contextSize?: number;
+  kind?: ReferenceKind;
+  /** Plants a bug: what the weight of this name is multiplied with is multiplied by `factor` as well. */
+  fault?: { weight: string; factor: number };
+}
+
+/** Greedy decoding by llama.cpp, in a process of its own. */
 export function reference(
   model: string,
   requests: readonly ReferenceRequest[],
-  { threads = 1, contextSize = 1024, plain = false } = {},
-): ReferenceToken[][] {
-  if (!fs.existsSync(binary)) throw new Error(`Expected ${binary}: build it with npm test`);
-  const input = requests.map((r) => `${r.width} ${r.chunk} ${r.maxTokens} ${r.prompt.join(" ")}\n`).join("");
-  const args = [model, String(threads), String(contextSize), plain ? "plain" : "packed"];
-  const child = spawnSync(binary, args, { input, maxBuffer: 1 << 28 });
-  if (child.status !== 0) throw new Error(`cllm-reference ended with ${child.status ?? child.signal}`);
-  return child.stdout
+  options: ReferenceOptions = {},
+): number[][] {
+  const input = requests.map((r) => `${r.width} ${r.chunk} ${r.maxTokens} ${r.prompt.join(" ")}\n`);
+  return run(model, input, options)
     .toString()
     .trim()
     .split("\n")
-    .map((line) =>
-      line.split(" ").map((pair) => {
-        const [token, gap] = pair.split(":").map(Number) as [number, number];
-        return { token, gap };
-      }),
-    );
+    .map((line) => line.split(" ").map(Number));
 }
 
-/** Where two token lists first differ, or -1. A shorter list differs at its end. */
-export function firstDifference(tokens: readonly number[], expected: readonly ReferenceToken[]): number {
-  for (let i = 0; i < Math.max(tokens.length, expected.length); i++) {
-    if (tokens[i] !== expected[i]?.token) return i;
+/** The logits that each token of `answer` is chosen from, when the tokens before it are fed whatever they are. */
+export function referenceLogits(
+  model: string,
+  requests: readonly { width: number; chunk: number; prompt: readonly number[]; answer: readonly number[] }[],
+  options: ReferenceOptions = {},
+): Float32Array[][] {
+  const input = requests.map((r) => `${r.width} ${r.chunk} 0 ${r.prompt.join(" ")} : ${r.answer.join(" ")}\n`);
+  const output = run(model, input, options);
+  const floats = new Float32Array(output.buffer, output.byteOffset, output.byteLength / 4);
+  const vocab = floats.length / requests.reduce((sum, { answer }) => sum + answer.length, 0);
+  let at = 0;
+  return requests.map(({ answer }) =>
+    answer.map(() => {
+      at += vocab;
+      return floats.subarray(at - vocab, at);
+    }),
+  );
+}
+
+function run(
+  model: string,
+  input: readonly string[],
+  { threads = 1, contextSize = 1024, kind = "packed", fault }: ReferenceOptions,
+): Buffer {
+  const args = [model, String(threads), String(contextSize), kind];
+  if (fault) args.push(fault.weight, String(fault.factor));
+  const child = spawnSync(binary, args, { input: input.join(""), maxBuffer: 1 << 30 });
+  if (child.status !== 0) throw new Error(`cllm-reference ended with ${child.status ?? child.signal}`);
+  return child.stdout;
+}
+
+/** The model with the same weights in F32, beside it; made once. */
+export async function f32Copy(model: string): Promise<string> {
+  const copy = model.replace(/(\.gguf)?$/, ".F32.gguf");
+  if (!fs.existsSync(copy)) await quantize(model, copy, "F32");
+  return copy;
+}
+
+/**
+ * Asserts that `tokens`, decoded one at a time, part from `expected` (n >= 2) at a near-tie at most. llama.cpp computes
+ * one token with other kernels than several. How far the logits of the two kinds are apart is measured on the rows of
+ * `expected`: where the texts part, the logits of the two tokens may differ by twice that, since either kind may have
+ * moved them towards each other. Packed weights give the same bits for both kinds, and then nothing may differ.
+ */
+export function assertNearTie(
+  model: string,
+  request: ReferenceRequest,
+  tokens: readonly number[],
+  expected: readonly number[],
+  options: ReferenceOptions = {},
+): void {
+  const at = expected.findIndex((token, i) => token !== tokens[i]);
+  if (at < 0) {
+    assert.equal(tokens.length, expected.length);
+    return;
   }
-  return -1;
+  const [one, other] = [expected[at] as number, tokens[at]];
+  assert.ok(other !== undefined, `the text ends at token ${at}`);
+  const rows = [1, 2].map((width) => {
+    const forced = { ...request, width, answer: expected.slice(0, at + 1) };
+    return referenceLogits(model, [forced], options)[0] as Float32Array[];
+  }) as [Float32Array[], Float32Array[]];
+  const apart = Math.max(...rows[0].map((row, i) => largestDifference(row, rows[1][i] as Float32Array)));
+  const row = rows[1][at] as Float32Array;
+  const gap = (row[one] as number) - (row[other] as number);
+  assert.ok(gap <= 2 * apart, `differs at token ${at}, gap ${gap}, where one token and several are ${apart} apart`);
+}
+
+/** The largest |a[i] - b[i]|. */
+export function largestDifference(a: Float32Array, b: Float32Array): number {
+  return a.reduce((largest, x, i) => Math.max(largest, Math.abs(x - (b[i] as number))), 0);
 }
 
 /** Whether the suites run on the CUDA binary (scripts/cuda/check.mjs). */

@@ -1,14 +1,26 @@
-// Greedy decoding written with nothing but llama.h: what the suites compare node-cllm with. Shares no code with
-// native/, but for its products where they are asked for ("packed"): they round otherwise than llama.cpp's.
+// Greedy decoding written with nothing but llama.h: what the suites compare node-cllm with. It shares no code with
+// native/, except that "packed" takes its products, which round otherwise than llama.cpp's.
 //
-//   cllm-reference MODEL THREADS CONTEXT packed|plain < requests
+//   cllm-reference MODEL THREADS CONTEXT KIND [WEIGHT FACTOR] < requests
+//
+// KIND says how products are computed:
+//   packed   by our own products, where the CPU and the format of a weight allow
+//   plain    as llama.cpp's own tools do
+//   exact    in F32: no repacking, no flash attention, a KV cache in F32. Give it a file in F32.
+//   rounded  as exact, but the activations of every product with weights are rounded to 8 bits first, in blocks of 32,
+//            and the KV cache is F16: what a quantised format is entitled to round
+// WEIGHT and FACTOR plant a bug: the result of the product with the weight of that name is multiplied by FACTOR.
 //
 // One request a line: "WIDTH CHUNK MAX_TOKENS token token ...". WIDTH is the number of tokens in every decoding batch:
 // 1 is ordinary decoding; with 2 and more the rest are dummies whose rows are removed again, so that llama.cpp uses the
 // kernels that it uses for blocks. CHUNK is the prefill batch; a lone token is padded when WIDTH > 1.
-// One answer a line: "token:gap token:gap ...", gap = the largest logit minus the second largest.
+// One answer a line: "token token ...".
+//
+// A request that goes on with " : token token ..." is not decoded freely: these tokens are fed, WIDTH at a time,
+// whatever is chosen, and the answer is binary: for each of them the [vocab] logits that it is chosen from, as floats.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -17,10 +29,14 @@
 #include <string_view>
 #include <vector>
 
+#include "ggml-backend.h"
+#include "ggml.h"
 #include "llama.h"
 #include "llama/packed_buffer.h"
 
 namespace {
+
+constexpr int kBatch = 512;  // the most tokens of a batch
 
 llama_batch batch;
 
@@ -36,78 +52,178 @@ bool decode(llama_context* context, const std::vector<llama_token>& tokens, int 
   return llama_decode(context, batch) == 0;
 }
 
-struct Choice {
-  llama_token token;
-  float gap;
+llama_token choose(const float* logits, int vocab) {
+  return static_cast<llama_token>(std::max_element(logits, logits + vocab) - logits);
+}
+
+/// What is done to products with weights.
+struct Changes {
+  bool round = false;  // the activations, beforehand
+  std::string weight;  // of the product whose result is multiplied by `factor`
+  float factor = 1;
 };
 
-Choice choose(const float* logits, int vocab) {
-  int best = 0;
-  for (int i = 1; i < vocab; i++) {
-    if (logits[i] > logits[best]) best = i;
+bool is_weight(const ggml_tensor* tensor) { return tensor->op == GGML_OP_NONE && tensor->view_src == nullptr; }
+
+/// Rounds x[32] to the nearest multiples of its largest size / 127. Rounding again changes nothing.
+void round_block(float* x) {
+  float largest = 0;
+  for (int i = 0; i < 32; i++) largest = std::max(largest, std::abs(x[i]));
+  if (largest == 0) return;
+  for (int i = 0; i < 32; i++) x[i] = largest / 127 * std::nearbyint(x[i] * (127 / largest));
+}
+
+/// Called by ggml before each operation (`ask`) and behind it. By then the operations before have been computed.
+bool change_product(ggml_tensor* op, bool ask, void* data) {
+  if (op->op != GGML_OP_MUL_MAT || !is_weight(op->src[0])) return true;
+  const auto& changes = *static_cast<const Changes*>(data);
+  if (ask && changes.round) {
+    auto* x = static_cast<float*>(op->src[1]->data);
+    for (int64_t i = 0; i + 32 <= ggml_nelements(op->src[1]); i += 32) round_block(x + i);
+  } else if (!ask && changes.weight == op->src[0]->name) {
+    auto* out = static_cast<float*>(op->data);
+    for (int64_t i = 0; i < ggml_nelements(op); i++) out[i] *= changes.factor;
   }
-  float second = -1e30f;
-  for (int i = 0; i < vocab; i++) {
-    if (i != best) second = std::max(second, logits[i]);
+  return true;
+}
+
+struct Request {
+  int width = 1;       // tokens per decoding batch
+  int chunk = 512;     // tokens per prefill batch
+  int max_tokens = 1;  // of the answer
+  std::vector<llama_token> prompt;
+  bool forced = false;  // `answer` is fed instead of what is chosen
+  std::vector<llama_token> answer;
+};
+
+std::vector<llama_token> read_tokens(std::istream& in) {
+  std::vector<llama_token> tokens;
+  for (llama_token token; in >> token;) tokens.push_back(token);
+  return tokens;
+}
+
+Request read_request(const std::string& line) {
+  const size_t colon = std::min(line.find(':'), line.size());
+  std::istringstream in(line.substr(0, colon));
+  Request request;
+  in >> request.width >> request.chunk >> request.max_tokens;
+  request.prompt = read_tokens(in);
+  request.forced = colon < line.size();
+  if (request.forced) {
+    std::istringstream rest(line.substr(colon + 1));
+    request.answer = read_tokens(rest);
   }
-  return {best, logits[best] - second};
+  return request;
+}
+
+/// All of the prompt but its last token.
+bool prefill(llama_context* context, const Request& request) {
+  const auto& prompt = request.prompt;
+  const int last = static_cast<int>(prompt.size()) - 1;
+  for (int at = 0; at < last; at += request.chunk) {
+    std::vector<llama_token> piece(prompt.begin() + at, prompt.begin() + std::min(at + request.chunk, last));
+    const int written = at + static_cast<int>(piece.size());
+    if (piece.size() == 1 && request.width > 1) piece.push_back(0);
+    if (!decode(context, piece, at, false)) return false;
+    llama_memory_seq_rm(llama_get_memory(context), 0, written, -1);
+  }
+  return true;
+}
+
+/// Feeds `tokens` from `position` on, padded to a batch of `width`, and removes the rows of the padding.
+bool feed(llama_context* context, std::vector<llama_token> tokens, int width, int position) {
+  const int end = position + static_cast<int>(tokens.size());
+  tokens.resize(std::max(tokens.size(), static_cast<size_t>(width)), 0);
+  if (!decode(context, tokens, position, true)) return false;
+  llama_memory_seq_rm(llama_get_memory(context), 0, end, -1);
+  return true;
+}
+
+/// Decodes one token after the other, and prints the choices.
+bool answer(llama_context* context, const Request& request) {
+  const llama_vocab* vocab = llama_model_get_vocab(llama_get_model(context));
+  int position = static_cast<int>(request.prompt.size()) - 1;
+  llama_token current = request.prompt.back();
+  for (int i = 0; i < request.max_tokens; i++) {
+    if (!feed(context, {current}, request.width, position++)) return false;
+    current = choose(llama_get_logits_ith(context, 0), llama_vocab_n_tokens(vocab));
+    std::printf("%s%d", i == 0 ? "" : " ", current);
+    if (llama_vocab_is_eog(vocab, current)) break;
+  }
+  std::printf("\n");
+  return true;
+}
+
+/// Writes the logits that each token of the forced answer is chosen from.
+bool force(llama_context* context, const Request& request) {
+  const int vocab = llama_vocab_n_tokens(llama_model_get_vocab(llama_get_model(context)));
+  const int last = static_cast<int>(request.prompt.size()) - 1, count = static_cast<int>(request.answer.size());
+  std::vector<llama_token> tokens = {request.prompt.back()};
+  tokens.insert(tokens.end(), request.answer.begin(), request.answer.end());
+  for (int i = 0; i < count; i += request.width) {
+    const int end = std::min(i + request.width, count);
+    if (!feed(context, {tokens.begin() + i, tokens.begin() + end}, request.width, last + i)) return false;
+    for (int row = 0; row < end - i; row++) {
+      std::fwrite(llama_get_logits_ith(context, row), sizeof(float), static_cast<size_t>(vocab), stdout);
+    }
+  }
+  return true;
+}
+
+llama_context_params context_params(int threads, int context_size, std::string_view kind, Changes& changes) {
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = static_cast<uint32_t>(context_size);
+  params.n_batch = kBatch;
+  params.n_ubatch = kBatch;
+  params.n_threads = threads;
+  params.n_threads_batch = threads;
+  params.swa_full = true;
+  if (kind == "exact" || kind == "rounded") {
+    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    params.type_k = params.type_v = kind == "exact" ? GGML_TYPE_F32 : GGML_TYPE_F16;
+  }
+  if (changes.round || !changes.weight.empty()) {
+    params.cb_eval = change_product;
+    params.cb_eval_user_data = &changes;
+  }
+  return params;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 5) {
-    std::fprintf(stderr, "usage: cllm-reference MODEL THREADS CONTEXT packed|plain < requests\n");
+  if (argc != 5 && argc != 7) {
+    std::fprintf(stderr,
+                 "usage: cllm-reference MODEL THREADS CONTEXT packed|plain|exact|rounded [WEIGHT FACTOR] < requests\n");
     return 2;
+  }
+  const std::string_view kind = argv[4];
+  Changes changes{.round = kind == "rounded"};
+  if (argc == 7) {
+    changes.weight = argv[5];
+    changes.factor = std::strtof(argv[6], nullptr);
   }
   llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   llama_backend_init();
-  if (std::string_view(argv[4]) == "packed") cllm::register_packed_buffer();
-  llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
+  if (kind == "packed") cllm::register_packed_buffer();
+  llama_model_params params = llama_model_default_params();
+  ggml_backend_dev_t no_device = nullptr;
+  if (kind == "exact" || kind == "rounded") {
+    params.use_extra_bufts = false;
+    params.devices = &no_device;  // an empty list: on the CPU, whose memory change_product() reads
+  }
+  llama_model* model = llama_model_load_from_file(argv[1], params);
   if (model == nullptr) return 1;
-  llama_context_params params = llama_context_default_params();
-  params.n_ctx = static_cast<uint32_t>(std::atoi(argv[3]));
-  params.n_batch = 512;
-  params.n_ubatch = 512;
-  params.n_threads = std::atoi(argv[2]);
-  params.n_threads_batch = params.n_threads;
-  params.swa_full = true;
-  llama_context* context = llama_init_from_model(model, params);
+  llama_context* context =
+      llama_init_from_model(model, context_params(std::atoi(argv[2]), std::atoi(argv[3]), kind, changes));
   if (context == nullptr) return 1;
-  const llama_vocab* vocab = llama_model_get_vocab(model);
-  const int vocab_size = llama_vocab_n_tokens(vocab);
-  llama_memory_t memory = llama_get_memory(context);
-  batch = llama_batch_init(512, 0, 1);
+  batch = llama_batch_init(kBatch, 0, 1);
 
   std::string line;
   while (std::getline(std::cin, line)) {
-    std::istringstream in(line);
-    int width = 1, chunk = 512, max_tokens = 1;
-    in >> width >> chunk >> max_tokens;
-    std::vector<llama_token> prompt;
-    for (llama_token token; in >> token;) prompt.push_back(token);
-    llama_memory_seq_rm(memory, 0, -1, -1);
-
-    const int last = static_cast<int>(prompt.size()) - 1;
-    for (int at = 0; at < last; at += chunk) {
-      std::vector<llama_token> piece(prompt.begin() + at, prompt.begin() + std::min(at + chunk, last));
-      const int written = at + static_cast<int>(piece.size());
-      if (piece.size() == 1 && width > 1) piece.push_back(0);
-      if (!decode(context, piece, at, false)) return 1;
-      llama_memory_seq_rm(memory, 0, written, -1);
-    }
-    llama_token current = prompt.back();
-    for (int i = 0; i < max_tokens; i++) {
-      std::vector<llama_token> block(static_cast<size_t>(width), 0);
-      block[0] = current;
-      if (!decode(context, block, last + i, true)) return 1;
-      const Choice choice = choose(llama_get_logits_ith(context, 0), vocab_size);
-      llama_memory_seq_rm(memory, 0, last + i + 1, -1);
-      std::printf("%s%d:%.6g", i == 0 ? "" : " ", choice.token, choice.gap);
-      current = choice.token;
-      if (llama_vocab_is_eog(vocab, current)) break;
-    }
-    std::printf("\n");
+    const Request request = read_request(line);
+    llama_memory_seq_rm(llama_get_memory(context), 0, -1, -1);
+    if (!prefill(context, request) || !(request.forced ? force : answer)(context, request)) return 1;
     std::fflush(stdout);
   }
   llama_batch_free(batch);
