@@ -204,9 +204,11 @@ describe("sampling", function () {
         requests.map(({ prompt }, i) => ({ width: 1, chunk: 32, prompt, answer: texts[i] as number[] })),
       );
       for (const [i, { prompt, settings, seed }] of requests.entries()) {
+        const { logitBias = [], bannedTokens = [], ...sampling } = settings;
         const drawn = (logits[i] as Float32Array[]).map((row, j) => {
-          const options = { ...settings, vocab: row.length, seed, position: prompt.length + j };
-          return kernels.choose(row, options)[0];
+          for (const [token, bias] of logitBias as [number, number][]) row[token] = (row[token] as number) + bias;
+          for (const token of bannedTokens) row[token] = Number.NEGATIVE_INFINITY;
+          return kernels.choose(row, { ...sampling, vocab: row.length, seed, position: prompt.length + j })[0];
         });
         assert.deepEqual(texts[i], drawn, `text ${i}`);
       }
