@@ -1,46 +1,66 @@
-// Jacobi decoding on the GPU: both runners, bursts of the resident one, blocks and lanes. The tokens of the runners are
-// compared first. On a GPU a pass may round otherwise when it attends to more padding, so a difference is a missed goal and
-// no reason to measure nothing.
-//   CLLM_BACKEND=cuda npm run bench -- gpu [--model FILE]
+// Jacobi decoding on the GPU: both runners, bursts of the resident one, blocks and lanes, and llama.cpp's own bench on the same
+// file and card. The runners' tokens are compared first. On a GPU a pass may round otherwise when it attends to more padding,
+// so a difference is a missed goal and no reason to measure nothing.
+//   CLLM_BACKEND=cuda npm run bench -- gpu [--shape qwen2] [--model FILE]
+// --backend cpu tries the bench itself on a machine without a GPU; its figures mean nothing.
+import fs from "node:fs";
 import path from "node:path";
 import { bench, goal, integers, step } from "../lib/bench.mjs";
+import { llamaBenchOnGpu } from "../lib/llama-bench-gpu.mjs";
 import { machine } from "../lib/machine.mjs";
 import { interleave, median, total } from "../lib/numbers.mjs";
 import { syntheticModels } from "../lib/synthetic.mjs";
 
 const { binaryInfo, Model } = await import("../../dist/esm.mjs");
 const about =
-  "Blocks of n tokens on the GPU, by runner; random weights of SmolLM2-135M's shape unless --model is given";
-const options = { formats: "F16,Q8_0,Q4_0", blocks: "1,2,4,8,16,32,64", lanes: "1,8", tokens: 128, rounds: 5 };
+  "Blocks of n tokens on the GPU, by runner; random weights of SmolLM2-135M's shape unless --shape or --model says otherwise";
+const options = {
+  backend: "cuda",
+  shape: "smollm2",
+  formats: "F16,BF16,Q8_0,Q4_0,Q4_K",
+  blocks: "1,4,8,16,32",
+  lanes: "1,8",
+  tokens: 128,
+  rounds: 5,
+};
 const RUNNERS = [
   { name: "host", runner: "host", burst: 1 },
   { name: "resident", runner: "auto", burst: 1 },
   { name: "resident, bursts of 8", runner: "auto", burst: 8 },
 ];
 
-await bench({ name: "gpu-decode", about, options }, async ({ model, formats, threads, ...settings }) => {
-  if (machine().binary.backend !== "cuda") throw new Error(`CUDA does not run: ${binaryInfo().cuda}`);
-  const files = model ? [{ format: path.basename(model, ".gguf"), file: model }] : await syntheticModels(formats);
-  const sizes = integers(settings.blocks);
-  const results = { rows: [], goals: [], samples: {} };
-  for (const { format, file } of files) {
-    const loaded = await Model.load(file);
-    for (const lanes of integers(settings.lanes)) {
-      const decoders = [];
-      for (const { name, ...running } of RUNNERS) {
-        const shape = { contextSize: 1024, lanes, blockSize: Math.max(...sizes), threads };
-        decoders.push([name, await loaded.createDecoder({ ...shape, ...running })]);
+await bench(
+  { name: "gpu-decode", about, options },
+  async ({ model, shape, formats, threads, backend, ...settings }) => {
+    if (machine().binary.backend !== backend) throw new Error(`CUDA does not run: ${binaryInfo().cuda}`);
+    const files = model
+      ? [{ format: path.basename(model, ".gguf"), file: model }]
+      : await syntheticModels(formats, shape);
+    const sizes = integers(settings.blocks);
+    const results = { rows: [], goals: [], samples: {} };
+    for (const { format, file } of files) {
+      const weightBytes = fs.statSync(file).size;
+      for (const row of await llamaBenchOnGpu(file, sizes, settings)) {
+        results.rows.push({ format, ...row, "GB/s of weights": weightBytes / row["ms per iteration"] / 1e6 });
       }
-      for (const n of sizes) await compareRunners({ format, lanes, n, decoders, ...settings }, results);
-      for (const [, decoder] of decoders) await decoder.dispose();
+      const loaded = await Model.load(file);
+      for (const lanes of integers(settings.lanes)) {
+        const decoders = [];
+        for (const { name, ...running } of RUNNERS) {
+          const wanted = { contextSize: 1024, lanes, blockSize: Math.max(...sizes), threads };
+          decoders.push([name, await loaded.createDecoder({ ...wanted, ...running })]);
+        }
+        for (const n of sizes) await compareRunners({ ...settings, format, lanes, n, decoders, weightBytes }, results);
+        for (const [, decoder] of decoders) await decoder.dispose();
+      }
+      await loaded.dispose();
     }
-    await loaded.dispose();
-  }
-  return results;
-});
+    return results;
+  },
+);
 
 /** Measures all runners on blocks of `n` tokens, and adds to the rows, goals and samples. */
-async function compareRunners({ format, lanes, n, decoders, tokens, rounds }, { rows, goals, samples }) {
+async function compareRunners({ format, lanes, n, decoders, weightBytes, tokens, rounds }, { rows, goals, samples }) {
   const key = `${format}, ${lanes} lanes, n = ${n}`;
   const run = (decoder) => {
     step(key);
@@ -76,6 +96,7 @@ async function compareRunners({ format, lanes, n, decoders, tokens, rounds }, { 
       "ms per iteration": medianOf(name, "iteration"),
       "ms in the forward pass": medianOf(name, "forward"),
       "tok/s": medianOf(name, "speed"),
+      "GB/s of weights": weightBytes / medianOf(name, "iteration") / 1e6,
       tokens: different.includes(name) ? "other than host" : "equal",
     });
   }

@@ -12,7 +12,7 @@ import { compile } from "../compile.mjs";
 
 const LIMIT = 60e6;
 /** Programs beside the addon. They lie where a checkout has them, so that nothing needs to know whether it is in a bundle. */
-const programs = ["cllm-device-test", "cllm-reference", "cllm-resident-test", "cllm-train-test"];
+const programs = ["cllm-device-test", "cllm-reference", "cllm-resident-test", "cllm-train-test", "llama-bench"];
 /** Packages that the library depends on for builds only. */
 const buildOnly = ["cmake-js", "node-addon-api", "node-gyp-build"];
 
@@ -20,7 +20,8 @@ function fill(folder) {
   const copy = (from, to = from, filter = () => true) =>
     fs.cpSync(path.join(root, from), path.join(folder, to), { recursive: true, filter });
   for (const file of ["package.json", "LICENSE", "THIRD_PARTY_LICENSES"]) copy(file);
-  for (const file of ["cuda/check.mjs", "common.mjs", "mocha-reporter.cjs"]) copy(path.join("scripts", file));
+  for (const file of ["cuda/check.mjs", "cuda/decode-child.mjs", "common.mjs", "mocha-reporter.cjs"])
+    copy(path.join("scripts", file));
   copy("dist", "dist", (file) => !/\.d\.m?ts$/.test(file));
   copy(path.join("dist-test", "test"));
   fs.symlinkSync(path.join("..", "dist"), path.join(folder, "dist-test", "lib"));
@@ -74,7 +75,7 @@ async function pack(folder, name) {
   fs.rmSync(tarball, { force: true });
   say(`Packing ${path.relative(root, tarball)}`);
   // The window is wide because the addon and the programs hold the same kernels of ggml, far apart.
-  const env = { ...process.env, XZ_OPT: "--lzma2=preset=6,dict=192MiB", GZIP: "-9" };
+  const env = { ...process.env, XZ_OPT: "--lzma2=preset=6,dict=384MiB", GZIP: "-9" };
   await run("tar", [xz ? "-cJf" : "-czf", tarball, name], { cwd: parent, env });
   const size = fs.statSync(tarball).size;
   const text = `${path.relative(root, tarball)}: ${(size / 1e6).toFixed(1)} MB`;

@@ -1,19 +1,33 @@
-// Runs everything that needs a GPU: kernels against the CPU's, the suites of decoding and training, compute-sanitizer,
-// benches. It writes bench/results/<date>-<GPU>-gpu-check.json and prints a summary. In a checkout it builds first; a bundle
+// Runs everything that needs a GPU: kernels against the CPU's, CUDA graphs over changing shapes, the suites of decoding and
+// training, compute-sanitizer, benches. It writes bench/results/<date>-<GPU>-gpu-check.json and prints a summary. In a checkout it builds first; a bundle
 // (scripts/cuda/bundle.mjs) has everything built.
-//   npm run check:gpu [-- --only kernels,tests,sanitizer,kernel-bench,decode-bench] [--model FILE] [--no-build]
+//   npm run check:gpu [-- --only PART,PART...] [--model FILE] [--no-build]
+// --backend cpu tries this program itself on a machine without a GPU, from a build that is there; its results mean nothing.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import os from "node:os";
 import path from "node:path";
-import { parseArgs } from "node:util";
+import { isDeepStrictEqual, parseArgs } from "node:util";
 import { Failure, main, output, readText, root, say, work } from "../common.mjs";
 
 const require = createRequire(import.meta.url);
 const MINUTE = 60_000;
 const bin = path.join(work, "cuda", "bin");
 const deviceTest = path.join(bin, "cllm-device-test");
+const decodeChild = path.join(root, "scripts", "cuda", "decode-child.mjs");
+const defaultModel = path.join(root, "models", "text-to-sql", "text-to-sql.gguf");
+/** How CUDA graphs may run, as environment variables. */
+const GRAPHS = {
+  off: { CLLM_CUDA_GRAPHS: "off" },
+  anew: { CLLM_CUDA_GRAPHS: "on" },
+  "in place": { CLLM_CUDA_GRAPHS: "on", CLLM_CUDA_GRAPH_UPDATE: "in-place" },
+  "in place, without programmatic launches": {
+    CLLM_CUDA_GRAPHS: "on",
+    CLLM_CUDA_GRAPH_UPDATE: "in-place",
+    GGML_CUDA_PDL: "0",
+  },
+};
 const bundled = !fs.existsSync(path.join(root, "CMakeLists.txt"));
 
 /** The result of a part. A part that could not run is pending, with the reason; nothing passes silently. */
@@ -27,6 +41,34 @@ const parts = {
     const lines = text.split("\n").filter((line) => /^(ok|FAILED) /.test(line));
     if (!/^device (?!cpu)/m.test(text)) return failed("the test ran on the CPU, not on the GPU", { lines });
     return code === 0 ? passed(`${lines.length} groups equal the CPU's`, { lines }) : failed(last(text), { lines });
+  },
+
+  // Decoding whose passes change their shape, with CUDA graphs instantiated anew (native/llama/cuda_graph_update.cu), must
+  // end well and give the tokens that it gives without graphs. What happens with ggml's own update in place is recorded.
+  graphs: async ({ model }) => {
+    const { syntheticModels } = await import(path.join(root, "bench", "lib", "synthetic.mjs"));
+    const files = model ? [{ format: "model", file: path.resolve(model) }] : await syntheticModels("F16,Q8_0");
+    const found = {};
+    const wrong = [];
+    for (const { format, file } of files) {
+      for (const [name, env] of Object.entries(GRAPHS)) {
+        const { code, text, stdout } = execute(
+          process.execPath,
+          [decodeChild, file, "16,32,64", "64"],
+          2 * MINUTE,
+          env,
+        );
+        const hashes = code === 0 ? JSON.parse(last(stdout)) : null;
+        found[`${format}, ${name}`] = hashes ?? { code, text: text.slice(-2000) };
+        const expected = found[`${format}, off`];
+        if (name === "anew" && !isDeepStrictEqual(hashes, expected))
+          wrong.push(`${format}: ${hashes ? "other tokens" : code}`);
+      }
+    }
+    const details = { graphs: found };
+    return wrong.length > 0
+      ? failed(wrong.join("; "), details)
+      : passed("tokens with graphs equal those without", details);
   },
 
   tests: () => {
@@ -48,6 +90,11 @@ const parts = {
       const summary = /^=+ (?:ERROR|RACECHECK) SUMMARY: (.*)$/m.exec(text)?.[1] ?? last(text);
       tools[tool] = { ok: code === 0, summary, ...(code === 0 ? {} : { text: text.slice(0, 4000) }) };
     }
+    const decode = [process.execPath, decodeChild, defaultModel, "4,8,16", "24"];
+    const args = ["--tool", "memcheck", "--error-exitcode", "9", ...decode];
+    const { code, text: said } = execute("compute-sanitizer", args, 10 * MINUTE, GRAPHS.anew);
+    const summary = /^=+ ERROR SUMMARY: (.*)$/m.exec(said)?.[1] ?? last(said);
+    tools["memcheck of a decode"] = { ok: code === 0, summary, ...(code === 0 ? {} : { text: said.slice(0, 4000) }) };
     const text = Object.entries(tools).map(([tool, { summary }]) => `${tool}: ${summary}`);
     return (Object.values(tools).every(({ ok }) => ok) ? passed : failed)(text.join("; "), { tools });
   },
@@ -62,10 +109,11 @@ const parts = {
     return passed(`${summary}; a copy moves ${(figures.bandwidth / 1e12).toFixed(2)} TB/s`, { figures });
   },
 
-  "decode-bench": ({ model }) => {
+  "decode-bench": ({ model, backend }) => {
     const results = path.join(root, "bench", "results");
     const before = new Set(fs.existsSync(results) ? fs.readdirSync(results) : []);
-    const args = [path.join(root, "bench", "decode", "gpu.mjs"), ...(model ? ["--model", path.resolve(model)] : [])];
+    const args = [path.join(root, "bench", "decode", "gpu.mjs"), "--backend", backend];
+    if (model) args.push("--model", path.resolve(model));
     const started = Date.now();
     const { code, text } = execute(process.execPath, args, 30 * MINUTE);
     if (code !== 0) return failed(last(text));
@@ -79,9 +127,9 @@ const parts = {
   },
 };
 
-function attempt(part, values) {
+async function attempt(part, values) {
   try {
-    return part(values);
+    return await part(values);
   } catch (error) {
     return failed(`the check itself failed: ${error.message}`);
   }
@@ -99,7 +147,8 @@ async function prepare(capability) {
   const { compile } = await import("../compile.mjs");
   const { install } = await import("../common.mjs");
   await install();
-  const targets = ["cllm", "cllm-device-test", "cllm-reference", "cllm-resident-test", "cllm-train-test"];
+  const programs = ["cllm-device-test", "cllm-reference", "cllm-resident-test", "cllm-train-test", "llama-bench"];
+  const targets = ["cllm", ...programs];
   await build({ cuda: capability ? { arch: [capability] } : {}, targets });
   await compile();
 }
@@ -188,23 +237,29 @@ function write(gpu, info, results) {
 await main(import.meta.url, async (argv) => {
   const { values } = parseArgs({
     args: argv,
-    options: { only: { type: "string" }, model: { type: "string" }, "no-build": { type: "boolean" } },
+    options: {
+      only: { type: "string" },
+      model: { type: "string" },
+      backend: { type: "string", default: "cuda" },
+      "no-build": { type: "boolean" },
+    },
   });
   const chosen = values.only?.split(",") ?? Object.keys(parts);
   for (const name of chosen) {
     if (!parts[name]) throw new Failure(`Expected parts of ${Object.keys(parts).join(", ")} but received ${name}`);
   }
   // This comes before a build of half an hour.
-  const capability = gpuCapability();
+  const trying = values.backend === "cpu";
+  const capability = trying ? "" : gpuCapability();
   if (capability === null) {
     throw new Failure(
       "There is no NVIDIA GPU here (nvidia-smi and /dev/nvidiactl are missing): nothing was run. " +
         "`npm run bundle:gpu` makes a folder to take to a machine that has one.",
     );
   }
-  if (!bundled && !values["no-build"]) await prepare(capability);
+  if (!bundled && !values["no-build"] && !trying) await prepare(capability);
   findCublas();
-  process.env.CLLM_BACKEND = "cuda";
+  process.env.CLLM_BACKEND = values.backend;
   process.env.CLLM_TEST_PROGRAMS = bin;
   process.env.CLLM_TEST_GPU = "1";
   const { binaryInfo } = await import(path.join(root, "dist", "esm.mjs"));
@@ -214,13 +269,13 @@ await main(import.meta.url, async (argv) => {
   } catch (error) {
     throw new Failure(`${error.message}\n\nNothing was run on the GPU.`);
   }
-  const gpu = info.devices.find(({ kind }) => kind === "gpu" || kind === "integrated");
+  const gpu = info.devices.find(({ kind }) => trying || kind === "gpu" || kind === "integrated");
   say(`GPU       ${gpu.description}, ${(gpu.totalMemory / 2 ** 30).toFixed(1)} GiB\nBinary    ${info.path}\n`);
   const results = {};
   let file = "";
   for (const name of chosen) {
     say(`--- ${name}`);
-    results[name] = attempt(parts[name], values);
+    results[name] = await attempt(parts[name], values);
     file = write(gpu, info, results); // after every part, because a later one may take the machine with it
   }
   console.log(`\nWritten to ${file}\n`);
