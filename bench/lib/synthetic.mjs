@@ -17,7 +17,7 @@ const FF = 1536;
 const LAYERS = 30;
 const VOCAB = 49152;
 
-/** [{ format, file }], written once below the system's temporary directory. */
+/** Makes [{ format, file }]; the files are written once, below the system's temporary directory. */
 export async function syntheticModels(formats) {
   const folder = path.join(os.tmpdir(), "cllm-bench-synthetic-135m");
   fs.mkdirSync(folder, { recursive: true });
