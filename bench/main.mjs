@@ -1,6 +1,6 @@
 // `npm run bench -- NAME [options]` runs one bench; without a name it lists them. `NAME --help` shows a bench's options.
 const BENCHES = {
-  blocks: ["decode/blocks.mjs", "what a block of n tokens costs and brings, by file format"],
+  blocks: ["decode/blocks.mjs", "what a block of n tokens costs and gains, by file format"],
   auto: ["decode/auto.mjs", 'blockSize "auto" against one token at a time, by kind of request'],
   ar: ["decode/ar.mjs", "ordinary decoding against llama.cpp's own bench"],
   levels: ["decode/levels.mjs", "the prebuilt binaries against one built for this machine"],
@@ -18,13 +18,13 @@ const BENCHES = {
 
 const [name] = process.argv.slice(2);
 if (name !== undefined && Object.hasOwn(BENCHES, name)) {
-  process.argv.splice(2, 1); // the bench parses what is left
+  process.argv.splice(2, 1); // the bench parses the other arguments
   await import(new URL(BENCHES[name][0], import.meta.url));
 } else {
-  const asked = name === "--help" || name === "-h";
+  const wantsHelp = name === "--help" || name === "-h";
   const list = Object.entries(BENCHES).map(([key, [, about]]) => `  ${key.padEnd(12)}${about}`);
   const usage = `Usage: npm run bench -- NAME [options]    NAME --help shows the options\n\n${list.join("\n")}`;
-  if (asked) console.log(usage);
+  if (wantsHelp) console.log(usage);
   else {
     console.error(name === undefined ? usage : `Expected the name of a bench but received ${name}\n\n${usage}`);
     process.exitCode = 1;

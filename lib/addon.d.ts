@@ -14,15 +14,16 @@ export interface Addon {
   /** Gives the addon the class that its run-time failures are instances of. Called once per environment. */
   setErrorClass(errorClass: CllmErrorConstructor): void;
   buildInfo(): BuildInfo;
-  /** What native/base/limits.h says; lib/limits.ts must say the same. */
+  /** The limits in native/base/limits.h; lib/limits.ts must have the same. */
   limits(): NativeLimits;
   /**
-   * The devices that ggml can compute on. `prove` computes a product on each GPU first and throws where it is wrong.
+   * The devices that ggml can compute on. With `prove` it computes a product on each GPU first, and throws
+   * where one is wrong.
    */
   devices(prove: boolean): NativeDevice[];
   /** Starts loading on a thread of its own. `onProgress` receives 0..1, throttled to whole percents. */
   loadModel(path: string, options: LoadOptions, onProgress: ((fraction: number) => void) | null): Task<NativeModel>;
-  /** A JSON schema (as text) as a grammar in GBNF. Throws CLLM_INVALID_GRAMMAR. */
+  /** Converts a JSON schema, given as text, to a grammar in GBNF. Throws CLLM_INVALID_GRAMMAR. */
   jsonSchemaGrammar(schema: string): string;
   /** Runs llama.cpp's quantiser on a thread of its own. It writes `output` directly, without a temporary file. */
   quantize(
@@ -37,7 +38,7 @@ export interface Addon {
    */
   createTrainer(base: string, options: TrainOptions, data: TrainData): Task<NativeTrainer>;
   /**
-   * The choices of `rows` rows of logits; row r starts at r * stride and is for position + r. Synchronous; see
+   * Returns the choices of `rows` rows of logits, synchronously; row r starts at r * stride and is for position + r. See
    * kernels.ts.
    */
   chooseTokens(
@@ -54,15 +55,15 @@ export interface Addon {
   Trainer: new () => NativeTrainer; // not constructible from JS: throws
 }
 
-/** Explained in native/train/trainer.h; lib/distill/options.ts has the ranges. */
+/** native/train/trainer.h explains these options; lib/distill/options.ts has the ranges. */
 export interface TrainOptions {
-  bf16: boolean; // matrix products in BF16 with F32 master weights, else F32
+  bf16: boolean; // true: matrix products in BF16 with F32 master weights; false: in F32
   trainEmbeddings: boolean;
   loraRank: number; // 0: full fine-tuning
   rowTokens: number;
   rowsPerPass: number;
   passesPerStep: number;
-  labels: number; // per pass, at most
+  labels: number; // labels per pass, at most
   blockSize: number;
   arEpochs: number;
   epochs: number;
@@ -80,7 +81,7 @@ export interface TrainOptions {
   warmup: number;
   seed: number;
   threads: number; // CPU threads
-  gpu: boolean; // train on the first GPU of the CUDA binary, else on the CPU
+  gpu: boolean; // true: train on the first GPU of the CUDA binary; false: on the CPU
   fingerprint: string;
 }
 
@@ -100,13 +101,14 @@ export interface TrainStep {
   learningRate: number;
 }
 
-/** Does one call at a time: a second one throws. */
+/** Serves one call at a time; a second call throws. */
 export interface NativeTrainer {
   info(): { bytes: number; steps: number; arSteps: number; step: number; trainedParameters: number };
   /** Takes the memory and reads the base, and the checkpoint where one is named. */
   load(checkpoint: string | null): Task<void>;
   /**
-   * Does steps until `milliseconds` have passed: at least one, or none where all are done. cancel() breaks a pass off.
+   * Does steps until `milliseconds` have passed: at least one step, or none where all are done. cancel() ends a pass in
+   * the middle.
    */
   run(milliseconds: number): Task<TrainStep[]>;
   saveCheckpoint(path: string): Task<void>;
@@ -128,7 +130,7 @@ export interface VerifyBlocks {
   endOfGeneration: Uint8Array; // [vocab], longer than the largest choice
 }
 
-/** The verdicts of verify, one element per lane, all 0 for a lane without budget. */
+/** The verdicts of verify, one element per lane; all are 0 for a lane without budget. */
 export interface Verdicts {
   /** Candidate with the most accepted drafts. */
   winner: Int32Array;
@@ -200,9 +202,9 @@ export interface NativeModel {
   metadata(): Record<string, string>;
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Int32Array;
   detokenize(tokens: Int32Array, renderSpecial: boolean): string;
-  /** Text of one token as the vocabulary stores it, and its attributes (bit set of llama_token_attr). */
+  /** Returns a token's text as the vocabulary stores it, and its attributes (bit set of llama_token_attr). */
   token(id: number): { text: string; attributes: number; endOfGeneration: boolean };
-  /** The named chat template, or the default one for null; null when the file has none. */
+  /** Returns the chat template of this name, for null the default template; null when the file has none. */
   chatTemplate(name: string | null): string | null;
   createDecoder(options: DecoderOptions, onEvents: (events: DecoderEvent[]) => void): Promise<NativeDecoder>;
   /** Drops this reference; the weights are freed when the last decoder is gone too. Idempotent. */
@@ -224,9 +226,9 @@ export interface NativeModelInfo {
   headCountKv: number;
   /** False for recurrent and hybrid models: their state cannot be rolled back, so they decode with blockSize 1 only. */
   canRollBack: boolean;
-  /** Bytes of KV cache per token and lane with F16 rows. An estimate used to refuse what cannot fit. */
+  /** Bytes of KV cache per token and lane with F16 rows: an estimate, by which contexts that cannot fit are refused. */
   kvBytesPerToken: number;
-  bos: number; // -1 where the vocabulary has no such token, as for the next five
+  bos: number; // this and the next five are -1 where the vocabulary has no such token
   eos: number;
   eot: number;
   nl: number;
@@ -239,7 +241,7 @@ export interface NativeModelInfo {
 export interface DecoderOptions {
   contextSize: number; // tokens per lane
   lanes: number;
-  blockSize: number; // largest block; a request may use a smaller one
+  blockSize: number; // tokens of the largest block; a request may use smaller ones
   candidates: number; // blocks verified per lane at once, 1..8, on the resident runner
   threads: number;
   prefillChunk: number; // tokens per prefill pass
@@ -252,14 +254,14 @@ export interface DecoderOptions {
 
 /**
  * Where the tokens of a draft come from:
- * - `choices`: the model's own choices of the last iteration for later positions, then what followed the same tokens
- *   earlier in prompt or answer (prompt lookup);
+ * - `choices`: the model's own choices of the last iteration for later positions, then the tokens that followed the
+ *   last tokens where they stood before, in prompt or answer (prompt lookup);
  * - `random`: the same choices, then random tokens of the prompt (CLLM, arXiv 2403.00835);
- * - `lookup`: instead of the choices, what followed where the last token stood before, at the place that agrees with
- *   most of the last three tokens;
+ * - `lookup`: no choices, but the tokens that followed the last token where it stood before, at the place that agrees
+ *   with most of the last three tokens;
  * - `auto`: `choices` or `lookup`, whichever would have had more tokens accepted lately.
  *
- * These are the modes of native/kernels/draft.h.
+ * native/kernels/draft.h has the same modes.
  */
 export type DraftSource = "auto" | "random" | "choices" | "lookup";
 
@@ -281,9 +283,9 @@ export interface DecoderInfo {
 /** Commands are answered by events with the same id. Ids are positive integers chosen by the caller, used once. */
 export interface NativeDecoder {
   info(): DecoderInfo;
-  /** The latest choice for requests with a blockSize of 0; null before the first iteration of one. */
+  /** The latest choice for requests with a blockSize of 0; null before the first iteration of such a request. */
   chosen(): { blockSize: number; candidates: number } | null;
-  /** Queues a generation. On `sequence` (id from openSequence) or on any free lane (0). */
+  /** Queues a generation on the request's `sequence` (an id from openSequence), or on any free lane (0). */
   generate(id: number, request: GenerateRequest): void;
   /** Stops a queued or running generation at the next iteration; answered by `done` with finishReason "abort". */
   abort(id: number): void;
@@ -298,11 +300,11 @@ export interface NativeDecoder {
   rollback(id: number, sequence: number, position: number): void;
   /** Copies a sequence, its KV and its block into a free lane. Answered by `sequence`. */
   fork(id: number, sequence: number): void;
-  /** Stops the thread (mid-pass, within one graph node), answers what is pending with CLLM_DISPOSED, frees all. */
+  /** Stops the thread within one graph node, answers pending commands with CLLM_DISPOSED, and frees everything. */
   dispose(): Promise<void>;
 }
 
-/** How tokens are chosen: by Sampling of native/kernels/sampling.h, after biases are added to the logits. */
+/** How tokens are chosen: as Sampling of native/kernels/sampling.h says, after the biases are added to the logits. */
 export interface Choosing {
   temperature: number; // 0: greedy; else 1e-3 to 1e3
   topK: number; // 0: off
@@ -330,7 +332,7 @@ export interface GenerateRequest {
   logprobs: number; // number of alternatives per token; -1: no logprobs at all
 }
 
-/** RuleOptions of native/decode/token_rules.h. */
+/** These are the RuleOptions of native/decode/token_rules.h. */
 export interface TokenRules {
   grammar: string; // "": none
   repeatPenalty: number;
@@ -366,8 +368,8 @@ export interface NativeStats {
   blockSizes: Record<number, number>; // number of iterations by block size
   candidates: Record<number, number>; // number of iterations by number of candidates
   prefillMilliseconds: number; // passes over the prompt
-  decodeMilliseconds: number; // Jacobi iterations of this lane, whole passes
-  forwardMilliseconds: number; // part of decodeMilliseconds inside llama.cpp
+  decodeMilliseconds: number; // Jacobi iterations of this lane, with the whole time of shared passes
+  forwardMilliseconds: number; // the part of decodeMilliseconds that was spent inside llama.cpp
 }
 
 export type DecoderEvent =
@@ -391,7 +393,7 @@ export type DecoderEvent =
 export type FinishReason = "eog" | "stop" | "length" | "abort";
 
 export interface NativeIteration {
-  position: number; // of block[0], before the iteration
+  position: number; // position of block[0], before the iteration
   block: Int32Array; // [n] block[0] confirmed, block[1..] the draft
   choices: Int32Array; // [n] the model's choice after each token of the block
   accepted: number; // m: leading draft tokens that equal the choices before them

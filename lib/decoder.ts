@@ -40,22 +40,22 @@ export interface DecoderOptions {
   /** Sequences decoded at once, 1 to 256; each has a context of its own. Default 1. */
   lanes?: number | undefined;
   /**
-   * Tokens per block n, 1 (ordinary decoding) to 128; requests may use less. `auto` takes in each iteration the size
-   * that pays most, by what drafts have been worth and passes have cost, up to 16 tokens or what a consistency LLM was
-   * trained for (`model.info.trainBlockSize`). Default `auto`, or 1 if the model cannot roll back.
+   * Tokens per block n, 1 (ordinary decoding) to 128; requests may use less. In each iteration `auto` takes the size
+   * that pays most, by how many draft tokens have been accepted and how long passes have taken: up to 16 tokens, or what
+   * a consistency LLM was trained for (`model.info.trainBlockSize`). Default `auto`, or 1 if the model cannot roll back.
    */
   blockSize?: number | "auto" | undefined;
   /**
    * Blocks that are verified per lane at once, 1 to 8: the lane's first block, and blocks made of what followed its
-   * last tokens in prompt and answer; the one with the most accepted tokens wins. `candidates` x `blockSize` is at most
-   * 48. With a block size of `auto` it is a limit: 1, 2, 4 or 8 candidates are used, as pays. They pay where a pass
-   * costs little more for them, on a GPU; the tokens are the same. They need the resident runner and flash attention;
+   * last tokens in prompt and answer; the block with the most accepted tokens wins. `candidates` x `blockSize` is at
+   * most 48. With a block size of `auto` this is a limit, and 1, 2, 4 or 8 candidates are used, whatever pays most. They
+   * pay where more tokens make a pass only a little dearer, as on a GPU; the answer's tokens are the same. They need the resident runner and flash attention;
    * requests with a grammar or penalties have one candidate. Default 1.
    */
   candidates?: number | undefined;
   /**
-   * Makes `auto` the block size that the model was trained for, or 2, instead of what pays most. On a CPU, and with
-   * more than one token per block, no near-tie then falls otherwise because passes happen to cost something else
+   * Makes `auto` the block size that the model was trained for, or else 2, instead of the size that pays most. On a CPU,
+   * and with more than one token per block, the time of passes then has no influence on near-ties
    * (docs/exactness.md). Default false.
    */
   deterministic?: boolean | undefined;
@@ -79,8 +79,8 @@ export interface DecoderOptions {
    */
   runner?: "auto" | "resident" | "host" | undefined;
   /**
-   * Iterations that the resident runner does in one go, 1 to 16; text goes out, and aborts and new requests are looked
-   * at, between two bursts. Longer bursts save time only on a GPU. Default 1, with the CUDA binary 8.
+   * Iterations that the resident runner does in one go, 1 to 16. Text is sent, and aborts and new requests are read,
+   * only between two bursts. Longer bursts save time only on a GPU. Default 1, with the CUDA binary 8.
    */
   burst?: number | undefined;
   /** Where the drafts of requests that name no source come from. Default `auto`. */
@@ -93,7 +93,7 @@ export interface DecoderOptions {
 
 /** How a decoder really runs. */
 export interface DecoderInfo extends NativeInfo {
-  /** Whether requests that name no block size get the one that pays most; `blockSize` is then the largest one. */
+  /** Whether requests that name no block size get the one that pays most; `blockSize` is then the largest size. */
   autoBlockSize: boolean;
   /** The latest choice of `auto` when info was read; null before the first one, and when the decoder is disposed. */
   chosen: { blockSize: number; candidates: number } | null;
@@ -118,7 +118,7 @@ export interface DecoderSettings {
 
 const KV_TYPES = ["f16", "f32", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"];
 const RUNNERS = ["auto", "resident", "host"] as const;
-/** The host looks at a GPU by a synchronisation of some tens of microseconds, which so many iterations share. */
+/** Iterations that share one synchronisation of the host with the GPU, which takes some tens of microseconds. */
 const GPU_BURST = 8;
 /** The smallest block size whose logits are equal to the bit to those of all larger ones. */
 const DETERMINISTIC_BLOCK_SIZE = 2;
@@ -130,15 +130,15 @@ const DETERMINISTIC_BLOCK_SIZE = 2;
  * back.
  */
 export function decoderSettings(options: DecoderOptions, model: ModelInfo): DecoderSettings {
-  const trained = model.trainContextSize > 0 ? model.trainContextSize : DEFAULT_CONTEXT_SIZE;
-  const contextSize = Math.max(2, Math.min(trained, DEFAULT_CONTEXT_SIZE));
+  const trainedContextSize = model.trainContextSize > 0 ? model.trainContextSize : DEFAULT_CONTEXT_SIZE;
+  const defaultContextSize = Math.max(2, Math.min(trainedContextSize, DEFAULT_CONTEXT_SIZE));
   return readOptions(options, (read) => {
     const deterministic = read.boolean("deterministic", false);
     const candidates = read.integer("candidates", 1, MAX_CANDIDATES, 1);
     const { blockSize, autoBlockSize } = readBlockSize(read, model, deterministic, candidates);
     return {
       native: {
-        contextSize: read.integer("contextSize", 2, MAX_CONTEXT_SIZE, contextSize),
+        contextSize: read.integer("contextSize", 2, MAX_CONTEXT_SIZE, defaultContextSize),
         lanes: read.integer("lanes", 1, MAX_LANES, 1),
         blockSize,
         candidates,
@@ -158,16 +158,18 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
   });
 }
 
-/** The largest block of the decoder, and whether the engine chooses the size of each block. */
+/** Reads the largest block of the decoder, and whether the engine chooses the size of each block. */
 function readBlockSize(read: OptionsReader, model: ModelInfo, deterministic: boolean, candidates: number) {
   const value = read.value("blockSize");
-  const isOpen = value === "auto" || (value === undefined && model.canRollBack);
-  const autoBlockSize = isOpen && !deterministic;
-  const ordinary = deterministic ? DETERMINISTIC_BLOCK_SIZE : DEFAULT_BLOCK_SIZE;
-  const preferred = model.canRollBack ? (model.trainBlockSize ?? ordinary) : 1;
+  const isAuto = value === "auto" || (value === undefined && model.canRollBack);
+  const autoBlockSize = isAuto && !deterministic;
+  const untrainedBlockSize = deterministic ? DETERMINISTIC_BLOCK_SIZE : DEFAULT_BLOCK_SIZE;
+  const defaultBlockSize = model.canRollBack ? (model.trainBlockSize ?? untrainedBlockSize) : 1;
   // With a fixed block size, the candidates of a lane must fit into one part of a pass.
   const limit = candidates > 1 && !autoBlockSize ? Math.floor(MAX_PART_TOKENS / candidates) : MAX_BLOCK_SIZE;
-  const blockSize = isOpen ? Math.min(preferred, limit) : read.integer("blockSize", 1, MAX_BLOCK_SIZE, preferred);
+  const blockSize = isAuto
+    ? Math.min(defaultBlockSize, limit)
+    : read.integer("blockSize", 1, MAX_BLOCK_SIZE, defaultBlockSize);
   if (blockSize > limit) {
     throw rangeError(`at most ${limit}, for ${candidates} candidates`, "blockSize", blockSize);
   }
@@ -190,7 +192,7 @@ function readBlockSize(read: OptionsReader, model: ModelInfo, deterministic: boo
  * const { text, stats } = await decoder.generate("Once upon a time", { maxTokens: 64 });
  */
 export class Decoder implements AsyncDisposable {
-  /** The model it decodes with. */
+  /** The model that it decodes with. */
   readonly model: LoadedModel;
   readonly #info: Omit<DecoderInfo, "chosen">;
   readonly #commands: Commands;
@@ -238,7 +240,7 @@ export class Decoder implements AsyncDisposable {
   }
 
   /**
-   * Like generate(), giving the answer as it is made.
+   * Generates like generate(), and gives the answer piece by piece as it is made.
    *
    * @example
    * const stream = decoder.stream("Once upon a time");
@@ -261,7 +263,7 @@ export class Decoder implements AsyncDisposable {
   }
 
   /**
-   * Stops at once, rejects what is pending with `CLLM_DISPOSED`, frees the context. Idempotent: all calls get the same
+   * Stops at once, rejects pending calls with `CLLM_DISPOSED`, and frees the context. Idempotent: all calls get the same
    * promise.
    */
   dispose(): Promise<void> {

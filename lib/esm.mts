@@ -1,5 +1,5 @@
-// The entry for ES modules has the objects of index.ts, so that both ways of loading share one addon and one set of
-// classes. It names them, because `export *` from CommonJS leaks __esModule.
+// The entry for ES modules exports the objects of index.ts, so that both ways of loading share one addon and one set of
+// classes. It lists each name, because `export *` from CommonJS leaks __esModule.
 export type {
   Backend,
   BiasOptions,

@@ -13,7 +13,7 @@ export interface ChooseOptions extends SamplingOptions {
   vocab: number;
   /** Elements from the start of one row to the start of the next. Default `vocab`. */
   stride?: number | undefined;
-  /** Position of the first row's choice; those of the next rows follow. Default 0. */
+  /** Position of the first row's choice; each further row is one position later. Default 0. */
   position?: number | undefined;
 }
 
@@ -21,7 +21,7 @@ export interface ChooseOptions extends SamplingOptions {
  * Input of {@link kernels}.verify: B lanes, C candidate blocks each, n tokens a block, all arrays flat and row-major.
  */
 export interface VerifyInput {
-  /** Blocks [B, C, n]. Token 0 of a block is confirmed and the same in all candidates; the rest is the draft. */
+  /** [B, C, n]: the blocks. Token 0 of a block is confirmed and the same in all candidates; the others are the draft. */
   tokens: Int32Array;
   /** [B, C, n]: the model's choice after each token of `tokens`, as {@link kernels}.choose gives it. */
   choices: Int32Array;
@@ -72,13 +72,13 @@ function readVerifyInput(read: OptionsReader): VerifyBlocks {
 }
 
 /**
- * The draft check itself, for those who write a decoder: `choose` and `verify` of native/kernels on typed arrays, on
- * the device of the loaded binary (`binaryInfo().backend`). They run on the calling thread and keep nothing.
+ * The draft check by itself, for those who write a decoder: `choose` and `verify` of native/kernels on typed arrays, on
+ * the device of the loaded binary (`binaryInfo().backend`). They run on the calling thread and keep no state.
  *
  * @example
  * const choices = kernels.choose(logits, { vocab });                  // logits [n, vocab] of one block
  * const { accepted, emitted } = kernels.verify({ tokens: block, choices, block: n });
- * const text = choices.subarray(0, emitted[0]);                       // what ordinary decoding would have given
+ * const tokens = choices.subarray(0, emitted[0]);                     // what ordinary decoding would have given
  */
 export const kernels = Object.freeze({
   /**

@@ -1,6 +1,6 @@
 /**
- * Limits and defaults, each in one place. Limits that native code relies on too stand in native/base/limits.h under the
- * same names; test/05 compares them.
+ * Limits and defaults, each in one place. native/base/limits.h has those limits again that native code relies on, under
+ * the same names; test/05 compares them.
  */
 
 /** Largest block, in tokens. */
@@ -27,20 +27,20 @@ export const MAX_THREADS = 512;
 export const MAX_PREFILL_CHUNK = 4096;
 /** Largest context of a lane, in tokens. */
 export const MAX_CONTEXT_SIZE = 2 ** 30;
-/** Largest number of layers that can be asked onto a GPU; no model has as many. */
+/** Largest number of layers that can be asked for on a GPU; no model has as many. */
 export const MAX_GPU_LAYERS = 2 ** 20;
-/** The largest 32-bit integer: the limit of counts that have no smaller one. */
+/** The largest 32-bit integer: the limit of counts that have no smaller limit. */
 export const MAX_INT32 = 2 ** 31 - 1;
 /** Seeds are unsigned 32-bit integers. */
 export const MAX_SEED = 0xffffffff;
 
-/** Context of a lane in tokens, where neither the caller nor the model sets another. */
+/** Context of a lane in tokens, where neither the caller nor the model sets another size. */
 export const DEFAULT_CONTEXT_SIZE = 4096;
-/** Largest block that `auto` chooses for an ordinary model: drafts from lookup are seldom right for longer. */
+/** Largest block that `auto` chooses for an ordinary model: longer drafts from lookup are seldom right to the end. */
 export const DEFAULT_BLOCK_SIZE = 16;
 /**
- * Prompt tokens per prefill pass. llama.cpp computes batches of 2 to 63 tokens with the arithmetic of blocks, and
- * larger ones with another (tiled attention). With small chunks a KV row does not depend on which pass wrote it.
+ * Prompt tokens per prefill pass. llama.cpp computes batches of 2 to 63 tokens with the arithmetic of blocks, and larger
+ * batches with that of tiled attention. With small chunks a KV row does not depend on which pass wrote it.
  */
 export const DEFAULT_PREFILL_CHUNK = 32;
 /** Longest answer, in tokens, of evaluate() and trace(). */
@@ -48,12 +48,12 @@ export const DEFAULT_EVALUATED_TOKENS = 256;
 /** How many of the last tokens of prompt and answer the penalties see. */
 export const DEFAULT_PENALTY_TOKENS = 64;
 
-/** Times that evaluate() makes each answer, at most. */
+/** Largest number of times that evaluate() makes each answer. */
 export const MAX_ROUNDS = 1000;
 /** Block sizes that evaluate() measures. */
 export const DEFAULT_EVALUATED_BLOCK_SIZES: readonly number[] = [1, 2, 4, 8, 16];
 
-/** Tokens of a training row, at most. */
+/** Largest training row, in tokens. */
 export const MAX_ROW_TOKENS = 2 ** 16;
 /** Defaults of distill(), by the names of its options. docs/training.md has the reasons. */
 export const DISTILL_DEFAULTS = {

@@ -6,7 +6,7 @@ import type { ChatMessage } from "./chat/template.js";
  */
 export type Input = string | readonly number[] | Int32Array | readonly ChatMessage[];
 
-/** What the file says of the model. Sizes are in tokens, elements or bytes as named. */
+/** Facts about a model, from its file. Each size says its unit: tokens, elements or bytes. */
 export interface ModelInfo {
   /** llama.cpp's one-line description, e.g. `llama 256M Q4_1`. */
   description: string;
@@ -21,7 +21,7 @@ export interface ModelInfo {
   vocabSize: number;
   /** `bpe`, `spm`, `wpm`, `ugm`, `rwkv`, `plamo2`, or `none` for a model without tokenizer. */
   vocabType: string;
-  /** Tokens of the longest context it was trained on. */
+  /** Tokens of the longest context that it was trained on. */
   trainContextSize: number;
   /** Elements of a hidden state. */
   embeddingSize: number;
@@ -51,7 +51,7 @@ export interface SpecialTokens {
 
 /** One entry of the vocabulary. */
 export interface TokenInfo {
-  /** As the vocabulary stores it (not decoded: `Ġthe`, `▁the`). */
+  /** The token's text as the vocabulary stores it (not decoded: `Ġthe`, `▁the`). */
   text: string;
   /**
    * `normal`, `control`, `userDefined`, `byte`, `unknown`, `unused`, `normalized`, `lstrip`, `rstrip`, `singleWord`.
@@ -61,7 +61,7 @@ export interface TokenInfo {
   endOfGeneration: boolean;
 }
 
-/** What decoders, requests and figures need of a model: its vocabulary and its facts. {@link Model} implements it. */
+/** The part of a model that decoders and requests need: its vocabulary and its facts. {@link Model} implements it. */
 export interface LoadedModel {
   readonly path: string;
   readonly info: Readonly<ModelInfo>;

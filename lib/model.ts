@@ -29,10 +29,10 @@ export interface ModelLoadOptions {
   /**
    * Pack weights for the CPU's products while loading, where there are products for their format: a token costs less, a
    * block much less. Packed weights take memory of this process (`model.info.packedBytes`), and a tied output matrix is
-   * packed as a copy; `false` leaves everything mapped as it is in the file. Default true.
+   * packed as a copy; `false` leaves all weights as they are in the file. Default true.
    */
   packWeights?: boolean | undefined;
-  /** Called with 0..1 while loading, at most once per percent. An error it throws rejects the load. */
+  /** Called with a fraction from 0 to 1, at most once per percent. An error that it throws rejects the load. */
   onProgress?: ((fraction: number) => void) | undefined;
   /** Stops loading; the promise then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
@@ -52,7 +52,7 @@ const ATTRIBUTES = [
   "singleWord",
 ];
 
-/** The block size in the metadata of a consistency LLM, or null where there is none that can be decoded with. */
+/** The block size in the metadata of a consistency LLM; null where there is none, or none that a decoder can use. */
 function trainBlockSize(canRollBack: boolean, metadata: Readonly<Record<string, string>>): number | null {
   const size = Number(metadata["cllm.block_size"]);
   return canRollBack && Number.isInteger(size) && size >= 2 && size <= MAX_BLOCK_SIZE ? size : null;
@@ -70,7 +70,7 @@ function isChat(input: readonly unknown[]): input is readonly ChatMessage[] {
  * console.log(model.info.description, model.tokenize("Hello"));
  */
 export class Model implements LoadedModel, AsyncDisposable {
-  /** The path it was loaded from. */
+  /** Path of the model's file. */
   readonly path: string;
   /** Facts about the model, as the file has them. */
   readonly info: Readonly<ModelInfo>;
@@ -84,8 +84,8 @@ export class Model implements LoadedModel, AsyncDisposable {
   #native: NativeModel | null;
   readonly #gpuLayers: number;
   readonly #nativeInfo: NativeModelInfo;
-  // Weak, so that a decoder nobody refers to is collected. Pending generations and held sequences keep its commands
-  // alive.
+  // The references are weak, so that a decoder nobody refers to is collected. Pending generations and held sequences
+  // keep a decoder's commands alive.
   readonly #decoders = new Set<WeakRef<Commands>>();
   readonly #collected = new FinalizationRegistry<WeakRef<Commands>>((reference) => this.#decoders.delete(reference));
   /** createDecoder() calls in progress. dispose() waits for them, so that nothing native is left after it. */
@@ -96,9 +96,9 @@ export class Model implements LoadedModel, AsyncDisposable {
     this.path = path;
     this.#native = native;
     this.#gpuLayers = gpuLayers;
-    const raw = native.info();
-    this.#nativeInfo = raw;
-    const { kvBytesPerToken: _, bos, eos, eot, nl, pad, sep, addBos, addEos, ...info } = raw;
+    const nativeInfo = native.info();
+    this.#nativeInfo = nativeInfo;
+    const { kvBytesPerToken: _, bos, eos, eot, nl, pad, sep, addBos, addEos, ...info } = nativeInfo;
     const token = (id: number) => (id < 0 ? null : id);
     this.metadata = Object.freeze(native.metadata());
     this.info = Object.freeze({ ...info, trainBlockSize: trainBlockSize(info.canRollBack, this.metadata) });
@@ -219,8 +219,8 @@ export class Model implements LoadedModel, AsyncDisposable {
   }
 
   /**
-   * Token ids of a prompt, as generate() takes it: a text with BOS where the vocabulary says so; chat messages rendered
-   * with the model's template, which may bring a BOS of its own; token ids as a copy. The answer goes on behind the
+   * Token ids of a prompt as generate() makes them: a text gets BOS where the vocabulary says so; chat messages are
+   * rendered with the model's template, which may bring a BOS of its own; token ids are copied. The answer goes on behind the
    * last token, so no EOS is added, not even where the vocabulary puts one behind every text; a template's own EOS
    * stays.
    *

@@ -23,19 +23,19 @@ function message(expected: string, name: string, value: unknown): string {
   return `Expected ${expected} for ${name} but received ${describe(value)} of type ${typeName(value)}`;
 }
 
-/** A TypeError in the house's form. */
+/** A TypeError in the form above. */
 export function typeError(expected: string, name: string, value: unknown): TypeError {
   return new TypeError(message(expected, name, value));
 }
 
-/** A RangeError in the house's form. */
+/** A RangeError in the form above. */
 export function rangeError(expected: string, name: string, value: unknown): RangeError {
   return new RangeError(message(expected, name, value));
 }
 
 /**
- * Reads the options that a caller gave. `read` asks the reader for each option by its name; a name that the caller gave
- * and nobody asked for is a TypeError, because a misspelt option that is silently ignored costs its user hours. So
+ * Reads the options of a call. `read` asks the reader for each option by its name. An option that the caller passed and
+ * `read` did not ask for is a TypeError, because a misspelt option that is silently ignored costs its user hours. So
  * `read` must ask for every option, whatever the values of the others are.
  *
  * @throws TypeError, RangeError
@@ -52,24 +52,24 @@ export function readOptions<T>(value: unknown, read: (reader: OptionsReader) => 
   return result;
 }
 
-/** An options object, and the names that have been asked for. The functions below check the values. */
+/** An options object, and the names that have been asked for. The functions below this class check the values. */
 export class OptionsReader {
-  readonly #given: Readonly<Record<string, unknown>>;
-  readonly #asked = new Set<string>();
+  readonly #options: Readonly<Record<string, unknown>>;
+  readonly #askedNames = new Set<string>();
 
   constructor(value: unknown) {
-    // A signal, a Map or a promise somebody forgot to await has no keys of its own and would pass as "no options". The
-    // tag tells it from a plain object, also from one of another realm.
+    // A signal, a Map or a promise somebody forgot to await has no keys of its own and would pass as "no options".
+    // The tag tells it from a plain object, also where that comes from another realm.
     if (value !== undefined && Object.prototype.toString.call(value) !== "[object Object]") {
       throw typeError("an object", "options", value);
     }
-    this.#given = (value ?? {}) as Record<string, unknown>;
+    this.#options = (value ?? {}) as Record<string, unknown>;
   }
 
-  /** The unchecked value of an option; undefined where it was not given. */
+  /** Returns the unchecked value of an option, or undefined where the caller did not pass it. */
   value(name: string): unknown {
-    this.#asked.add(name);
-    return this.#given[name];
+    this.#askedNames.add(name);
+    return this.#options[name];
   }
 
   integer<F>(name: string, lowest: number, highest: number, fallback: F): number | F {
@@ -105,12 +105,12 @@ export class OptionsReader {
     return abortSignal(this.value(name), name);
   }
 
-  /** @throws TypeError for a name that was given and that nobody asked for. */
+  /** @throws TypeError for an option that the caller passed and that nobody asked for. */
   refuseUnknownNames(): void {
-    for (const name of Object.keys(this.#given)) {
-      if (this.#asked.has(name)) continue;
-      const known = [...this.#asked].join(", ");
-      throw new TypeError(`Expected one of ${known} as the name of an option but received ${name}`);
+    for (const name of Object.keys(this.#options)) {
+      if (this.#askedNames.has(name)) continue;
+      const optionNames = [...this.#askedNames].join(", ");
+      throw new TypeError(`Expected one of ${optionNames} as the name of an option but received ${name}`);
     }
   }
 }
@@ -170,7 +170,7 @@ export function abortSignal(value: unknown, name = "signal"): AbortSignal | null
   return value;
 }
 
-/** One stop string or an array of them, none empty, as an array. */
+/** Returns one stop string, or an array of them, as an array; refuses empty strings. */
 export function stopStrings(value: unknown): string[] {
   if (value === undefined) return [];
   const list = typeof value === "string" ? [value] : value;
@@ -178,7 +178,7 @@ export function stopStrings(value: unknown): string[] {
   return list.map((text, i) => nonEmptyString(text, Array.isArray(value) ? `stop[${i}]` : "stop"));
 }
 
-/** A copy of token ids, each from 0 to vocabSize - 1. */
+/** Copies token ids, each of which must be from 0 to vocabSize - 1. */
 export function tokenIds(value: unknown, name: string, vocabSize: number): Int32Array {
   if (!Array.isArray(value) && !types.isInt32Array(value)) {
     throw typeError("an array or Int32Array of token ids", name, value);

@@ -14,13 +14,13 @@ export interface PromptItem {
   answer: string | null;
 }
 
-/** Tokens of an answer, with the token at their end that ends the model's own answers. */
+/** Tokens of an answer, followed by the token that ends the model's own answers. */
 export function answerTokens(model: LoadedModel, answer: string): number[] {
   const end = model.specialTokens.eot ?? model.specialTokens.eos;
   return [...model.tokenize(answer), ...(end === null ? [] : [end])];
 }
 
-/** Characters of a line, at most. */
+/** Largest length of a line, in characters. */
 const MAX_LINE_LENGTH = 16 * 2 ** 20;
 
 /**

@@ -29,9 +29,9 @@ export interface IterateOptions extends SamplingOptions {
 export interface Iteration {
   /** Absolute position of block[0] before the iteration. */
   position: number;
-  /** [n] The tokens that went through the model: the last confirmed one, then the draft. */
+  /** [n] The tokens that went through the model: the last confirmed token, then the draft. */
   block: number[];
-  /** [n - 1] block without its first token. */
+  /** [n - 1] The block without its first token. */
   draft: number[];
   /** [n] The model's choice after each token of the block. */
   choices: number[];
@@ -39,14 +39,14 @@ export interface Iteration {
   accepted: number;
   /** The tokens this iteration confirmed: choices[0..m] (fewer only where the context ends). */
   tokens: number[];
-  /** tokens.length - 1: accepted beyond the token ordinary decoding gives (CLLM (arXiv 2403.00835) section 3.3). */
+  /** tokens.length - 1: tokens beyond the one that ordinary decoding gives (CLLM, arXiv 2403.00835, section 3.3). */
   fastForwarded: number;
   /**
    * Fast-forwarded tokens that stood at their position already in the iteration before, when a token in front of them
-   * was still wrong, and stayed (CLLM (arXiv 2403.00835) section 3.3).
+   * was still wrong, and stayed (CLLM, arXiv 2403.00835, section 3.3).
    */
   stationary: number;
-  /** [n * vocabSize], row-major; null where they were not asked for. */
+  /** [n * vocabSize] The logits of the block, row-major; null where they were not asked for. */
   logits: Float32Array | null;
   /** Milliseconds of the forward pass. */
   forwardMilliseconds: number;
@@ -61,10 +61,8 @@ export class Sequence implements AsyncDisposable {
   readonly #stop = new AbortController();
   #tokens: number[];
   #disposing: Promise<void> | null = null;
-  /**
-   * The operation asked for last. The next one starts when it has ended, so that `tokens` and the lane always agree.
-   */
-  #last: Promise<unknown> = Promise.resolve();
+  /** The latest operation. The next one starts when it has ended, so that `tokens` and the lane always agree. */
+  #lastOperation: Promise<unknown> = Promise.resolve();
 
   /** @internal Use Decoder.sequence(). */
   constructor(target: Target, tokens: number[]) {
@@ -78,7 +76,7 @@ export class Sequence implements AsyncDisposable {
     };
   }
 
-  /** A copy of all tokens that it holds. */
+  /** A copy of the sequence's tokens. */
   get tokens(): number[] {
     return [...this.#tokens];
   }
@@ -144,9 +142,9 @@ export class Sequence implements AsyncDisposable {
   }
 
   #readIteration(options: IterateOptions): NativeIterateOptions {
-    const { model, blockSize: largest, seed } = this.#target;
+    const { model, blockSize: maxBlockSize, seed } = this.#target;
     return readOptions(options, (read) => {
-      const blockSize = read.integer("blockSize", 1, largest, largest);
+      const blockSize = read.integer("blockSize", 1, maxBlockSize, maxBlockSize);
       const choosing = readSampling(read, seed);
       const value = read.value("draft");
       const draft = value === undefined ? null : tokenIds(value, "draft", model.info.vocabSize);
@@ -164,7 +162,7 @@ export class Sequence implements AsyncDisposable {
     });
   }
 
-  /** Keeps the first `position` tokens (0 to its own position) and drops the draft. */
+  /** Keeps the first `position` tokens (0 to the sequence's own position) and drops the draft. */
   async rollback(position: number): Promise<void> {
     return this.#enqueue(async () => {
       requiredInteger(position, "position", 0, this.#tokens.length);
@@ -174,7 +172,7 @@ export class Sequence implements AsyncDisposable {
   }
 
   /**
-   * A copy of this sequence in a free lane: tokens, KV rows and draft. Both go on independently.
+   * Copies this sequence into a free lane: tokens, KV rows and draft. Original and copy go on independently.
    *
    * @throws {@link CllmError} `CLLM_NO_FREE_LANE`
    */
@@ -205,11 +203,11 @@ export class Sequence implements AsyncDisposable {
   dispose(): Promise<void> {
     this.#disposing ??= (async () => {
       this.#stop.abort(new CllmError("CLLM_DISPOSED", "The sequence is disposed"));
-      await this.#last;
+      await this.#lastOperation;
       try {
         await this.#send((native, id) => native.closeSequence(id, this.#target.sequence));
       } catch (error) {
-        // With its decoder disposed, the lane is gone already.
+        // Where the decoder is disposed, the lane is gone already.
         if (!(error instanceof CllmError) || error.code !== "CLLM_DISPOSED") throw error;
       }
     })();
@@ -229,11 +227,11 @@ export class Sequence implements AsyncDisposable {
   }
 
   #enqueue<T>(operation: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(() => {
+    const result = this.#lastOperation.then(() => {
       this.#open();
       return operation();
     });
-    this.#last = result.catch((error: unknown) => {
+    this.#lastOperation = result.catch((error: unknown) => {
       // llama.cpp failed in the middle: the native side has emptied the lane.
       if (error instanceof CllmError && error.code === "CLLM_DECODE_FAILED") this.#tokens = [];
     });

@@ -1,5 +1,5 @@
-// The mean of two files of one model, weight by weight, with the metadata of the second. It joins what a model knew before
-// it was trained further and what it has learned since (WiSE-FT, arXiv 2109.01903).
+// The mean of two files of one model, weight by weight, with the metadata of the second. It keeps what a model knew
+// before further training and what it has learned by it (WiSE-FT, arXiv 2109.01903).
 //   node models/average.mjs --base before.gguf --tuned after.gguf --share 0.4 --out FILE
 // --share is the weight of the tuned file. Both must have the same tensors in the same order, in F32 and BF16.
 import fs from "node:fs";

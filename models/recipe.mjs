@@ -1,4 +1,4 @@
-// Functions that the recipes share: steps that are left out once their file is there, a log, and figures for bench/results.
+// Functions that the recipes share: steps that are skipped once their file is there, a log, and figures for bench/results.
 import fs from "node:fs";
 import path from "node:path";
 import { machine } from "../bench/lib/machine.mjs";

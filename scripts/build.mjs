@@ -1,6 +1,7 @@
-// Builds the addon from source into build/Release/cllm.node; with --cuda the CUDA one, into build/Release-cuda/cllm.node.
+// Builds the addon from source into build/Release/cllm.node, or with --cuda the CUDA addon into
+// build/Release-cuda/cllm.node.
 //   node scripts/build.mjs [--level native|x86-64-v3|x86-64-avx512|generic] [--cuda [--arch 90]...] [--target NAME]...
-// Other targets than cllm are programs of tests and benches (cllm-reference, llama-bench ...); they are written to
+// Targets other than cllm are programs of tests and benches (cllm-reference, llama-bench ...), which are written to
 // .cmake/<level>/bin, or .cmake/cuda/bin. CLLM_CPU_LEVEL also sets the level. CLLM_CMAKE_ARGS="-DCLLM_OPENMP=ON" adds options
 // for CMake. --arch (or CLLM_CUDA_ARCHITECTURES) names GPU architectures as CMake does; a plain 90 means 90-real, machine
 // code alone.
@@ -59,7 +60,7 @@ async function cudaDefinitions({ arch = ["90"] }) {
   }
   const { cudaToolkit } = await import("./cuda/toolkit.mjs");
   const toolkit = await cudaToolkit({ cublas: true });
-  // A link gives it a fixed path: every command contains the path, and another one would cost a build of half an hour.
+  // A link gives the toolkit a fixed path. Every command contains the path, so another path would cost half an hour.
   const link = path.join(work, "cuda-toolkit-in-use");
   fs.rmSync(link, { force: true });
   fs.symlinkSync(toolkit.root, link);
@@ -71,20 +72,20 @@ async function cudaDefinitions({ arch = ["90"] }) {
   };
 }
 
-/** Runs every time, because `cmake-js build` alone would ignore changed options; takes 3 s when nothing changed. */
-async function configure(tree, chosen) {
+/** Runs at every build, because `cmake-js build` alone would ignore changed options. It takes 3 s when nothing changed. */
+async function configure(tree, buildDefinitions) {
   const generator = output("ninja", ["--version"]) ? "Ninja" : process.platform === "win32" ? null : "Unix Makefiles";
   const cache = readText(path.join(tree, "CMakeCache.txt"));
   const entry = (name) => new RegExp(`^${name}:\\w+=(.*)$`, "m").exec(cache)?.[1];
-  // CMake cannot change the generator of a tree, nor move one.
+  // CMake can neither change the generator of a tree nor move a tree.
   if (cache && (entry("CMAKE_HOME_DIRECTORY") !== root || (generator && entry("CMAKE_GENERATOR") !== generator))) {
     fs.rmSync(tree, { recursive: true, force: true });
   }
   const definitions = {
-    ...chosen,
+    ...buildDefinitions,
     CLLM_LLAMA_COMMIT: llamaCommit,
     CLLM_LLAMA_VERSION: llamaVersion,
-    CLLM_NODE_ADDON_API: path.resolve(require("node-addon-api").include_dir), // which is relative to the cwd
+    CLLM_NODE_ADDON_API: path.resolve(require("node-addon-api").include_dir), // include_dir is relative to the cwd
   };
   const args = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`);
   for (const option of process.env.CLLM_CMAKE_ARGS?.split(/\s+/) ?? []) args.push(option.replace(/^-D/, "--CD"));
@@ -108,7 +109,7 @@ async function cmakeJs(tree, args, onLine) {
   const log = path.join(tree, `cllm-${args[0]}.log`);
   const lines = [];
   const env = { ...process.env, CCACHE_BASEDIR: root, CCACHE_NOHASHDIR: "1", NINJA_STATUS: "[%f/%t] " };
-  // Below make (node-gyp) they would make ours use the outer make's job server.
+  // Below node-gyp's make these variables would make ours use the outer make's job server.
   for (const name of ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"]) delete env[name];
   const cli = path.join(path.dirname(require.resolve("cmake-js/package.json")), "bin", "cmake-js");
   try {
@@ -121,8 +122,8 @@ async function cmakeJs(tree, args, onLine) {
     });
   } catch {
     const first = lines.findIndex((line) => /^FAILED:|\berror:|CMake Error/.test(line));
-    const shown = first < 0 ? lines.slice(-30) : lines.slice(first, first + 40);
-    throw new Failure(`${shown.join("\n")}\n\nThe build failed; everything it said is in ${log}`);
+    const excerpt = first < 0 ? lines.slice(-30) : lines.slice(first, first + 40);
+    throw new Failure(`${excerpt.join("\n")}\n\nThe build failed; everything it said is in ${log}`);
   } finally {
     fs.writeFileSync(log, `${lines.join("\n")}\n`);
   }
@@ -136,11 +137,11 @@ function publishAddon(tree, definitions, folder) {
   // A native build that is moved to another CPU (a container image, a shared folder) would die of SIGILL, so
   // lib/binary/binding.ts compares these flags with the CPU's.
   const flags = /^flags\s*:(.*)$/m.exec(readText("/proc/cpuinfo"))?.[1].trim().split(/\s+/) ?? [];
-  const used = flags.filter((flag) =>
+  const checkedFlags = flags.filter((flag) =>
     /^(sse|ssse|avx|fma|f16c|bmi|amx|abm|movbe|popcnt|gfni|vaes|vpclmul|adx)/.test(flag),
   );
   const level = definitions.CLLM_CPU_LEVEL;
-  const about = { level, cpuFlags: level === "native" ? used : [] };
+  const about = { level, cpuFlags: level === "native" ? checkedFlags : [] };
   if (definitions.CLLM_CUDA) about.cudaArchitectures = definitions.CLLM_CUDA_ARCHITECTURES;
   fs.writeFileSync(path.join(path.dirname(addon), "cllm.json"), `${JSON.stringify(about)}\n`);
 }

@@ -37,13 +37,13 @@ export function run(command, args, { onLine, ...options } = {}) {
       ...options,
     });
     for (const stream of onLine ? [child.stdout, child.stderr] : []) {
-      let rest = "";
+      let partialLine = "";
       stream.setEncoding("utf8").on("data", (text) => {
-        const lines = (rest + text).split(/\r?\n/);
-        rest = lines.pop();
+        const lines = (partialLine + text).split(/\r?\n/);
+        partialLine = lines.pop();
         lines.forEach(onLine);
       });
-      stream.on("end", () => rest && onLine(rest));
+      stream.on("end", () => partialLine && onLine(partialLine));
     }
     child.on("error", (error) => reject(new Failure(`Could not start ${command}: ${error.message}`)));
     child.on("close", (code, signal) => {
@@ -59,14 +59,14 @@ export function output(command, args, options = {}) {
   return status === 0 ? stdout.trim() : null;
 }
 
-/** A call of npm as [command, args, options]: below npm of that same npm, else of the one on PATH. */
+/** A call of npm as [command, args, options]: of the npm that runs this script, else of the one on PATH. */
 export function npm(...args) {
   const cli = process.env.npm_execpath;
   if (cli && /npm-cli\.[cm]?js$/.test(cli)) return [process.execPath, [cli, ...args], {}];
   return ["npm", args, { shell: process.platform === "win32" }];
 }
 
-/** Installs what package-lock.json says. Install scripts do not run, because ours would build without showing progress. */
+/** Installs the packages of package-lock.json, without their install scripts: ours would build and show no progress. */
 export async function install() {
   const installed = path.join(root, "node_modules", ".package-lock.json"); // npm writes it last
   const lock = path.join(root, "package-lock.json");
@@ -76,28 +76,28 @@ export async function install() {
   await run(command, args, { ...options, stdio: ["ignore", 2, 2] });
 }
 
-/** One line that is rewritten on a terminal, and a line per 10% elsewhere. */
+/** Shows progress, on one line that is rewritten on a terminal, and as a line for each 10% elsewhere. */
 export function progress(label) {
   const tty = process.stderr.isTTY;
   const start = Date.now();
-  let shown = -10;
+  let shownPercent = -10;
   const seconds = () => `${Math.round((Date.now() - start) / 1000)} s`;
   return {
     update(done, total) {
       const percent = Math.floor((100 * done) / total);
-      if (percent <= shown || (!tty && percent < shown + 10)) return;
-      shown = tty ? percent : percent - (percent % 10);
+      if (percent <= shownPercent || (!tty && percent < shownPercent + 10)) return;
+      shownPercent = tty ? percent : percent - (percent % 10);
       if (tty) process.stderr.write(`\r\x1b[K${label}: ${percent}% (${done}/${total}, ${seconds()})`);
       else say(`${label}: ${percent}% (${done}/${total}, ${seconds()})`);
     },
     end(message) {
-      if (tty && shown > -10) process.stderr.write("\r\x1b[K");
+      if (tty && shownPercent > -10) process.stderr.write("\r\x1b[K");
       if (message) say(`${label}: ${message} (${seconds()})`);
     },
   };
 }
 
-/** Runs `body` while no other process runs one with the same lock file. The lock of a dead process is taken over. */
+/** Runs `body` while this process holds the lock file; others wait. The lock of a dead process is taken over. */
 export async function locked(file, body) {
   fs.mkdirSync(path.dirname(file), { recursive: true });
   for (let reported = false; ; ) {
@@ -137,7 +137,7 @@ function alive(pid) {
   }
 }
 
-/** Copies a file so that nobody sees half of it at its final path, and a process that has it mapped keeps the old one. */
+/** Copies a file so that nobody sees half of it at its final path. A process that has the old file mapped keeps it. */
 export function publish(from, to) {
   fs.mkdirSync(path.dirname(to), { recursive: true });
   const temporary = `${to}.${process.pid}.tmp`;

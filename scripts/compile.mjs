@@ -16,7 +16,7 @@ export async function compile() {
   if (tests) {
     fs.mkdirSync(path.join(root, "dist-test"), { recursive: true });
     const link = path.join(root, "dist-test", "lib");
-    if (!fs.existsSync(link)) fs.symlinkSync(path.join(root, "dist"), link, "junction"); // which needs no privilege on Windows
+    if (!fs.existsSync(link)) fs.symlinkSync(path.join(root, "dist"), link, "junction"); // a junction needs no privilege on Windows
   }
   await run(process.execPath, [tsc, "--build", "--force", ...(tests ? ["test"] : [])], { stdio: ["ignore", 2, 2] });
   const cli = path.join(root, "dist", "cli", "main.js");
@@ -25,7 +25,7 @@ export async function compile() {
   if (tests) prune(path.join(root, "dist-test"), start);
 }
 
-/** Deletes what this compile did not write: the output of sources that are gone. */
+/** Deletes files that this compile did not write, which are the output of sources that are gone. */
 function prune(directory, start) {
   for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
     const file = path.join(directory, entry.name);

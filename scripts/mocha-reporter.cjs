@@ -1,4 +1,4 @@
-// Mocha's own "spec" output, and the counts as JSON in the file that scripts/test.mjs sums up.
+// Prints Mocha's own "spec" output, and writes the counts as JSON for scripts/test.mjs to sum up.
 const fs = require("node:fs");
 const { Runner, reporters } = require("mocha");
 

@@ -9,14 +9,14 @@ import { Failure, install, locked, main, npm, publish, root, run, say, work } fr
 import { preflight } from "./preflight.mjs";
 
 const folder = `${process.platform}-${process.arch}`;
-const folders =
+const levelFolders =
   process.arch === "x64" ? { "x86-64-v3": folder, "x86-64-avx512": `${folder}-avx512` } : { generic: folder };
-const fileOf = (level) => path.join(root, "prebuilds", folders[level], "node.napi.node");
+const fileOf = (level) => path.join(root, "prebuilds", levelFolders[level], "node.napi.node");
 
-export async function prebuilds({ levels = Object.keys(folders), ifNeeded = false } = {}) {
+export async function prebuilds({ levels = Object.keys(levelFolders), ifNeeded = false } = {}) {
   for (const level of levels) {
-    if (!folders[level]) {
-      throw new Failure(`Expected a level of ${Object.keys(folders).join(", ")} but received ${level}`);
+    if (!levelFolders[level]) {
+      throw new Failure(`Expected a level of ${Object.keys(levelFolders).join(", ")} but received ${level}`);
     }
   }
   const wanted = levels.filter((level) => !ifNeeded || stale(fileOf(level)));
@@ -34,12 +34,12 @@ async function prebuild(level) {
   fs.rmSync(out, { recursive: true, force: true }); // prebuildify never empties it
   // node-gyp deletes build/, and a binary in it would be loaded before any prebuild, so the local build is moved aside.
   const build = path.join(root, "build");
-  const kept = path.join(work, "kept-build");
-  fs.rmSync(kept, { recursive: true, force: true });
+  const keptBuild = path.join(work, "kept-build");
+  fs.rmSync(keptBuild, { recursive: true, force: true });
   if (["Release", "Release-cuda"].some((name) => fs.existsSync(path.join(build, name, "cllm.node")))) {
-    fs.renameSync(build, kept);
+    fs.renameSync(build, keptBuild);
   }
-  // npm runs it, because prebuildify expects node-gyp on PATH. The empty nodedir saves the download of Node's headers.
+  // npm runs prebuildify, because that expects node-gyp on PATH. The empty nodedir saves the download of Node's headers.
   const env = { ...process.env, CLLM_CPU_LEVEL: level };
   Object.assign(env, { npm_config_nodedir: path.join(root, "gyp"), npm_config_loglevel: "error" });
   const args = ["--napi", "--strip", "--name", "node.napi", "--out", path.relative(root, out)];
@@ -51,7 +51,7 @@ async function prebuild(level) {
     say(`${path.relative(root, fileOf(level))}: ${(fs.statSync(built).size / 1e6).toFixed(1)} MB`);
   } finally {
     fs.rmSync(build, { recursive: true, force: true });
-    if (fs.existsSync(kept)) fs.renameSync(kept, build);
+    if (fs.existsSync(keptBuild)) fs.renameSync(keptBuild, build);
     fs.rmSync(out, { recursive: true, force: true });
   }
 }

@@ -1,8 +1,8 @@
-// Names what a build needs and this machine lacks, with the command that installs it.
-//   node scripts/preflight.mjs [install]     "install" is a build below node-gyp, which needs Python
+// Names the tools that a build needs and this machine lacks, with the command that installs them.
+//   node scripts/preflight.mjs [install]     "install" means that node-gyp runs the build; node-gyp needs Python
 import { Failure, main, output, say } from "./common.mjs";
 
-// For each package manager its verb, then the packages for: C++ compiler and make, cmake, git, python3.
+// For each package manager: its verb, then its packages for C++ compiler and make, cmake, git, python3.
 const managers = {
   "apt-get": ["install -y", "build-essential", "cmake", "git", "python3"],
   dnf: ["install -y", "gcc-c++ make libstdc++-static", "cmake", "git", "python3"],
@@ -45,7 +45,7 @@ function installCommand(indices) {
   return `${sudo}${manager} ${verb} ${indices.map((index) => packages[index]).join(" ")}`;
 }
 
-/** Throws a Failure that names every missing tool. `gyp` says that the build runs below node-gyp. */
+/** Throws a Failure that names every missing tool. `gyp`: whether node-gyp runs the build. */
 export function preflight({ gyp = false } = {}) {
   if (Number(process.versions.node.split(".")[0]) < 20) {
     throw new Failure(`Node 20 or newer is needed, this is ${process.version}: see https://nodejs.org`);

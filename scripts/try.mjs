@@ -38,9 +38,9 @@ await main(import.meta.url, async (questions) => {
 
   say(`\nThe model that comes with the package, ${model.info.description}, block size auto\n`);
   console.log(TABLES);
-  const chosen = questions.length > 0 ? questions : QUESTIONS;
+  const askedQuestions = questions.length > 0 ? questions : QUESTIONS;
   const total = { emitted: 0, iterations: 0 };
-  for (const question of chosen) {
+  for (const question of askedQuestions) {
     const { text, stats } = await ask(question, {});
     console.log(`\n${question}\n  ${text}`);
     say(`  ${stats.emittedTokens} tokens in ${stats.iterations} forward passes`);
@@ -48,11 +48,11 @@ await main(import.meta.url, async (questions) => {
     total.iterations += stats.iterations;
   }
 
-  // The two are interleaved, so that a busy machine slows both.
+  // The two block sizes take turns, so that a busy machine slows both.
   const ratios = [];
   for (let round = 0; round < ROUNDS; round++) {
     const time = { auto: 0, 1: 0 };
-    for (const question of chosen) {
+    for (const question of askedQuestions) {
       for (const blockSize of ["auto", 1]) {
         const { stats } = await ask(question, { blockSize });
         time[blockSize] += stats.decodeMilliseconds / stats.emittedTokens;

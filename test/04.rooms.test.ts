@@ -67,7 +67,7 @@ function importGraph(sources: Sources): Map<string, string[]> {
   return graph;
 }
 
-/** The files of one cycle, the first again at the end, or null. */
+/** The files of one cycle, with the first file again at the end, or null. */
 function findCycle(graph: ReadonlyMap<string, readonly string[]>): string[] | null {
   const done = new Set<string>();
   const visit = (file: string, way: readonly string[]): string[] | null => {
@@ -167,7 +167,7 @@ describe("rooms: what may import what", () => {
 describe("rooms: the check finds what it is for", () => {
   const graph = (files: Record<string, string>) => importGraph(new Map(Object.entries(files)));
 
-  it("imports of every form, and cycles of types alone", () => {
+  it("imports of every form, and cycles made of type imports only", () => {
     const files = {
       "model.ts": 'import type {\n  Decoder,\n} from "./decoder.js";\nimport "./machine/threads.js";',
       "decoder.ts": 'export { x } from "./request/a.js";',

@@ -77,7 +77,7 @@ describe("loader: which binary", () => {
     );
   });
 
-  it("obeys CLLM_BINARY: a level, native, a path", () => {
+  it("obeys a CLLM_BINARY that is a level, native or a path", () => {
     const at = (override: string) => chooseBinary(cpu(AVX512), available({ override, local: local() })).path;
     assert.equal(at("x86-64-v3"), "/p/v3.node");
     assert.equal(at("x86-64-avx512"), "/p/avx512.node");
@@ -96,7 +96,7 @@ describe("loader: which binary", () => {
     fails("CLLM_BINDING_NOT_FOUND", /no local build/, () => chooseBinary(cpu(V3), available({ override: "native" })));
   });
 
-  it("lists what it looked for when there is nothing", () => {
+  it("lists the files that it looked for when there is none", () => {
     fails(
       "CLLM_BINDING_NOT_FOUND",
       /needs a C\+\+ compiler[\s\S]*Looked for:\n {2}\/p\/build\/Release\/cllm.node/,
@@ -117,7 +117,7 @@ describe("loader: which binary", () => {
     for (const file of searched) assert.ok(file.includes(`app.asar.unpacked${path.sep}`), file);
   });
 
-  it("looks beside an archive only for files that would be in it", () => {
+  it("looks beside an archive only for files that would lie inside the archive", () => {
     assert.equal(unpackedPath("/app/app.asar/node_modules/a/b.gguf"), "/app/app.asar.unpacked/node_modules/a/b.gguf");
     assert.equal(unpackedPath("C:\\app\\app.asar\\b.gguf"), "C:\\app\\app.asar.unpacked\\b.gguf");
     for (const path of ["/app/app.asar.unpacked/b.gguf", "/app/x.asarb/b.gguf", "/app/node_modules/b.gguf"]) {
@@ -199,7 +199,7 @@ describe("loader: loading", () => {
     assert.ok(info.compiler.length > 0);
   });
 
-  it("explains what dlopen says", () => {
+  it("explains the messages of dlopen", () => {
     const cases: [string, RegExp][] = [
       ["/lib/libc.so.6: version `GLIBC_2.38' not found (required by /p/x.node)", /older .*GLIBC_2\.38/],
       ["libgomp.so.1: cannot open shared object file: No such file or directory", /library libgomp\.so\.1 is missing/],

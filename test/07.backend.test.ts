@@ -78,7 +78,7 @@ describe("backend: which CUDA binary", () => {
     assert.equal(chooseCuda(false, world({ packageRoot, resolve, env })).path, path.resolve("elsewhere.node"));
   });
 
-  it("says how to install it, and where there is none", () => {
+  it("says how to install the package, and for which platforms there is none", () => {
     assert.match(
       chooseCuda(false, world()).reason,
       /^Not installed: .*`npm run package:cuda` makes the package @node-cllm\/linux-x64-cuda/,
@@ -114,7 +114,7 @@ describe("backend: which CUDA binary", () => {
     assert.equal(trials, 2);
   });
 
-  it("passes on why a trial failed, and starts none from within one", () => {
+  it("reports why a trial failed, and starts no trial from within a trial", () => {
     const failed = world({ resolve: () => installed(), trial: () => ({ devices: null, problem: "it caught fire" }) });
     assert.match(chooseCuda(false, failed).reason, /failed its trial: it caught fire$/);
     assert.match(chooseCuda(true, world({ env: { CLLM_CUDA_TRIAL: "1" } })).reason, /is itself a trial/);
@@ -147,13 +147,13 @@ describe("backend: the trial in another process", () => {
     assert.match(problem("setInterval(() => {}, 1000)", 500), /^loading it had not ended after 0\.5 s$/);
   });
 
-  it("knows a crash after the answer: it would come at the end of every program", () => {
+  it("takes a crash after the answer for a failure, because every program would end with it", () => {
     if (process.platform === "win32") return;
     const text = `${answering({ devices: [H100] })}; process.kill(process.pid, 'SIGSEGV')`;
     assert.match(problem(text), /died of SIGSEGV/);
   });
 
-  it("puts into words what is missing", () => {
+  it("names what is missing", () => {
     const cublas = "libcublas.so.13: cannot open shared object file: No such file or directory";
     assert.match(
       problem(answering({ error: cublas })),
@@ -220,13 +220,13 @@ describe("backend: choosing", () => {
     assert.match(cuda as string, /^Not used: CLLM_CUDA_BINARY names it .* failed its trial: the file is damaged/);
   });
 
-  it("does not take a binary for the CPU for one for CUDA", () => {
+  it("refuses a CPU binary in place of a CUDA binary", () => {
     const { backend, cuda } = program({ CLLM_CUDA_BINARY: binaryInfo().path }, "info()");
     assert.equal(backend, "cpu");
     assert.match(cuda as string, /it is a binary for the backend cpu$/);
   });
 
-  it("cuda by name fails where it cannot be had", () => {
+  it("cuda by name fails where it is not available", () => {
     const broken = write("broken.node", "not a library");
     const env = { CLLM_CUDA_BINARY: broken };
     const byVariable = program({ ...env, CLLM_BACKEND: "cuda" }, "info()");
@@ -273,7 +273,7 @@ describe("backend: choosing", () => {
     assert.ok(cuda.length > 0);
   });
 
-  // The real binary, where it was built. Its answer depends on the machine, but it must give one.
+  // This tests the real binary where it was built. The answer depends on the machine, but there must be one.
   const real = path.join(root, "build", "Release-cuda", "cllm.node");
   const title = "tries the CUDA binary that was built here";
   if (!existsSync(real)) it(`${title} (needs \`npm run build:cuda\`)`);

@@ -54,7 +54,7 @@ describe("memory: where layers are", () => {
     const some = gpu(GIB);
     assert.equal(placement(-1, 30, some), "gpu");
     assert.equal(placement(31, 30, some), "gpu");
-    assert.equal(placement(30, 30, some), "both"); // the output layer is left
+    assert.equal(placement(30, 30, some), "both"); // the output layer stays on the CPU
     assert.equal(placement(0, 30, some), "cpu");
     assert.equal(placement(-1, 30, null), "cpu");
   });
@@ -77,7 +77,7 @@ describe("memory: refusing what does not fit", () => {
     );
   });
 
-  it("but not where the driver does not tell", () => {
+  it("but nothing where the driver does not tell its memory", () => {
     checkGpuMemory(7 * GIB, "the weights", gpu(0, 0), "take less");
   });
 

@@ -217,7 +217,7 @@ describe("options", () => {
         assert.deepEqual(loaded.tokenize("the other", { addSpecial: true }), [...front, ...text, eos]);
         assert.deepEqual(Array.from(loaded.promptTokens("the other")), [...front, ...text]);
         assert.equal(loaded.applyChatTemplate(chat), rendered);
-        // The EOS of the second template is the text's own and stays.
+        // The second template writes an EOS itself, which stays.
         const expected = loaded.tokenize(rendered, { parseSpecial: true });
         assert.deepEqual(Array.from(loaded.promptTokens(chat)), [...front, ...expected]);
         assert.equal(expected.at(-1) === eos, file === fixtures.llamaTiedAddEos);
@@ -227,7 +227,7 @@ describe("options", () => {
       }
     });
 
-    it("tells vocabulary, special tokens and metadata", () => {
+    it("reports vocabulary, special tokens and metadata", () => {
       assert.deepEqual(model.token(2), { text: "<|im_end|>", attributes: ["control"], endOfGeneration: true });
       assert.equal(model.specialTokens.bos, 1);
       assert.equal(model.specialTokens.sep, null);
@@ -238,7 +238,7 @@ describe("options", () => {
       assert.ok(model.info.parameterCount > 50_000);
     });
 
-    it("tells physical cores from a cpuinfo", () => {
+    it("counts the physical cores of a cpuinfo", () => {
       const cpu = (pkg: number, core: number) => `processor : 0\nphysical id\t: ${pkg}\ncore id\t\t: ${core}\n`;
       assert.equal(countCores([cpu(0, 0), cpu(0, 0), cpu(0, 1), cpu(0, 1)].join("\n")), 2);
       assert.equal(countCores([cpu(0, 0), cpu(1, 0)].join("\n")), 2);

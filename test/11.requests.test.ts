@@ -60,7 +60,7 @@ function done(id: number, finishReason: FinishReason, tokens: number[] = [], ite
 }
 
 describe("options: values that are no options, and defaults", () => {
-  // These have no keys of their own, so without a check they would pass as "no options".
+  // These values have no keys of their own, so without a check they would pass as "no options".
   for (const [options, received] of [
     [new AbortController().signal, "AbortSignal"],
     [Promise.resolve({}), "Promise"],
@@ -166,7 +166,7 @@ describe("default threads", () => {
 });
 
 describe("commands: events of a decoder", () => {
-  it("come in batches, for several commands, and may be for none", async () => {
+  it("come in batches, for several commands or for none", async () => {
     const { target, commands } = scripted();
     const chunks: GenerateChunk[] = [];
     const first = generateOn(target, [1], {});
@@ -224,7 +224,7 @@ describe("abort", () => {
     assert.deepEqual(sent, []);
   });
 
-  it("during: the decoder is asked once, and the reason comes when it has stopped", async () => {
+  it("during: the decoder is asked to stop once, and the promise rejects when it has stopped", async () => {
     const { target, aborted, commands } = scripted();
     const controller = new AbortController();
     let settled = false;
@@ -240,7 +240,7 @@ describe("abort", () => {
     await assert.rejects(result, reason);
   });
 
-  it("too late: the answer that had ended already counts", async () => {
+  it("too late: an answer that had already ended is returned", async () => {
     const { target, commands } = scripted();
     const controller = new AbortController();
     const result = generateOn(target, [1], { signal: controller.signal });

@@ -14,7 +14,7 @@ You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
 const LLAMA3 =
   "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
 
-/** The parts of Llama 3.2's template that others lack: the date, and slices of messages. Tool calls are left out. */
+/** The parts of Llama 3.2's template that other templates lack: the date, and slices of messages. Tool calls are left out. */
 const LLAMA32 = `{{- bos_token }}
 {%- if not date_string is defined %}
     {%- if strftime_now is defined %}
@@ -200,7 +200,7 @@ describe("chat templates as published", () => {
     assert.equal(renderChat(template, USER, true, tokens).toLowerCase(), "true");
   });
 
-  it("what a message has beside role and content reaches the template", () => {
+  it("other keys of a message than role and content reach the template", () => {
     const messages = chatMessages([{ role: "user", content: "x", name: "Ada" }]);
     assert.equal(renderChat("{{ messages[0].name }}: {{ messages[0].content }}", messages, false, tokens), "Ada: x");
   });

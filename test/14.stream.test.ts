@@ -69,7 +69,7 @@ describe("stream", () => {
     );
   });
 
-  it("a failed result nobody looks at is no unhandled rejection", async () => {
+  it("a failed result that nobody handles is no unhandled rejection", async () => {
     // Mocha fails the run on an unhandled rejection.
     const { stream, reject } = open();
     reject(new Error("broken"));

@@ -29,7 +29,7 @@ describe("model files", () => {
       assert.ok(error.message.includes(file), error.message);
       return true;
     });
-    // The process lives on, and the next good file loads.
+    // The process goes on, and loads the next good file.
     await (await Model.load(fixtures.llama)).dispose();
   }
 
@@ -256,7 +256,7 @@ describe("model files", () => {
       code: "CLLM_MODEL_NOT_FOUND",
       message: /00003-of-00003.gguf does not exist/,
     });
-    // The second part takes the place of the third.
+    // The third part is overwritten with the second.
     const third = copy.replace("00001-of", "00003-of");
     fs.copyFileSync(parts[1] as string, third);
     await assert.rejects(Model.load(copy), { code: "CLLM_INVALID_MODEL", message: /does not say that it is part 3/ });

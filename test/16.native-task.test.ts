@@ -53,7 +53,7 @@ describe("native tasks", () => {
     }
   });
 
-  it("discard a result that comes after the abort, and do not start after it", async () => {
+  it("discard a result that comes after the abort, and do not start after an abort", async () => {
     const controller = new AbortController();
     const task = scriptedTask();
     const discarded: string[] = [];

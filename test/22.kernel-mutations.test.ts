@@ -4,7 +4,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
-// The proof that test/21 can fail: each of these bugs, planted in a copy of the CUDA sources, must make it fail.
+// This proves that test/21 can fail: each of these bugs, planted in a copy of the CUDA sources, must make it fail.
 const root = path.join(__dirname, "..", "..");
 const FILES = ["choose", "sample", "verify", "roll_forward", "advance"] as const;
 /** Headers with code that the kernels on the CPU and on the GPU share. */

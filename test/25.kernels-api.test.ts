@@ -63,7 +63,7 @@ describe("kernels", () => {
     assert.deepEqual(tokens.slice(0, 30), [...expected.tokens]);
   });
 
-  it("refuses what does not fit together", () => {
+  it("refuses arrays whose sizes do not agree", () => {
     const f = (n: number) => new Float32Array(n);
     const i = (n: number) => new Int32Array(n);
     assert.throws(() => kernels.choose([] as never, { vocab: 2 }), {

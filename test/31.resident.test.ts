@@ -115,7 +115,7 @@ describe("resident runner", () => {
         }));
       const assertAlike = async (actual: GenerateResult[], expected: GenerateResult[]) => {
         if (!onGpu) return assert.deepEqual(counted(actual), counted(expected));
-        // Which lanes share a pass is a matter of timing, and with it the rounding.
+        // Timing decides which lanes share a pass, and so how a row is rounded.
         await withDecoder(fixtures[name], {}, async (decoder, model) => {
           for (const [i, { tokens }] of actual.entries()) {
             const prompt = model.tokenize(PROMPTS[i % PROMPTS.length] as string, { addSpecial: true });
@@ -133,7 +133,7 @@ describe("resident runner", () => {
     }
   });
 
-  it("stop strings inside a burst: nothing behind them, and the lane goes on as if it had not been there", async () => {
+  it("stop strings inside a burst: no text comes behind them, and the lane goes on as without a burst", async () => {
     const run = (options: DecoderOptions) =>
       withDecoder(fixtures.chain, { blockSize: 4, ...options }, async (decoder) => {
         await using sequence = await decoder.sequence();

@@ -5,7 +5,7 @@ import { assertSameTokens, onGpu } from "./reference.js";
 
 const fixtures = writeFixtures();
 
-/** The logits of one fixed block: what the KV cache says of everything before it. */
+/** The logits of one fixed block, which depend on all KV rows before it. */
 async function probe(sequence: Sequence): Promise<Float32Array> {
   const { logits } = await sequence.iterate({ blockSize: 2, draft: [70], logits: true });
   assert.ok(logits);
@@ -47,7 +47,7 @@ describe("sequence", () => {
           assert.deepEqual(it.tokens, it.choices.slice(0, accepted + 1));
           assert.equal(it.fastForwarded, accepted);
           assert.ok(it.stationary <= accepted);
-          // What no iteration has guessed is drawn from the prompt.
+          // Slots for which no iteration has a choice are drawn from the prompt.
           for (const token of it.draft.slice(carried.length)) assert.ok(prompt.includes(token));
           carried = it.choices.slice(accepted + 1);
           emitted.push(...it.tokens);
@@ -64,7 +64,7 @@ describe("sequence", () => {
         await sequence.prefill(text);
         const { draft } = await sequence.iterate({ blockSize: 8, draftSource: "lookup" });
         assert.deepEqual(draft, [10, 11, 12, 13, 50, 7, 8]);
-        // Behind own choices, or a given draft, it goes on from those.
+        // Behind the choices, or behind the draft of a call, lookup goes on from those tokens.
         await sequence.prefill(text);
         const given = [9, 8, 9, 10, 11, 12, 13];
         assert.deepEqual((await sequence.iterate({ blockSize: 8, draftSource: "lookup", draft: given })).draft, given);
@@ -133,7 +133,7 @@ describe("sequence", () => {
         const next = [...sequence.tokens, ...prompt];
         const second = await sequence.generate(next, { maxTokens: 20 });
         assert.equal(second.stats.promptTokens, next.length);
-        // All but the last emitted token, whose row is written by the iteration after it.
+        // The rows of all tokens but the last emitted one, whose row the next iteration would have written.
         assert.equal(second.stats.cachedTokens, prompt.length + first.tokens.length - 1);
         const cold = await decoder.generate(next, { maxTokens: 20 });
         assert.deepEqual(second.tokens, cold.tokens);
@@ -142,7 +142,7 @@ describe("sequence", () => {
     });
   }
 
-  it("lanes: no free one, all held, given back", async () => {
+  it("lanes: refused when all are held, free again when given back", async () => {
     await using model = await Model.load(fixtures.llama);
     await using decoder = await model.createDecoder({ lanes: 2, contextSize: 100, threads: 1 });
     const [a, b] = [await decoder.sequence(), await decoder.sequence()];
@@ -208,11 +208,11 @@ describe("sequence", () => {
     await using decoder = await model.createDecoder({ lanes: 3, blockSize: 4, contextSize: 100, threads: 1 });
     const sequences = await Promise.all([0, 1, 2].map(() => decoder.sequence()));
     await Promise.all(sequences.map((sequence, i) => sequence.prefill([50 + i, 60, 70])));
-    // The thread may begin with the first before the others have been sent; not every time.
+    // The thread may begin with the first iteration before the others have been sent, but not every time.
     let shared = 0;
     for (let round = 0; round < 25; round++) {
       const iterations = await Promise.all(sequences.map((sequence) => sequence.iterate()));
-      // One pass, one time.
+      // Iterations of one pass report the same time.
       if (new Set(iterations.map((it) => it.forwardMilliseconds)).size < 3) shared++;
       await Promise.all(sequences.map((sequence) => sequence.rollback(3)));
     }

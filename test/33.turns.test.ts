@@ -8,7 +8,7 @@ describe("dispose", () => {
   const fixtures = writeFixtures();
   const options = { contextSize: 2000, threads: 1 };
 
-  it("is one promise for all calls, and everything says afterwards what is disposed", async () => {
+  it("returns one promise to all calls; after it every call names what is disposed", async () => {
     const model = await Model.load(fixtures.llama);
     const decoder = await model.createDecoder(options);
     const running = [decoder.generate([70]), decoder.stream([71]).result, decoder.generate([72])];
@@ -101,7 +101,7 @@ describe("sequence: operations take turns", () => {
     assert.equal((await result).stats.promptTokens, prompt.length);
   });
 
-  it("what waits for its turn is aborted at once, and the turn passes", async () => {
+  it("an operation that waits for its turn is aborted at once, and the turn passes", async () => {
     await using sequence = await decoder.sequence();
     const controller = new AbortController();
     const order: string[] = [];

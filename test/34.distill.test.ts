@@ -29,7 +29,7 @@ describe("distill", () => {
     );
     return file(name);
   };
-  // Every pair twice: what is held back is known, so that a small model can show what training did.
+  // Every pair is there twice, so the held-back pairs are trained on too, and a small model can show what training did.
   const data = write(
     "data.jsonl",
     [...PAIRS, ...PAIRS].map(([prompt, answer]) => ({ prompt, answer })),
@@ -124,7 +124,7 @@ describe("distill", () => {
       return { code, text };
     };
 
-    /** Until the run has got so far, however fast the machine is. */
+    /** Waits until the run has got so far, however fast the machine is. */
     const checkpoint = async (out: string) => {
       while (!fs.existsSync(file(`${out}.training/checkpoint.gguf`))) await sleep(5);
     };
@@ -148,7 +148,7 @@ describe("distill", () => {
       assert.equal(fs.existsSync(file("killed.gguf.training")), false);
     }).timeout(300_000);
 
-    it("Ctrl-C leaves a checkpoint; without resume it is not run over; with resume it is gone on with", async () => {
+    it("Ctrl-C leaves a checkpoint; a run without resume refuses to overwrite it, one with resume goes on from it", async () => {
       const child = start("stopped.gguf");
       const end = ended(child);
       await checkpoint("stopped.gguf");
@@ -264,7 +264,7 @@ describe("distill", () => {
       }
     }).timeout(60_000);
 
-    it("to go on when the loss is no number", async () => {
+    it("to go on when the loss is not a number", async () => {
       const bytes = fs.readFileSync(fixtures.llama);
       bytes.writeFloatLE(Number.NaN, bytes.length - 4 * 32); // in the last tensor
       fs.writeFileSync(file("poisoned.gguf"), bytes);

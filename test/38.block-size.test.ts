@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { type DraftSource, Model } from "../lib/index.js";
 import { CHAIN_PROMPT, CHAIN_TEXT, writeFixtures } from "./fixtures/gguf.js";
 
-// How well the choice is made is measured elsewhere: by test/native/block_chooser_test.cpp on made-up machines, and by bench/.
+// test/native/block_chooser_test.cpp tests how good the choices are, on made-up machines; bench/ measures it.
 describe("automatic block size", function () {
   this.timeout(60_000);
   const fixtures = writeFixtures();
@@ -41,7 +41,7 @@ describe("automatic block size", function () {
   });
 
   it("gives the text of a fixed size, whatever it chooses", async () => {
-    // BF16, where the CPU packs it, is equal at n = 1 too; else a near-tie might part them, but not on this model.
+    // Packed BF16 weights give equal tokens at n = 1 too. Elsewhere a near-tie could make them differ, but not on this model.
     await using model = await Model.load(fixtures.chain);
     await using decoder = await model.createDecoder({ contextSize: 128, threads: 1, lanes: 2 });
     for (const draftSource of ["auto", "random", "choices", "lookup"] satisfies DraftSource[]) {
@@ -66,7 +66,7 @@ describe("automatic block size", function () {
     assert.ok(auto.stats.iterations <= random.stats.iterations * 1.1);
   });
 
-  it("is given up where the model cannot roll back, and refused as a number there", async () => {
+  it("is off for a model that cannot roll back, which refuses a block size above 1", async () => {
     await using model = await Model.load(fixtures.mamba);
     await using decoder = await model.createDecoder({ contextSize: 64, threads: 1 });
     assert.equal(decoder.info.autoBlockSize, false);
@@ -152,7 +152,7 @@ describe("candidates", function () {
     assert.deepEqual(tokens.slice(0, 40), expected.tokens);
   });
 
-  it("are refused where a pass would be too long, and not used where they cannot be", async () => {
+  it("are refused where a pass would be too long, and not used where the runner has none", async () => {
     await using model = await Model.load(fixtures.llama);
     await assert.rejects(model.createDecoder({ candidates: 9 }), /candidates/);
     await assert.rejects(model.createDecoder({ candidates: 4, blockSize: 13 }), {

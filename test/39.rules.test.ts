@@ -14,7 +14,7 @@ function chain(length: number, body: (next: string) => string): string {
   return [...rules, `r${length} ::= "a"`].join("\n");
 }
 
-describe("what depends on the tokens before", function () {
+describe("choices that depend on the tokens before", function () {
   this.timeout(60_000);
   let model: Model;
   let decoder: Decoder;
@@ -49,7 +49,7 @@ describe("what depends on the tokens before", function () {
       });
     }
 
-    it("draws what the grammar allows, and nothing else decides: several seeds, several answers", async () => {
+    it("draws any of the tokens that the grammar allows: several seeds give several answers", async () => {
       const texts = new Set<string>();
       for (let seed = 0; seed < 12; seed++) {
         const { text } = await decoder.generate("x", { grammar: LIST, temperature: 1, seed });
@@ -59,14 +59,14 @@ describe("what depends on the tokens before", function () {
       assert.ok(texts.size > 6, `${texts.size} of 12`);
     });
 
-    it("an answer that maxTokens cuts is a beginning of what the grammar allows", async () => {
+    it("an answer that maxTokens cuts is the beginning of a text that the grammar allows", async () => {
       const whole = await decoder.generate("x", { grammar: LIST });
       const cut = await decoder.generate("x", { grammar: LIST, maxTokens: 5 });
       assert.deepEqual(cut.tokens, whole.tokens.slice(0, 5));
       assert.equal(cut.finishReason, "length");
     });
 
-    it("a lane beside it decodes as ever", async () => {
+    it("a lane beside one with a grammar decodes as always", async () => {
       const expected = await decoder.generate("the other side", { maxTokens: 60, blockSize: 8 });
       const [, plain] = await Promise.all([
         decoder.generate("x", { grammar: LIST, blockSize: 8 }),
@@ -83,7 +83,7 @@ describe("what depends on the tokens before", function () {
       }
     });
 
-    it("of a JSON schema: answers that it describes", async () => {
+    it("of a JSON schema: answers fulfil the schema", async () => {
       const jsonSchema = {
         type: "object",
         properties: {
@@ -152,14 +152,14 @@ describe("what depends on the tokens before", function () {
           assert.match((await decoder.generate("x", { grammar, blockSize, maxTokens: 40 })).text, text);
         }
       }
-      // Nothing but itself: there is no token, and only this request fails.
+      // The rule has nothing but itself, so no token is possible. Only this request fails.
       const dead = decoder.generate("x", { grammar: 'root ::= "a" x\nx ::= e x\ne ::= f\nf ::= ""' });
       const beside = decoder.generate("the other side", { maxTokens: 20, blockSize: 2 });
       await assert.rejects(dead, { code: "CLLM_DECODE_FAILED" });
       assert.equal((await beside).tokens.length, 20);
     });
 
-    it("no control token passes for text", async () => {
+    it("no control token counts as text", async () => {
       assert.ok(model.token(1).attributes.includes("control"));
       const bias = { logitBias: { 1: 100 } };
       assert.deepEqual((await decoder.generate("x", { maxTokens: 3, ...bias })).tokens, [1, 1, 1]);
@@ -167,7 +167,7 @@ describe("what depends on the tokens before", function () {
       assert.ok(!tokens.includes(1) && text.length > 0);
     });
 
-    it("logprobs are of what it allows", async () => {
+    it("logprobs are those of the tokens that it allows", async () => {
       const { logprobs } = await decoder.generate("x", { grammar: 'root ::= "a" | "b"', logprobs: 10 });
       const first = logprobs?.[0];
       assert.ok((first?.top.length ?? 99) <= 2);
@@ -175,7 +175,7 @@ describe("what depends on the tokens before", function () {
       assert.ok(Math.abs(sum - 1) < 1e-5);
     });
 
-    it("one that is none is refused, and the decoder stays usable", async () => {
+    it("an invalid grammar is refused, and the decoder stays usable", async () => {
       for (const [grammar, reason] of [
         ["root ::= (", "expecting '\\)'"],
         ['other ::= "a"', "there is no rule root"],

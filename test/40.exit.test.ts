@@ -7,10 +7,10 @@ import { cllm, type Ended } from "./fixtures/cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
 
 const LIMIT_MILLISECONDS = 20_000;
-/** Which thread comes first differs from run to run. */
+/** Several runs, because the order of the threads differs from run to run. */
 const RUNS = 3;
 
-/** Runs the child; `files` is what it left in its directory. */
+/** Runs the child; `files` are the files that it left in its directory. */
 async function run(stage: string): Promise<Ended & { files: string[] }> {
   const directory = await fs.mkdtemp(path.join(os.tmpdir(), "cllm-exit-"));
   const args = ["--expose-gc", require.resolve("./fixtures/exit-child.js"), stage, directory];

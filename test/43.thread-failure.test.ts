@@ -10,7 +10,7 @@ const LIMIT_MILLISECONDS = 20_000;
 const SOURCE = path.join(__dirname, "..", "..", "test", "fixtures", "fail-threads.c");
 const NO_THREAD = "CLLM_OUT_OF_MEMORY No thread could be started: a limit of threads or of memory is reached";
 
-/** In child processes, where a preloaded pthread_create fails from a moment on. Each must end by itself, with 0. */
+/** Runs child processes in which a preloaded pthread_create fails from a moment on. Each must end by itself, with 0. */
 describe("where no thread can start, or too few", function () {
   this.timeout(2 * LIMIT_MILLISECONDS);
   let directory: string;
@@ -57,7 +57,7 @@ describe("where no thread can start, or too few", function () {
   rejects("quantize", NO_THREAD);
   rejects("quantize with fewer threads");
   rejects("createDecoder", NO_THREAD);
-  // Threads in their order: 1 creates, 3 are tried, 2 compute, 1 decodes.
+  // The threads start in this order: one that creates, three that are tried, two that compute, one that decodes.
   rejects("createDecoder with fewer threads", ...Array<string>(6).fill("CLLM_OUT_OF_MEMORY"));
   rejects("dispose", /^CLLM_DISPOSED /, /^CLLM_DISPOSED /);
   rejects("dispose of the model with its decoders");

@@ -13,7 +13,7 @@ describe("memory", function () {
   this.timeout(120_000);
   before(() => writeFixtures());
 
-  /** In a process of its own, so that one scenario's heap is not another's noise. */
+  /** Runs a scenario in a process of its own, so that the heaps of other scenarios do not disturb it. */
   async function report(scenario: string): Promise<Report> {
     const args = ["--expose-gc", require.resolve("./fixtures/leak-child.js"), scenario];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });

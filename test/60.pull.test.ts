@@ -38,7 +38,7 @@ describe("pull", () => {
       assert.equal(world.requests[3]?.headers["if-range"], '"v1"');
     });
 
-    it("keeps what it has when the network stays away, and the next pull resumes", async () => {
+    it("keeps the bytes that it has when the network stays away, and the next pull resumes", async () => {
       let first = true;
       world.handler = (request, response) => {
         if (first) serve(MODEL, { cut: 100_000 })(request, response);

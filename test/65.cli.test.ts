@@ -134,7 +134,7 @@ describe("cli", function () {
       assert.deepEqual(await fs.readFile(input), MODEL);
     });
 
-    it("names what is missing", async () => {
+    it("names an input or a directory that is missing", async () => {
       const input = path.join(directory, "in2.gguf");
       await fs.writeFile(input, MODEL);
       failedWith(

@@ -52,7 +52,7 @@ describe("cli with a model", function () {
       assert.deepEqual(JSON.parse(second.stdout).tokens, result.tokens);
     });
 
-    it("exits with 1 for what is no model", async () => {
+    it("exits with 1 for a file that is no model", async () => {
       for (const [file, message] of [
         [path.join(directory, "none.gguf"), /none\.gguf/],
         [directory, /director|not a regular file/],
@@ -137,7 +137,7 @@ describe("cli with a model", function () {
       assert.match(stderr, /^prompt .*kept/);
     });
 
-    it("forgets with /reset, and says what it does not know", async () => {
+    it("forgets the conversation at /reset, and names an unknown command", async () => {
       const { stdout, stderr } = await cllm(["chat", model, "--json", ...short], "hello\n/reset\nhello\n/bogus\n");
       const [first, second] = stdout
         .trimEnd()

@@ -36,7 +36,7 @@ describe("trace", () => {
     fs.rmSync(folder, { recursive: true, force: true });
   });
 
-  it("holds what generate() gives and counts", async () => {
+  it("has the text, tokens and counts of generate()", async () => {
     await using decoder = await model.createDecoder({ blockSize: 6, contextSize: 512, threads: 1 });
     const { text, tokens, stats } = await decoder.generate(HOSTILE, { maxTokens: 40 });
     assert.equal(found.text, text);

@@ -129,7 +129,7 @@ describe("evaluate", () => {
     assert.equal((await cllm(["eval", chain, file("none.jsonl")])).code, 1);
   }).timeout(60_000);
 
-  it("prompt data: what is wrong with a line is told", async () => {
+  it("prompt data: the error names the line and its fault", async () => {
     fs.writeFileSync(file("bad.jsonl"), '{"prompt": "a"}\n{"prompt": 3}\n');
     await assert.rejects(readPromptData(file("bad.jsonl"), false), (error: unknown) => {
       assert.ok(error instanceof CllmError);

@@ -9,7 +9,7 @@ const root = path.join(__dirname, "..", "..");
 
 // Tests the package that a consumer gets: the tarball of `npm pack`, installed where no compiler can be found.
 describe("package", function () {
-  this.timeout(30 * 60_000); // a missing prebuild is built, from nothing if need be
+  this.timeout(30 * 60_000); // a missing prebuild is built, sometimes from nothing
 
   let folder: string;
   let consumer: string;
@@ -24,7 +24,7 @@ describe("package", function () {
       });
       return this.skip();
     }
-    // node-gyp-build looks for the lowest level. It must be up to date, or else the tests would be about old code.
+    // node-gyp-build takes the binary of the lowest level. It must be up to date, or the tests would run old code.
     const level = process.arch === "x64" ? "x86-64-v3" : "generic";
     run(process.execPath, [path.join(root, "scripts", "prebuilds.mjs"), level, "--if-needed"], root, process.env);
 
@@ -129,7 +129,7 @@ describe("package", function () {
       "--lib",
       "es2023,esnext.disposable",
     ];
-    // The types of Node need undici's, which are the root's business; our own declarations are checked by the use.
+    // The types of Node need those of undici, which the consumer lacks; using our own declarations checks them.
     run(
       process.execPath,
       [tsc, ...options, "--skipLibCheck", "--types", "node", "types.cts", "types.mts"],

@@ -50,7 +50,7 @@ describe("examples", function () {
     let url: URL;
     let log = "";
 
-    // One lane: a second request can only be answered when the first has given it back.
+    // There is one lane, so a second request can only be answered when the first has given it back.
     before(async () => {
       const options = ["--port", "0", "--lanes", "1", "--threads", "1", "--block-size", "2"];
       const limits = ["--context", "32768", "--max-tokens", "30000", "--max-waiting", "2", "--grace", "1"];
@@ -126,7 +126,7 @@ describe("examples", function () {
       assert.equal(body.stats.emittedTokens, 3);
     });
 
-    it("maps what goes wrong to a status and a code", async () => {
+    it("maps each failure to a status and a code", async () => {
       const cases: [unknown, number, string][] = [
         ["{", 400, "BAD_REQUEST"],
         [[], 400, "BAD_REQUEST"],
@@ -194,14 +194,14 @@ describe("examples", function () {
     });
   });
 
-  // The file that holds the model, in a plain Node process behind a shim of Electron's ports.
+  // This runs the file that holds the model in a plain Node process, with a shim of Electron's ports.
   describe("electron's utility process", () => {
     let folder: string;
     let child: ChildProcess;
     const inbox: { window: number; data: { type: string; id?: number; text?: string; [key: string]: unknown } }[] = [];
 
     before(() => {
-      // The example's own package.json keeps it from finding the library around it: stand in for `npm install`.
+      // The example's own package.json keeps it from finding the library around it, so this stands in for `npm install`.
       folder = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-electron-"));
       fs.symlinkSync(root, path.join(folder, "node-cllm"), "junction");
     });

@@ -3,9 +3,8 @@ import path from "node:path";
 import { cpuFeatures } from "../lib/binary/cpu.js";
 
 /**
- * A program of test/native. It must be of the same build as the binary under test, or it would round otherwise:
- * CLLM_TEST_PROGRAMS names the folder of another build than the native one (scripts/test.mjs --levels, and
- * scripts/cuda/check.mjs).
+ * A program of test/native. It must be of the same build as the binary under test, or its rounding would differ. For a
+ * build other than the native one CLLM_TEST_PROGRAMS names the folder (scripts/test.mjs --levels, scripts/cuda/check.mjs).
  */
 export function program(name: string): string {
   const folder = process.env.CLLM_TEST_PROGRAMS ?? path.join(__dirname, "..", "..", ".cmake", "native", "bin");
@@ -14,5 +13,5 @@ export function program(name: string): string {
   return file;
 }
 
-/** Whether the CPU has AMX. The instructions run where the system allows them too, and CLLM_AMX=off forbids them. */
+/** Whether the CPU has AMX. AMX instructions run only where the system allows them, too; CLLM_AMX=off forbids them. */
 export const hasAmx = cpuFeatures().flags?.has("amx_bf16") ?? false;

@@ -11,7 +11,7 @@ import { tuning } from "../lib/pull/tuning.js";
 
 export type Handler = (request: http.IncomingMessage, response: http.ServerResponse) => void;
 
-/** What the servers of these tests offer, and its checksum. */
+/** The model that the servers of these tests offer, and its checksum. */
 export const MODEL = Buffer.concat([Buffer.from("GGUF"), randomBytes(300_000)]);
 export const SHA256 = sha256(MODEL);
 
@@ -19,14 +19,14 @@ export function sha256(data: Buffer): string {
   return createHash("sha256").update(data).digest("hex");
 }
 
-/** For assert.rejects: CLLM_PULL_FAILED with such a message. */
+/** Matches CLLM_PULL_FAILED with such a message, for assert.rejects. */
 export const failed = (pattern: RegExp) => (error: Error & { code?: string }) => {
   assert.equal(error.code, "CLLM_PULL_FAILED", error.stack);
   assert.match(error.message, pattern);
   return true;
 };
 
-/** A server on the loopback, and an empty cache with short times for every test. Made inside a `describe`. */
+/** A server on the loopback, and for every test an empty cache with short times. It is made inside a `describe`. */
 export class PullWorld {
   base = "";
   cacheDir = "";
@@ -119,7 +119,7 @@ export function serve(data: Buffer, behaviour: Behaviour = {}): Handler {
   };
 }
 
-/** A zip archive as wheels are: deflated entries and a central directory. */
+/** Makes a zip archive like a wheel: deflated entries and a central directory. */
 export function zip(entries: Record<string, Buffer>): Buffer {
   const local: Buffer[] = [];
   const central: Buffer[] = [];
@@ -149,7 +149,7 @@ export function zip(entries: Record<string, Buffer>): Buffer {
   return Buffer.concat([...local, directory, Buffer.from("PK\x05\x06"), end]);
 }
 
-/** CRC-32; node:zlib has it only from Node 20.15 on. */
+/** Computes CRC-32, which node:zlib has only from Node 20.15 on. */
 function crc(data: Buffer): number {
   let value = ~0;
   for (const byte of data) {

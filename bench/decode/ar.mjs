@@ -1,8 +1,8 @@
 // Ordinary decoding (blockSize 1) against llama.cpp's own bench: what the addon, the decode thread and Node cost.
 //
 // Both sides do equal work: llama-bench's `tg N` decodes N single tokens into an empty context. A prompt of one token needs
-// no prefill, so generate() with maxTokens N makes N passes at the same positions. The clock runs around generate(), with
-// all that happens in JavaScript; each process warms up with one run that is not counted.
+// no prefill, so generate() with maxTokens N makes N passes at the same positions. The clock runs around generate(), so it
+// includes all JavaScript; each process warms up with one run that is not counted.
 import { bench, goal, step } from "../lib/bench.mjs";
 import { buildLlamaBench, llamaBench } from "../lib/llama-bench.mjs";
 import { machine } from "../lib/machine.mjs";

@@ -1,5 +1,6 @@
 // blockSize "auto" against ordinary decoding, by kind of request: it should never be slower, and be faster where the answer
-// repeats what was asked. The table says how many outputs are equal; others part at a near-tie (docs/exactness.md).
+// repeats what was asked. The table says how many outputs are equal; the others differ after a near-tie
+// (docs/exactness.md).
 import { bench, goal, step } from "../lib/bench.mjs";
 import { models } from "../lib/models.mjs";
 import { interleave, median, ratio, total } from "../lib/numbers.mjs";

@@ -1,5 +1,5 @@
 // Measures how near `choose` on the CPU comes to the speed at which one core reads the same rows. (test/20, 21, 22 and 24
-// check its results.)
+// check the results of `choose`.)
 import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { bench, goal, step } from "../lib/bench.mjs";

@@ -6,17 +6,17 @@ import { parseArgs } from "node:util";
 import { machine, root } from "./machine.mjs";
 import { table } from "./table.mjs";
 
-const names = { ">=": "at least", "<": "below", "<=": "at most" };
+const signNames = { ">=": "at least", "<": "below", "<=": "at most" };
 
 /**
  * Runs a bench. `options` are its settings with their defaults; where the default is a number, a positive integer is
  * expected, else text. `body(settings)` resolves to { rows, goals, samples }: the rows of the table, a list of goal(), and
- * the measurements that the rows were made from. A missed goal is printed and is no failure. Where outputs must not differ
- * and do, the body throws, and the exit code is 1.
+ * the measurements that the rows were made from. A missed goal is printed and is no failure. Where outputs differ that must
+ * be equal, the body throws, and the exit code is 1.
  */
 export async function bench({ name, about, options }, body) {
   const defaults = { threads: machine().threads, model: "", ...options };
-  const settings = read(defaults);
+  const settings = readSettings(defaults);
   if (!settings) return console.log(usage(about, defaults));
   console.log(`${about}\n\n${describe(machine())}`);
   if (os.loadavg()[0] > 0.5)
@@ -25,7 +25,7 @@ export async function bench({ name, about, options }, body) {
   const { rows, goals = [], samples = {} } = await body(settings);
   const verdicts = goals.map(({ text, value, sign, limit, met }) => {
     const figure = Number.isFinite(value) ? Number(value.toPrecision(3)) : "nothing";
-    return `${met ? "MET   " : "MISSED"} ${text}: ${figure}, goal ${names[sign]} ${limit}`;
+    return `${met ? "MET   " : "MISSED"} ${text}: ${figure}, goal ${signNames[sign]} ${limit}`;
   });
   console.log(`\n${table(rows)}\n\n${verdicts.map((line) => `${line}\n`).join("")}`);
   const now = new Date().toISOString();
@@ -49,11 +49,11 @@ export function step(text) {
   else process.stderr.write(`${text}\n`);
 }
 
-/** The integers of an option such as "1,2,4". */
+/** Parses the integers of an option such as "1,2,4". */
 export const integers = (text) => text.split(",").map(Number);
 
-/** The settings from the command line; null where it asks for help. */
-function read(defaults) {
+/** Reads the settings from the command line; null where it asks for help. */
+function readSettings(defaults) {
   const text = Object.fromEntries(Object.keys(defaults).map((key) => [key, { type: "string" }]));
   const { values } = parseArgs({ options: { ...text, help: { type: "boolean", short: "h" } } });
   if (values.help) return null;

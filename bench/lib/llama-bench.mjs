@@ -12,12 +12,12 @@ export async function buildLlamaBench(level) {
 }
 
 /**
- * Runs llama-bench. Its defaults that stay are those of the addon: KV in F16, flash attention by llama.cpp's choice
+ * Runs llama-bench, otherwise with the addon's settings: KV in F16, flash attention by llama.cpp's choice
  * (LLAMA_FLASH_ATTN_TYPE_AUTO), the file mapped, weights repacked, threads of ggml's own pool. Resolves to
  * { seconds, memory }: the seconds of every repetition but the first, which warms up as in decode-child.mjs.
  */
 export async function llamaBench(binary, file, { threads, repetitions, args, watch }) {
-  const common = [
+  const commonArgs = [
     "-m",
     file,
     "-t",
@@ -31,7 +31,7 @@ export async function llamaBench(binary, file, { threads, repetitions, args, wat
     "-o",
     "json",
   ];
-  const { stdout, memory } = await execute(binary, [...common, ...args], { watch });
+  const { stdout, memory } = await execute(binary, [...commonArgs, ...args], { watch });
   const [test] = JSON.parse(stdout);
   return { seconds: test.samples_ns.slice(1).map((ns) => ns / 1e9), memory };
 }

@@ -10,7 +10,7 @@ if (!fs.existsSync(path.join(root, "dist", "index.js"))) {
   console.error("Nothing is built yet: run `npm run build` first");
   process.exit(1);
 }
-// The compiled library is what is measured. machine/threads is not public, but users get its default.
+// Benches measure the compiled library. machine/threads is not public, but users get its default.
 const { binaryInfo } = await import("../../dist/esm.mjs");
 const { defaultThreads } = (await import("../../dist/machine/threads.js")).default;
 

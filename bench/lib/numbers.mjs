@@ -1,6 +1,6 @@
 // Repeated measurements, and the figures that sum them up.
 
-/** A number of the statistics (Stats), summed over results of generate(). */
+/** The sum of one of the statistics over results of generate(). */
 export const total = (results, name) => results.reduce((sum, { stats }) => sum + stats[name], 0);
 
 export function median(values) {
@@ -17,8 +17,8 @@ export const ratio = (a, b) => median(ratios(a, b));
 export const ratios = (a, b) => a.map((values, round) => median(values) / median(b[round]));
 
 /**
- * Measures every side in turn (A, B, A, B ...), `rounds` times, so that a machine that warms up, slows down or gets other
- * work does it to all sides. Resolves to the measurements by side.
+ * Measures every side in turn (A, B, A, B ...), `rounds` times, so that all sides suffer alike when the machine warms up,
+ * slows down or gets other work. Resolves to the measurements by side.
  */
 export async function interleave(rounds, sides) {
   const samples = Object.fromEntries(Object.keys(sides).map((side) => [side, []]));

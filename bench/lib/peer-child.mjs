@@ -14,20 +14,20 @@ for (let i = -1; i < repetitions; i++) {
   delay.enable();
   const start = performance.now();
   answer = [];
-  let first = 0; // when the first chunk came
+  let firstAt = 0; // when the first chunk came
   let firstTokens = 0;
   for await (const chunk of answers()) {
     answer.push(...chunk);
-    if (first === 0) {
-      first = performance.now();
+    if (firstAt === 0) {
+      firstAt = performance.now();
       firstTokens = chunk.length;
     }
   }
   const end = performance.now();
   delay.disable();
-  if (i < 0) continue; // warms up
-  const speed = (1000 * (answer.length - firstTokens)) / (end - first);
-  samples.push({ speed, first: first - start, p50: delay.percentile(50) / 1e6, p99: delay.percentile(99) / 1e6 });
+  if (i < 0) continue; // the first answer warms up
+  const speed = (1000 * (answer.length - firstTokens)) / (end - firstAt);
+  samples.push({ speed, first: firstAt - start, p50: delay.percentile(50) / 1e6, p99: delay.percentile(99) / 1e6 });
 }
 await close();
 console.log(JSON.stringify({ version, samples, answer }));

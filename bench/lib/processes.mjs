@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const directory = path.dirname(fileURLToPath(import.meta.url));
 
-/** Runs a program. Resolves to { stdout, memory }; with `watch` (Linux only) `memory` is the highest in MB, by kind. */
+/** Runs a program. Resolves to { stdout, memory }; with `watch` (Linux only) `memory` has the highest MB of each kind. */
 export function execute(command, args, { env = {}, watch = false } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
@@ -37,7 +37,7 @@ export async function child(name, input, options) {
   return { ...JSON.parse(stdout), memory };
 }
 
-/** MB that a process has resident now, by kind, and the highest so far; empty elsewhere than on Linux. */
+/** MB that a process has resident now, by kind, and the highest total so far; empty on systems other than Linux. */
 function memoryOf(pid) {
   try {
     const status = fs.readFileSync(`/proc/${pid}/status`, "utf8");

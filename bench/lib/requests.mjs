@@ -1,4 +1,4 @@
-// Requests of several kinds. `repeats` says that the answer takes over much of what was asked.
+// Requests of several kinds. `repeats`: whether the answer repeats much of the request.
 import { questions, text } from "./prompts.mjs";
 
 const code = `function total(items) {

@@ -31,8 +31,8 @@ await bench({ name: "node-llama-cpp", about, options }, async (settings) => {
       const runs = await interleave(rounds, { [peer]: side("node-llama-cpp"), ...Object.fromEntries(blocks) });
       const answers = Object.values(runs).map(([first]) => first.answer);
       for (const [name, results] of Object.entries(runs)) {
-        const all = results.flatMap((result) => result.samples);
-        const medianOf = (key) => median(all.map((sample) => sample[key]));
+        const timings = results.flatMap((result) => result.samples);
+        const medianOf = (key) => median(timings.map((sample) => sample[key]));
         const parting = results[0].answer.findIndex((token, i) => token !== answers[0][i]);
         rows.push({
           format,

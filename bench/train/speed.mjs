@@ -1,7 +1,7 @@
-// Tokens per second of consistency training on random tokens in packed rows, all weights but the embeddings trained. GFLOP/s
-// count 6 x trained parameters + 4 x head per token (forward and two backward products; the head's weights get no gradient
-// and see labelled positions only, so this counts a little too much). Beside it stands what BF16 products of such shapes
-// reach by themselves.
+// Tokens per second of consistency training on random tokens in packed rows. All weights but the embeddings are trained.
+// GFLOP/s count 6 x trained parameters + 4 x head per token (forward and two backward products; the head's weights get no gradient
+// and see labelled positions only, so this counts a little too much). The table also has the GFLOP/s that BF16
+// products of such shapes reach by themselves.
 import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { build } from "../../scripts/build.mjs";

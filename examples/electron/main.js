@@ -17,7 +17,7 @@ function startModelProcess() {
     child = null;
     if (quitting) return app.quit();
     console.error(`The model's process ended with code ${code}`);
-    // A failure there takes no window with it: another process starts, and the windows get channels to it.
+    // A failure in that process closes no window: another process starts, and the windows get channels to it.
     if (restarts++ >= RESTARTS) return;
     startModelProcess();
     for (const window of BrowserWindow.getAllWindows()) connect(window);
@@ -45,7 +45,7 @@ function openWindow() {
   });
   window.webContents.setWindowOpenHandler(() => ({ action: "deny" }));
   window.webContents.on("will-navigate", (event) => event.preventDefault());
-  // This also comes after a reload: the old port closes with the old page, and the model's process frees its lane.
+  // This event also comes after a reload. The old port closes with the old page, and the model's process frees its lane.
   window.webContents.on("did-finish-load", () => connect(window));
   window.loadFile(path.join(__dirname, "index.html"));
 }

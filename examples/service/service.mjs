@@ -12,7 +12,7 @@ import { CllmError } from "node-cllm";
  * @property {number} maxWaiting requests that may wait for a lane before others are refused
  */
 
-/** HTTP status of the library's failures; others are the server's fault, 500. */
+/** HTTP statuses of the library's failures by code; all other failures are the server's fault, 500. */
 const STATUS = {
   CLLM_CHAT_TEMPLATE: 400, // the template refuses the messages
   CLLM_NOT_SUPPORTED: 400,
@@ -56,7 +56,7 @@ export function createService(decoder, limits) {
     const { pathname } = new URL(request.url ?? "/", "http://localhost");
     if (pathname === "/health") return sendJson(response, 200, health(state));
     const controller = new AbortController();
-    // "close" also comes after a complete answer, and then does nothing.
+    // "close" also comes after a complete answer; the abort then does nothing.
     response.on("close", () => controller.abort(new ClientGone()));
     const work = answer(state, request, response, pathname, controller.signal)
       .catch((error) => fail(response, error))
@@ -96,7 +96,7 @@ async function answer({ decoder, limits, running, stopping }, request, response,
   if (pathname !== "/generate") throw new HttpError(404, "NOT_FOUND", "Try POST /generate or GET /health");
   if (request.method !== "POST") throw new HttpError(405, "METHOD_NOT_ALLOWED", "Expected POST");
   if (stopping) throw new HttpError(503, "STOPPING", "The service is stopping");
-  // This request is not counted yet: it is listed when this function first waits.
+  // `running` does not count this request yet: it is added when this function first waits.
   if (running.size >= decoder.info.lanes + limits.maxWaiting) {
     throw new HttpError(503, "BUSY", "Too many requests are waiting");
   }
@@ -106,7 +106,7 @@ async function answer({ decoder, limits, running, stopping }, request, response,
   try {
     result = decoder.stream(input, { ...options, signal });
   } catch (error) {
-    // Wrong options throw at once, before anything runs: a TypeError or RangeError here is the client's.
+    // Wrong options throw at once, before anything runs, so a TypeError or RangeError here is the client's mistake.
     if (error instanceof TypeError || error instanceof RangeError) {
       throw new HttpError(400, "BAD_REQUEST", error.message);
     }
@@ -148,7 +148,7 @@ async function stop(server, state, graceMilliseconds) {
  */
 async function sendEvents(response, stream, signal) {
   for await (const { text } of stream) {
-    // The head waits for the first piece: until then a failure still has a status of its own.
+    // The head is sent with the first piece, so that a failure before it still has a status of its own.
     if (!response.headersSent) {
       response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store" });
     }
@@ -163,7 +163,7 @@ async function sendEvents(response, stream, signal) {
 /** @param {http.ServerResponse} response @param {unknown} error */
 function fail(response, error) {
   if (error instanceof ClientGone || response.destroyed || response.socket?.destroyed !== false) return;
-  // `once` reports an abort with an error of its own, and the signal's reason as its cause.
+  // `once` reports an abort with an error of its own, whose cause is the signal's reason.
   const cause = error instanceof Error && error.name === "AbortError" ? (error.cause ?? error) : error;
   let [status, code, message] = [500, "INTERNAL", "Internal error"];
   if (cause instanceof HttpError) ({ status, code, message } = cause);

@@ -48,7 +48,7 @@ const HOW_TO_BUILD =
   "or in a checkout with `npm run build`";
 
 /**
- * Picks a binary: `CLLM_BINARY`, else a local source build, else the best prebuilt one the CPU runs.
+ * Picks a binary: the one that `CLLM_BINARY` names, else a local build, else the best prebuilt one that the CPU runs.
  *
  * @throws {@link CllmError} `CLLM_UNSUPPORTED_CPU` when there are binaries but none that this CPU runs,
  * `CLLM_BINDING_NOT_FOUND` when there are none.
@@ -62,20 +62,20 @@ export function chooseBinary(cpu: CpuFeatures, available: AvailableBinaries): Ch
   if (local && missingLocally.length === 0) {
     return { path: local.path, reason: "built from source on this machine (build/Release comes before prebuilds)" };
   }
-  const found = levels.filter((level) => prebuilt[level]);
-  for (const level of found) {
+  const presentLevels = levels.filter((level) => prebuilt[level]);
+  for (const level of presentLevels) {
     if (missingFeatures(level, cpu).length > 0) continue;
-    const better = found
-      .slice(0, found.indexOf(level))
-      .map((other) => `${other}: ${missingFeatures(other, cpu).join(" ")}`);
-    const why = better.length > 0 ? `; the CPU lacks, for ${better.join(", for ")}` : "";
+    const lacks = presentLevels
+      .slice(0, presentLevels.indexOf(level))
+      .map((better) => `${better}: ${missingFeatures(better, cpu).join(" ")}`);
+    const why = lacks.length > 0 ? `; the CPU lacks, for ${lacks.join(", for ")}` : "";
     const unknown = cpu.arch === "x64" && cpu.flags === null ? "; this system does not tell the CPU's features" : "";
     return {
       path: prebuilt[level] as string,
       reason: `prebuilt for ${level}, the best level this CPU runs${why}${unknown}`,
     };
   }
-  const lowest = found.at(-1);
+  const lowest = presentLevels.at(-1);
   if (lowest) {
     const missing = missingFeatures(lowest, cpu).join(" ");
     throw new CllmError(
@@ -117,7 +117,7 @@ function notFound(message: string, searched: readonly string[], cause?: unknown)
   return new CllmError("CLLM_BINDING_NOT_FOUND", `${message}: ${HOW_TO_BUILD}.${tried}`, { cause });
 }
 
-/** Folder of prebuilt binaries of a level. The lowest is in the folder that node-gyp-build knows. */
+/** Folder of the prebuilt binary of a level. The lowest level has the folder that node-gyp-build knows. */
 function prebuiltFolder(level: PrebuiltLevel): string {
   const folder = `${process.platform}-${process.arch}`;
   return level === "x86-64-avx512" ? `${folder}-avx512` : folder;
@@ -134,12 +134,12 @@ export function findBinaries(folder: string, override: string | undefined): Avai
     searched.push(file);
     if (existsSync(file)) prebuilt[level] = file;
   }
-  const local = existsSync(localPath) ? { path: localPath, cpuFlags: builtFor(path.dirname(localPath)) } : null;
+  const local = existsSync(localPath) ? { path: localPath, cpuFlags: buildCpuFlags(path.dirname(localPath)) } : null;
   return { local, prebuilt, override, searched };
 }
 
-/** Features of the CPU that a native build was made for, as scripts/build.mjs writes them beside it. */
-function builtFor(directory: string): readonly string[] {
+/** Features of the CPU that a local build was made for. scripts/build.mjs writes them beside the binary. */
+function buildCpuFlags(directory: string): readonly string[] {
   try {
     const { cpuFlags } = JSON.parse(readFileSync(path.join(directory, "cllm.json"), "utf8"));
     return Array.isArray(cpuFlags) ? cpuFlags : [];
@@ -165,9 +165,9 @@ function load(requested: Backend | undefined): Loaded {
         "choose with the first use of node-cllm, or with CLLM_BACKEND",
     );
   }
-  const by = requested === undefined ? "CLLM_BACKEND is" : "the option backend is";
+  const setting = requested === undefined ? "CLLM_BACKEND is" : "the option backend is";
   const wanted = requested ?? environmentBackend();
-  let cuda = `Not used: ${by} ${wanted}`;
+  let cuda = `Not used: ${setting} ${wanted}`;
   if (wanted === "auto" && process.env.CLLM_BINARY) cuda = "Not used: CLLM_BINARY names a binary";
   else if (wanted !== "cpu") {
     const choice = loadCuda(wanted === "cuda");
@@ -179,7 +179,7 @@ function load(requested: Backend | undefined): Loaded {
     if (wanted === "cuda") {
       throw new CllmError(
         "CLLM_BACKEND_UNAVAILABLE",
-        `Expected the backend cuda (${by} cuda) but ${lowerFirst(cuda)}`,
+        `Expected the backend cuda (${setting} cuda) but ${lowerFirst(cuda)}`,
         {
           cause: choice.cause,
         },
@@ -190,7 +190,7 @@ function load(requested: Backend | undefined): Loaded {
   return loaded;
 }
 
-/** The backend that the variable CLLM_BACKEND names, or auto. */
+/** The backend that the environment variable CLLM_BACKEND names, or `auto`. */
 function environmentBackend(): Backend {
   return check.oneOf(process.env.CLLM_BACKEND || undefined, "CLLM_BACKEND", BACKENDS, "auto");
 }
@@ -200,7 +200,7 @@ function loadCuda(insist: boolean): Loaded | { reason: string; cause?: unknown }
   if (choice.path === null) return choice;
   try {
     const addon = loadCudaAddon(choice.path);
-    return ready(addon, { path: choice.path, reason: choice.reason }, choice.reason);
+    return initialize(addon, { path: choice.path, reason: choice.reason }, choice.reason);
   } catch (cause) {
     // The trial worked, so this process has a limit (address space, a sandbox) or holds a library that is in the way.
     return { reason: `Not used: ${choice.path} worked in a process of its own but not in this one [${cause}]`, cause };
@@ -218,10 +218,10 @@ function loadCpu(cuda: string): Loaded {
     const why = explainLoadFailure(text) ?? "the system could not load it";
     throw notFound(`Could not load ${chosen.path} (${chosen.reason}), ${why} [${text}]`, [], error);
   }
-  return ready(addon, chosen, cuda);
+  return initialize(addon, chosen, cuda);
 }
 
-function ready(addon: Addon, chosen: ChosenBinary, cuda: string): Loaded {
+function initialize(addon: Addon, chosen: ChosenBinary, cuda: string): Loaded {
   addon.setErrorClass(CllmError as Parameters<Addon["setErrorClass"]>[0]);
   const build = addon.buildInfo();
   // CLLM_BINARY may name a CUDA binary, which then runs without a trial.
@@ -233,7 +233,8 @@ function lowerFirst(text: string): string {
 }
 
 /**
- * The addon. The first call loads it: the backend of that call, else of CLLM_BACKEND, runs until the process ends.
+ * Returns the addon. The first call loads it, with the backend of that call or else of CLLM_BACKEND, which then runs
+ * until the process ends.
  *
  * @throws {@link CllmError} `CLLM_BACKEND_UNAVAILABLE` when CUDA is asked for and does not work, or when the other
  * backend runs already; `CLLM_BINDING_NOT_FOUND`, `CLLM_UNSUPPORTED_CPU`
@@ -243,7 +244,7 @@ export function addon(backend?: Backend): Addon {
 }
 
 /**
- * Loads the binary, if that has not happened yet, and tells which one runs and why.
+ * Loads the binary if none is loaded yet, and returns which one runs and why.
  *
  * @throws {@link CllmError} `CLLM_BINDING_NOT_FOUND`, `CLLM_UNSUPPORTED_CPU`, `CLLM_BACKEND_UNAVAILABLE`
  * @example

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 /** Instruction-set levels that prebuilt binaries exist for, best first. `generic` is the baseline of other CPUs. */
 export type PrebuiltLevel = "x86-64-avx512" | "x86-64-v3" | "generic";
 
-/** Features that CMakeLists.txt compiles each level with, by their names in Linux' /proc/cpuinfo. */
+/** Features that CMakeLists.txt compiles each level with, by their names in Linux's /proc/cpuinfo. */
 const V3 = "ssse3 sse4_1 sse4_2 popcnt movbe abm bmi1 bmi2 avx avx2 fma f16c".split(" ");
 const AVX512 = "avx512f avx512cd avx512bw avx512dq avx512vl avx512vbmi avx512_vnni avx512_bf16".split(" ");
 
@@ -37,13 +37,13 @@ export function cpuFeatures(platform: string = process.platform, arch: string = 
   return { arch, flags: null };
 }
 
-/** Flags of the first processor. The kernel leaves out features whose state it does not save on a context switch. */
+/** Flags of the first processor. The kernel does not list features whose state it does not save on a context switch. */
 export function parseCpuinfo(text: string): ReadonlySet<string> | null {
   const flags = /^flags\s*:(.*)$/m.exec(text)?.[1];
   return flags === undefined ? null : new Set(flags.trim().split(/\s+/));
 }
 
-/** Flags in the output of `sysctl machdep.cpu`, renamed to Linux' names: "AVX1.0", "AVX512VNNI", "LZCNT" differ. */
+/** Flags in the output of `sysctl machdep.cpu`, by Linux's names, as macOS has others (AVX1.0, AVX512VNNI, LZCNT). */
 export function parseSysctl(text: string): ReadonlySet<string> | null {
   const lists = [...text.matchAll(/^machdep\.cpu\.(?:leaf7_|ext)?features:(.*)$/gm)].map((match) => match[1]);
   if (lists.length === 0) return null;

@@ -8,9 +8,9 @@ const KEEP_LOADED = 2 | 0x1000;
 
 /**
  * Loads a CUDA binary. It needs the user's cuBLAS, half a gigabyte that machines with CUDA software have already. The
- * folder that `CLLM_CUDA_LIBRARIES` names comes first. Else the system looks beside the binary, in its search path and
- * in
- * /usr/local/cuda; then this function looks further, because a running process cannot change LD_LIBRARY_PATH.
+ * folder that `CLLM_CUDA_LIBRARIES` names comes first. Without it the system looks beside the binary, in its search path
+ * and in /usr/local/cuda. Then this function looks in further folders, because a running process cannot change
+ * LD_LIBRARY_PATH.
  */
 export function loadCudaAddon(file: string, env: NodeJS.ProcessEnv = process.env): Addon {
   const load = (): Addon => createRequire(__filename)(file);
@@ -22,7 +22,7 @@ export function loadCudaAddon(file: string, env: NodeJS.ProcessEnv = process.env
     return load();
   } catch (error) {
     const missing = /^(libcublas(?:Lt)?\.so\.\d+): cannot open/.exec((error as Error).message)?.[1];
-    const folder = missing && cublasFolders(env).find((candidate) => list(candidate).includes(missing));
+    const folder = missing && cublasFolders(env).find((candidate) => namesIn(candidate).includes(missing));
     if (!folder) throw error;
     keepCublas(folder);
     return load();
@@ -30,7 +30,7 @@ export function loadCudaAddon(file: string, env: NodeJS.ProcessEnv = process.env
 }
 
 /**
- * Folders that the system does not search but cuBLAS may lie in: by CUDA's variables, of conda, of wheels in a venv.
+ * Folders where cuBLAS may lie and the system does not look: those of CUDA's variables, of conda, of wheels in a venv.
  */
 export function cublasFolders(env: NodeJS.ProcessEnv): string[] {
   const folders: string[] = [];
@@ -41,9 +41,9 @@ export function cublasFolders(env: NodeJS.ProcessEnv): string[] {
     if (!prefix) continue;
     const lib = path.join(prefix, "lib");
     folders.push(lib);
-    for (const python of list(lib).filter((name) => name.startsWith("python"))) {
+    for (const python of namesIn(lib).filter((name) => name.startsWith("python"))) {
       const nvidia = path.join(lib, python, "site-packages", "nvidia");
-      folders.push(...list(nvidia).map((name) => path.join(nvidia, name, "lib")));
+      folders.push(...namesIn(nvidia).map((name) => path.join(nvidia, name, "lib")));
     }
   }
   return folders;
@@ -55,7 +55,7 @@ export function cublasFolders(env: NodeJS.ProcessEnv): string[] {
  */
 function keepCublas(folder: string): void {
   // libcublasLt comes first, because libcublas needs it and may not find it by itself.
-  const files = list(folder).filter((name) => /^libcublas(Lt)?\.so\.\d+$/.test(name));
+  const files = namesIn(folder).filter((name) => /^libcublas(Lt)?\.so\.\d+$/.test(name));
   for (const name of files.sort((a, b) => b.length - a.length)) {
     try {
       process.dlopen({ exports: {} }, path.join(folder, name), KEEP_LOADED);
@@ -65,7 +65,7 @@ function keepCublas(folder: string): void {
   }
 }
 
-function list(folder: string): string[] {
+function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch {

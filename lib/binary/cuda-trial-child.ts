@@ -2,8 +2,8 @@ import { writeSync } from "node:fs";
 import { loadCudaAddon } from "./cuda-load.js";
 import type { TrialAnswer } from "./cuda-trial.js";
 
-// cuda-trial.ts runs this in a process of its own: it loads the binary argv[2], computes on its GPUs, and prints how it
-// went.
+// cuda-trial.ts runs this file in a process of its own. It loads the binary argv[2], computes on each GPU, and prints the
+// result.
 function answer(file: string): TrialAnswer {
   try {
     const addon = loadCudaAddon(file);

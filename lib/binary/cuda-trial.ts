@@ -3,25 +3,25 @@ import path from "node:path";
 import type { NativeDevice } from "../addon.js";
 import { explainLoadFailure } from "./load-failure.js";
 
-/** What the child process prints. */
+/** The answer that the child process prints. */
 export type TrialAnswer = { devices: NativeDevice[] } | { error: string };
 
 /** The GPUs that computed correctly, or a clause that says why there are none. */
 export type TrialResult = { devices: NativeDevice[]; problem: null } | { devices: null; problem: string };
 
-/** Time limit of a trial: a cold driver takes seconds to start each GPU. */
+/** Time limit of a trial: a driver that was not in use takes seconds to start each GPU. */
 const TRIAL_MILLISECONDS = 10_000;
 /**
- * Variable that is set in the child, so that an application in place of node (process.execPath) starts no further
- * trial.
+ * Variable that is set in the child, so that it starts no further trial where process.execPath is not node but an
+ * application.
  */
 export const TRIAL_VARIABLE = "CLLM_CUDA_TRIAL";
 
 /**
- * Loads a CUDA binary in a process of its own and has it compute a product on each GPU: a missing or broken driver, a
- * binary for other GPUs, a library in the wrong version can end the process that meets them.
+ * Loads a CUDA binary in a process of its own and has it compute a product on each GPU, because a missing or broken
+ * driver, a binary for other GPUs or a library in the wrong version can end the process that loads them.
  *
- * @param script the child's, for tests
+ * @param script the script of the child process; tests pass another
  */
 export function tryCuda(
   file: string,
@@ -71,15 +71,15 @@ function explainTrialError(message: string): string {
   const line = message.split("\n", 1)[0] as string;
   const library = /^(libcublas[^:\s]*|libcuda[^:\s]*)/.exec(line)?.[1];
   if (library) {
-    const found = "install CUDA's cuBLAS of that version, or name its folder in CLLM_CUDA_LIBRARIES";
-    return `the library ${library} is missing: ${found}`;
+    const advice = "install CUDA's cuBLAS of that version, or name its folder in CLLM_CUDA_LIBRARIES";
+    return `the library ${library} is missing: ${advice}`;
   }
   if (/no kernel image|compiled without|PTX/i.test(line)) return `it was built for other GPUs [${line}]`;
   const why = explainLoadFailure(line);
   return why === null ? line : `${why} [${line}]`;
 }
 
-/** Explains the last line that the CUDA runtime wrote where it found no GPU. */
+/** Explains why no GPU was found, by the last line that the CUDA runtime wrote. */
 export function explainNoDevice(lastError: string): string {
   if (/driver version is insufficient/i.test(lastError)) {
     return `there is no NVIDIA driver, or one too old for this CUDA [${lastError}]`;

@@ -6,7 +6,7 @@ import { type CpuFeatures, cpuFeatures, missingFeatures } from "./cpu.js";
 import { TRIAL_VARIABLE, type TrialResult, tryCuda } from "./cuda-trial.js";
 import { packageFolder, unpackedPath } from "./package-folder.js";
 
-/** What runs the model; `auto` is CUDA where it is installed and works, else the CPU. */
+/** The device that runs models; `auto` is CUDA where it is installed and works, else the CPU. */
 export type Backend = "auto" | "cpu" | "cuda";
 
 export const BACKENDS: readonly Backend[] = ["auto", "cpu", "cuda"];
@@ -17,7 +17,7 @@ export interface CudaChoice {
   reason: string;
 }
 
-/** What the choice depends on outside of this module, so that tests can replace it. */
+/** Everything outside this module that the choice depends on, so that tests can replace it. */
 export interface CudaWorld {
   env: NodeJS.ProcessEnv;
   platform: string;
@@ -41,49 +41,49 @@ export function cudaPackage(platform: string, arch: string): string | null {
 /**
  * Finds a CUDA binary (CLLM_CUDA_BINARY, a local build, the platform's package) and tries it in a process of its own.
  *
- * @param insist also try it where the system seems to have no GPU, because the trial then says more
+ * @param insist whether to try it even where the system seems to have no GPU, because a trial gives a better reason
  */
-export function chooseCuda(insist: boolean, world: CudaWorld = here()): CudaChoice {
-  const none = (reason: string): CudaChoice => ({ path: null, reason });
-  if (world.env[TRIAL_VARIABLE]) return none("Not used: this process is itself a trial of a CUDA binary");
+export function chooseCuda(insist: boolean, world: CudaWorld = realWorld()): CudaChoice {
+  const noCuda = (reason: string): CudaChoice => ({ path: null, reason });
+  if (world.env[TRIAL_VARIABLE]) return noCuda("Not used: this process is itself a trial of a CUDA binary");
   const found = findCuda(world);
   if (found.path === null) return found;
   const where = `${found.reason} (${found.path})`;
   if (!insist && !world.env.CLLM_CUDA_BINARY && !world.hasDevice()) {
-    return none(`Not used: this system has no NVIDIA GPU (no /dev/nvidiactl); there is a CUDA binary, ${where}`);
+    return noCuda(`Not used: this system has no NVIDIA GPU (no /dev/nvidiactl); there is a CUDA binary, ${where}`);
   }
-  const lacking = unsupportedBy(found.path, world.cpu);
-  if (lacking.length > 0) return none(`Not used: the CPU lacks ${lacking.join(" ")}, which it needs: ${where}`);
+  const lacking = missingHostFeatures(found.path, world.cpu);
+  if (lacking.length > 0) return noCuda(`Not used: the CPU lacks ${lacking.join(" ")}, which it needs: ${where}`);
   const { devices, problem } = world.trial(found.path);
-  if (problem !== null) return none(`Not used: ${where} failed its trial: ${problem}`);
+  if (problem !== null) return noCuda(`Not used: ${where} failed its trial: ${problem}`);
   return { path: found.path, reason: `${where}; it worked in a process of its own, on ${describe(devices)}` };
 }
 
 function findCuda({ env, platform, arch, packageRoot, version, resolve }: CudaWorld): CudaChoice {
-  const none = (reason: string): CudaChoice => ({ path: null, reason });
+  const noCuda = (reason: string): CudaChoice => ({ path: null, reason });
   if (env.CLLM_CUDA_BINARY) return { path: path.resolve(env.CLLM_CUDA_BINARY), reason: "CLLM_CUDA_BINARY names it" };
   const local = path.join(unpackedPath(packageRoot), "build", "Release-cuda", "cllm.node");
   if (existsSync(local)) return { path: local, reason: "built from source on this machine" };
   const name = cudaPackage(platform, arch);
-  if (name === null) return none(`Not available: no CUDA binary is made for ${platform} on ${arch}`);
+  if (name === null) return noCuda(`Not available: no CUDA binary is made for ${platform} on ${arch}`);
   const manifest = resolve(name);
   if (manifest === null) {
-    return none(
+    return noCuda(
       `Not installed: in a clone \`npm run build:cuda\` builds it, and \`npm run package:cuda\` makes the package ${name} of it`,
     );
   }
   const installed = JSON.parse(readFileSync(manifest, "utf8")).version;
   if (installed !== version) {
     // The halves must be of one version: another version's binary could misread the values that cross between them.
-    return none(`Not used: ${name} is version ${installed}, this is ${version}; both must have the same version`);
+    return noCuda(`Not used: ${name} is version ${installed}, this is ${version}; both must have the same version`);
   }
   return { path: path.join(unpackedPath(path.dirname(manifest)), "cllm.node"), reason: `from the package ${name}` };
 }
 
 /**
- * Features that the binary's host code needs and the CPU lacks, by the level that scripts/build.mjs writes beside it.
+ * Features that the binary's host code needs and the CPU lacks. scripts/build.mjs writes the code's level beside it.
  */
-function unsupportedBy(file: string, cpu: CpuFeatures): string[] {
+function missingHostFeatures(file: string, cpu: CpuFeatures): string[] {
   try {
     const { level, cpuFlags } = JSON.parse(readFileSync(path.join(path.dirname(file), "cllm.json"), "utf8"));
     if (level === "x86-64-v3" || level === "x86-64-avx512") return missingFeatures(level, cpu);
@@ -100,7 +100,7 @@ function describe(devices: readonly { description: string; totalMemory: number }
     .join(", ");
 }
 
-function here(): CudaWorld {
+function realWorld(): CudaWorld {
   return {
     env: process.env,
     platform: process.platform,
@@ -115,8 +115,9 @@ function here(): CudaWorld {
 }
 
 /**
- * Looks from this package, beside which npm installs it, and from the program's main file. It does not look from the
- * working directory: a program that is started in somebody else's folder must not load code from there.
+ * Looks for a package from this package's folder, beside which npm installs it, and from the program's main file. It
+ * does not look from the working directory: a program that is started in somebody else's folder must not load code from
+ * there.
  */
 function resolvePackage(name: string): string | null {
   const program = require.main?.filename ?? process.argv[1];

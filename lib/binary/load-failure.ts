@@ -1,4 +1,4 @@
-/** Explains the message of a failed dlopen; null when the message does not look like one. */
+/** Explains the message of a failed dlopen; returns null for a message of another kind. */
 export function explainLoadFailure(message: string): string | null {
   const version = /version [`'"]?(GLIBC(?:XX)?_[\d.]+)/.exec(message)?.[1];
   if (version) return `this system's C library is older than the binary needs (${version})`;

@@ -2,19 +2,19 @@ import type { Task } from "../addon.js";
 
 type OnProgress = (fraction: number) => void;
 
-/** What may end or watch a task, and what to do with a result that comes too late. */
+/** Ways to end and to watch a task. */
 export interface TaskControl<T> {
   signal: AbortSignal | null;
   onProgress: OnProgress | null;
-  /** Frees the result of a task that had succeeded when it was to be cancelled. */
+  /** Frees the result of a task that succeeded before it could be cancelled. */
   discard?: (result: T) => void;
 }
 
 /**
- * Runs a task of the addon. An abort cancels it, and the promise rejects with the signal's reason; an error of
- * onProgress cancels it too, and is what the promise rejects with. Whichever came first counts.
+ * Runs a task of the addon. An abort cancels it, and the promise rejects with the signal's reason. An error that
+ * onProgress throws cancels it too, and the promise rejects with that error. Whichever came first counts.
  *
- * @param start begins the task, with the function that the addon is to call, or null
+ * @param start begins the task; its argument is the function that the addon calls with progress, or null
  */
 export async function runTask<T>(
   start: (onProgress: OnProgress | null) => Task<T>,

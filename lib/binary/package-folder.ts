@@ -6,7 +6,7 @@ import path from "node:path";
 export const packageFolder: string = path.join(__dirname, "..", "..");
 
 /**
- * Where native code finds a file of a package. In an Electron app packages lie in an archive `app.asar`, which only
+ * Returns the path by which native code finds a file of a package. In an Electron app packages lie in an archive `app.asar`, which only
  * Node's own functions can read; files that the system or native code opens are unpacked to `app.asar.unpacked` beside
  * it, in the same folders. A path without an archive stays as it is.
  */

@@ -13,7 +13,7 @@ function jinja() {
 export interface ChatMessage {
   /** `system`, `user` or `assistant`; a template may know more. */
   role: string;
-  /** Its text. */
+  /** Text of the message. */
   content: string;
 }
 
@@ -39,7 +39,7 @@ export function chatMessages(value: unknown): readonly ChatMessage[] {
 
 /**
  * Renders a chat template (Jinja, as in the GGUF key `tokenizer.chat_template`) with the variables that transformers
- * gives it. `raise_exception`, `strftime_now` and `range` are the library's.
+ * passes to it. `raise_exception`, `strftime_now` and `range` come from the Jinja library.
  *
  * @throws {@link CllmError} `CLLM_CHAT_TEMPLATE` when the template is malformed, or refuses the messages.
  */
@@ -55,7 +55,7 @@ export function renderChat(
       add_generation_prompt: addGenerationPrompt,
       bos_token: tokens.bos,
       eos_token: tokens.eos,
-      // Templates test `tools is not none` without testing whether it is defined, as transformers always defines it.
+      // Templates test `tools is not none` without testing that `tools` is defined, because transformers always defines it.
       tools: null,
       documents: null,
     });

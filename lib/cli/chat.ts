@@ -34,7 +34,7 @@ export function addChatCommand(program: Command, io: Io): void {
 async function chat(source: string, flags: DecodingFlags, io: Io): Promise<void> {
   const options = generateOptions(flags);
   let conversation: Conversation | null = null;
-  // Ctrl-C ends the program while the model loads; from then on the conversation decides what it means.
+  // Ctrl-C ends the program while the model loads; after that the conversation decides what Ctrl-C does.
   const loadingIo: Io = {
     ...io,
     onInterrupt: (listener) => io.onInterrupt(() => (conversation === null ? listener() : conversation.interrupt())),
@@ -102,7 +102,7 @@ class Conversation {
     if (this.#interrupted) throw new Interrupted();
   }
 
-  /** Handles Ctrl-C: it stops the answer; at the prompt it clears the line; at the empty prompt, twice, it leaves. */
+  /** Handles Ctrl-C: it stops an answer, clears the line at the prompt, and leaves when pressed twice at the empty prompt. */
   interrupt(): void {
     if (this.#answering !== null && !this.#answering.signal.aborted) {
       this.#answering.abort(new Interrupted());
@@ -125,7 +125,7 @@ class Conversation {
     }
   }
 
-  /** Obeys a command such as /help. Resolves to true where it is to leave. */
+  /** Obeys a command such as /help. Resolves to true for a command that leaves. */
   async #obey(command: string): Promise<boolean> {
     const { stderr } = this.#io;
     if (command === "/exit" || command === "/quit") return true;
@@ -152,7 +152,7 @@ class Conversation {
       if (controller.signal.aborted) {
         if (!this.#flags.json) await write(this.#io.stdout, "\n");
       } else {
-        // A conversation that outgrew the context goes on after /reset; in a pipe nobody is there to type that.
+        // A conversation that outgrew the context can go on after /reset, but with a pipe nobody is there to type that.
         if (!this.#inTerminal || readerIsGone(error)) throw error;
         this.#messages.pop();
         const hint = (error as NodeJS.ErrnoException).code === "CLLM_CONTEXT_OVERFLOW" ? " (/reset starts anew)" : "";
@@ -162,7 +162,7 @@ class Conversation {
     } finally {
       this.#answering = null;
     }
-    // The text before Ctrl-C is part of the conversation: so the next turn's messages and the KV cache's rows agree.
+    // The text before Ctrl-C is part of the conversation, so that the next turn's messages and the KV cache's rows agree.
     this.#messages.push({ role: "assistant", content: answer });
   }
 
@@ -186,8 +186,8 @@ class Conversation {
 }
 
 /**
- * Lines as they are asked for. With a pipe all lines are there at once: readline's own iterator loses those that arrive
- * before the first `next`, and its `question` those that arrive between two.
+ * Gives lines when they are asked for. The lines of a pipe arrive all at once; readline's own iterator would lose those
+ * that arrive before the first `next`, and its `question` those that arrive between two questions.
  */
 class Lines {
   readonly interface: readline.Interface;

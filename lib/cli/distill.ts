@@ -22,7 +22,7 @@ type DistillFlags = Omit<DistillOptions, "onProgress" | "signal" | "type"> & {
   type?: string;
 };
 
-/** Adds `cllm distill`: a consistency LLM from any small GGUF. DistillOptions has the ranges and reasons. */
+/** Adds `cllm distill`, which makes a consistency LLM of a small GGUF. DistillOptions has the ranges. */
 export function addDistillCommand(program: Command, io: Io): void {
   const orDefault = (name: keyof typeof DEFAULTS) => `(default ${DEFAULTS[name]})`;
   const command = program
@@ -95,7 +95,7 @@ function summary({ out, figures, heldBack, seconds }: DistillResult): string {
   );
 }
 
-/** Seconds between two lines where stderr is no terminal: a log shows how a long run went. */
+/** Seconds between two lines where stderr is no terminal, so that a log shows how a long run went. */
 const LOG_SECONDS = 30;
 
 /** Reports progress on stderr: as a bar in a terminal, as a line now and then elsewhere. */

@@ -30,7 +30,7 @@ interface EvalFlags {
   threads?: number;
 }
 
-/** Adds `cllm eval`: what Jacobi decoding gains on a model, and what its answers are worth. */
+/** Adds `cllm eval`, which measures what Jacobi decoding gains on a model, and how good its answers are. */
 export function addEvalCommand(program: Command, io: Io): void {
   const blockSizes = `block sizes; 1 is always among them (default ${DEFAULT_EVALUATED_BLOCK_SIZES.join()})`;
   program
@@ -88,7 +88,7 @@ function evaluateModel(
   );
 }
 
-/** At most `limit` items, evenly spread: data files are often sorted by subject. */
+/** Picks at most `limit` items, evenly spread, because data files are often sorted by subject. */
 function evenlySpread<T>(items: readonly T[], limit: number): T[] {
   const count = Math.min(limit, items.length);
   return Array.from({ length: count }, (_, i) => items[Math.floor(((i + 0.5) * items.length) / count)] as T);

@@ -15,8 +15,8 @@ export class Interrupted extends Error {
 }
 
 /**
- * Runs `work` with a signal that Ctrl-C aborts, so that it can end in order: text flushed, temporary files removed. A
- * second Ctrl-C ends the process at once.
+ * Runs `work` with a signal that Ctrl-C aborts, so that it can end in order, with text flushed and temporary files
+ * removed. A second Ctrl-C ends the process at once.
  */
 export async function interruptible<T>(io: Io, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();

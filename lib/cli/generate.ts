@@ -15,7 +15,7 @@ import { describeStats } from "./statistics.js";
 
 type GenerateFlags = DecodingFlags & PromptFlags;
 
-/** Adds `cllm generate`: one prompt, its answer on stdout as it is made. */
+/** Adds `cllm generate`, which answers one prompt on stdout, token by token. */
 export function addGenerateCommand(program: Command, io: Io): void {
   addDecodingOptions(addPromptArguments(program.command("generate")))
     .description("answer one prompt")
@@ -30,12 +30,12 @@ export function addGenerateCommand(program: Command, io: Io): void {
 function generate(first: string | undefined, second: string | undefined, flags: GenerateFlags, io: Io): Promise<void> {
   const { source, prompt } = modelAndPrompt(first, second);
   checkPromptFlags(flags);
-  const chosen = generateOptions(flags);
+  const answerOptions = generateOptions(flags);
   return interruptible(io, async (signal) => {
     const text = await readPrompt(prompt, io, signal);
     await withModel(source, io, signal, async (model) => {
       const input = asInput(model, text, flags);
-      const options = { ...chosen, signal };
+      const options = { ...answerOptions, signal };
       const decoder = await createDecoder(model, flags);
       try {
         if (flags.json) {
@@ -47,7 +47,7 @@ function generate(first: string | undefined, second: string | undefined, flags: 
         try {
           for await (const chunk of stream) await write(io.stdout, chunk.text);
         } finally {
-          // Also after Ctrl-C: the shell's prompt belongs on a line of its own.
+          // The shell's prompt belongs on a line of its own, also after Ctrl-C.
           await write(io.stdout, "\n");
         }
         const { stats, finishReason } = await stream.result;

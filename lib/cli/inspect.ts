@@ -15,7 +15,7 @@ interface InspectFlags {
   template?: boolean;
 }
 
-/** Adds `cllm inspect`: what a model file is, and what would run it here. */
+/** Adds `cllm inspect`, which prints what a model file holds, and what runs it here. */
 export function addInspectCommand(program: Command, io: Io): void {
   program
     .command("inspect")
@@ -60,7 +60,7 @@ async function collect(model: Model) {
   };
 }
 
-/** Makes a small decoder, as the runner that a decoder gets is known only once it exists. */
+/** Makes a small decoder, because the runner of a decoder is known only once it exists. */
 async function decoderInfo(model: Model): Promise<Decoder["info"] | { error: string }> {
   try {
     const decoder = await model.createDecoder({ contextSize: 64, threads: 1, blockSize: 1 });
@@ -151,7 +151,7 @@ function addedTokens({ addBos, addEos }: Model["specialTokens"]): string {
   return [...(addBos ? ["bos at the start"] : []), ...(addEos ? ["eos at the end"] : [])].join(", ") || "nothing";
 }
 
-/** Shortens metadata values: vocabularies and templates are megabytes long. */
+/** Shortens a metadata value, because vocabularies and templates are megabytes long. */
 function shorten(value: string): string {
   const line = value.replace(/[\r\n\t]+/g, " ");
   return line.length <= 100 ? line : `${line.slice(0, 96)} ... (${count(value.length)} characters)`;

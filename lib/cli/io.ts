@@ -1,6 +1,6 @@
 import type { Readable, Writable } from "node:stream";
 
-/** What a command reads and writes, and what interrupts it: the process's own, or a test's. */
+/** Streams and interrupts of a command: those of the process, or a test's own. */
 export interface Io {
   stdin: Readable & { isTTY?: boolean };
   stdout: Writable & { isTTY?: boolean };
@@ -11,7 +11,8 @@ export interface Io {
 
 export function processIo(): Io {
   const { stdin, stdout, stderr } = process;
-  // Without a listener a reader that went away would end the process with a stack. `write` reports it to its caller.
+  // Without a listener a reader that went away would end the process with a stack trace. write() reports the error to its
+  // caller.
   stdout.on("error", () => {});
   stderr.on("error", () => {});
   return {
@@ -25,14 +26,14 @@ export function processIo(): Io {
   };
 }
 
-/** Writes and waits until the text has left. So a slow reader slows the writer, and a gone one is an error (EPIPE). */
+/** Writes, and waits until the text has left. So a slow reader slows the writer, and a reader that is gone is an error. */
 export function write(stream: Writable, text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.write(text, (error) => (error ? reject(error) : resolve()));
   });
 }
 
-/** True for the error of a write when nobody reads stdout any more (Windows has a code of its own). */
+/** True for the error of a write to a stdout that nobody reads any more. EPIPE is EOF on Windows. */
 export function readerIsGone(error: unknown): boolean {
   const code = (error as NodeJS.ErrnoException)?.code ?? "";
   return ["EPIPE", "EOF", "ERR_STREAM_DESTROYED"].includes(code);

@@ -35,7 +35,7 @@ export async function main(argv: readonly string[], io: Io = processIo()): Promi
     await program.parseAsync([...argv], { from: "user" });
     return EXIT.ok;
   } catch (error) {
-    // Commander has printed its message already. Help and version come with 0, everything else is a usage error.
+    // Commander has printed its message already. Help and version have exit code 0; everything else is a usage error.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     const { code, text } = describeError(error, program.opts<{ verbose?: boolean }>().verbose ?? false);
     if (text !== null) await write(io.stderr, `${text}\n`).catch(() => {});
@@ -75,7 +75,7 @@ function version(): string {
 
 if (require.main === module) {
   void main(process.argv.slice(2)).then((code) => {
-    // Not process.exit(): text on its way into a pipe would be lost.
+    // process.exit() would lose text that is on its way into a pipe.
     process.exitCode = code;
   });
 }

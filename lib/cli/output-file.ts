@@ -4,7 +4,7 @@ import path from "node:path";
 import { publish } from "../machine/files.js";
 import { UsageError } from "./exit.js";
 
-/** Refuses a file that cannot be written, before the work whose result it is to hold. */
+/** Refuses a file that cannot be written, before the work begins whose result goes there. */
 export async function checkOutputFile(option: string, file: string): Promise<void> {
   const directory = path.dirname(path.resolve(file));
   const isDirectory = async (name: string) => (await fs.stat(name).catch(() => null))?.isDirectory() ?? false;

@@ -13,7 +13,7 @@ export async function withProgressBar<T>(io: Io, work: (bar: ProgressBar) => Pro
   }
 }
 
-/** A progress bar that is silent when stderr is not a terminal: logs have no use for bars. */
+/** A progress bar that prints nothing where stderr is not a terminal, because logs have no use for bars. */
 export class ProgressBar {
   readonly #io: Io;
   #bar: SingleBar | null = null;

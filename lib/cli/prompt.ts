@@ -25,8 +25,8 @@ export function addPromptArguments(command: Command): Command {
 }
 
 /**
- * Reads the two arguments `[model] [prompt]`. A single one is the model where it looks like one, and the prompt then comes
- * from stdin; otherwise it is the prompt, for the model that comes with the package.
+ * Reads the two arguments `[model] [prompt]`. A single argument that looks like a model is the model, and the prompt comes
+ * from stdin; any other single argument is the prompt, for the model that comes with the package.
  */
 export function modelAndPrompt(
   first: string | undefined,
@@ -44,7 +44,7 @@ export function checkPromptFlags({ raw, chat, system }: PromptFlags): void {
   if (raw && system !== undefined) throw new UsageError("--system needs the chat template: leave out --raw.");
 }
 
-/** The input for the model: with its chat template where it has one, as an instruct model answers a bare text poorly. */
+/** Makes the model's input: chat messages where it has a template, because an instruct model answers a bare text poorly. */
 export function asInput(model: Model, text: string, flags: PromptFlags): Input {
   const needsTemplate = flags.chat || flags.system !== undefined;
   if (needsTemplate && model.chatTemplate === null) {

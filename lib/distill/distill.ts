@@ -23,7 +23,7 @@ export interface DistillResult {
   heldBack: number;
   /** Optimiser steps of both stages. */
   steps: number;
-  /** Tokens through the model in training; of a resumed run only those since then. */
+  /** Tokens that went through the model in training; a resumed run counts only its own. */
   trainedTokens: number;
   /** Figures of the file on the held-back prompts. */
   figures: HeldBackFigures;
@@ -41,10 +41,11 @@ const SLICE_MILLISECONDS = 1000;
  *
  * `base` is a GGUF file in any format. `data` are JSON lines with `prompt` or `messages`, and with answers where
  * `options.answers` is `given`. A checkpoint is kept in `OUT.training` until the run has succeeded. After a kill or an abort
- * `resume: true` goes on from it, to the same result as an unbroken run with the same threads, on the same backend.
+ * `resume: true` goes on from the checkpoint; with the same threads and backend the result is that of an unbroken run.
  *
  * @throws {@link CllmError} `CLLM_INVALID_DATA` (with the line), `CLLM_UNSUPPORTED_MODEL`, `CLLM_OUT_OF_MEMORY` (before
- * anything is allocated), `CLLM_TRAINING_FAILED` (disk full, loss not finite, an unfinished run in the way). Also those of Model.load().
+ * anything is allocated), `CLLM_TRAINING_FAILED` (disk full, loss not finite, an unfinished run in the way), and the errors
+ * of Model.load().
  * @throws TypeError, RangeError for a wrong option; the signal's reason after an abort.
  * @example
  * const { figures } = await distill("model.gguf", "prompts.jsonl", { out: "cllm.gguf", epochs: 1 });
@@ -122,7 +123,7 @@ class Run {
     this.#settings.onProgress?.(this.#progress);
   }
 
-  /** Makes examples of the data, with the data's answers or the base model's own. */
+  /** Makes examples from the data, with the data's answers or the base model's own. */
   async #makeExamples(items: readonly PromptItem[]): Promise<{ examples: Example[]; parameterCount: number }> {
     const { answers: source, signal, trained } = this.#settings;
     const capacity = rowCapacity(trained.rowTokens, trained.blockSize);
@@ -194,7 +195,7 @@ class Run {
     return figures;
   }
 
-  /** Writes the file with its provenance. It gets its name after prompts have been decoded with it. */
+  /** Writes the file with its provenance. The file gets its name after prompts have been decoded with it. */
   async #write(
     trainer: NativeTrainer,
     heldBack: readonly Example[],
@@ -209,7 +210,7 @@ class Run {
     const metadata: Record<string, string> = {
       "cllm.base_sha256": baseHash,
       "cllm.run_sha256": fingerprint,
-      // Without consistency training it is an ordinary model, whose decoder should know that.
+      // A decoder takes a model without this key for an ordinary one, which it is without consistency training.
       ...(trained.epochs > 0 && { "cllm.block_size": String(trained.blockSize) }),
       "cllm.recipe": JSON.stringify({ answers: settings.answers, ...trained }),
       "cllm.figures": JSON.stringify(figures),

@@ -15,12 +15,12 @@ export interface Example {
 
 /** Share of a row's tokens that may carry a label. */
 const LABEL_SHARE = 0.75;
-/** Requests in flight: enough that all lanes are busy. */
+/** Lanes of the decoder that makes the model's own answers. */
 const LANES = 16;
 /** Answers that are added to the file at a time. */
-const CHUNK = 64;
+const ANSWERS_PER_CHUNK = 64;
 /** Items that are tokenised before the event loop runs again. */
-const SLICE = 500;
+const ITEMS_PER_SLICE = 500;
 
 /** Tokens of a training row that may carry a label. */
 export function rowLabels(rowTokens: number): number {
@@ -40,8 +40,8 @@ export function rowCapacity(rowTokens: number, blockSize: number): RowCapacity {
 }
 
 /**
- * Tokenises the prompts, and with `hasAnswers` the data's answers, each ended as the model ends its answers. Lets the event
- * loop run now and then: a large file takes a minute.
+ * Tokenises the prompts, and with `hasAnswers` the data's answers, to which it adds the token that ends the model's own
+ * answers. It lets the event loop run now and then, because a large file takes a minute.
  *
  * @throws {@link CllmError} `CLLM_INVALID_DATA`, with the line, for an item that does not fit into a row.
  */
@@ -80,7 +80,7 @@ export async function tokenise(
       }
       answers.push(answer);
     }
-    if (prompts.length % SLICE !== 0) continue;
+    if (prompts.length % ITEMS_PER_SLICE !== 0) continue;
     onDone(prompts.length);
     await setImmediate();
     signal?.throwIfAborted();
@@ -91,8 +91,8 @@ export async function tokenise(
 
 /**
  * Answers the prompts greedily with the model itself, all lanes full. Complete answers are added to `file`, a chunk at a
- * time, so that an interrupted run goes on behind them. Blocks have 2 tokens: their arithmetic does not depend on what other
- * lanes do, so a resumed run gets the answers of an unbroken one.
+ * time, so that an interrupted run goes on behind them. Blocks have 2 tokens, because their arithmetic does not depend on
+ * what other lanes do; so a resumed run gets the answers of an unbroken one.
  */
 export async function ownAnswers(
   model: Model,
@@ -113,7 +113,7 @@ export async function ownAnswers(
     let done = answers.length;
     onDone(done);
     while (answers.length < prompts.length) {
-      const chunk = prompts.slice(answers.length, answers.length + CHUNK);
+      const chunk = prompts.slice(answers.length, answers.length + ANSWERS_PER_CHUNK);
       const chunkAnswers = await Promise.all(
         chunk.map(async (prompt) => {
           const maxTokens = Math.min(settings.maxTokens, capacity.tokens - prompt.length, capacity.answerTokens);
@@ -144,8 +144,8 @@ async function readAnswers(file: string, prompts: readonly Int32Array[], vocab: 
       break;
     }
   }
-  // Only whole chunks are kept, as further ones are appended.
-  if (answers.length < prompts.length) answers.length -= answers.length % CHUNK;
+  // Only whole chunks are kept, because further chunks are appended to them.
+  if (answers.length < prompts.length) answers.length -= answers.length % ANSWERS_PER_CHUNK;
   await rm(file, { force: true });
   if (answers.length > 0) await appendFile(file, jsonLines(answers));
   return answers;

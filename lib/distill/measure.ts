@@ -6,7 +6,7 @@ import type { DistillSettings } from "./options.js";
 export interface HeldBackFigures {
   /** Tokens per iteration, with blocks of the size that was trained. */
   tokensPerIteration: number;
-  /** Share of answers equal to those of blocks of 2 tokens, which are ordinary decoding's but for near-ties. */
+  /** Share of answers equal to those of blocks of 2 tokens, which equal ordinary decoding's except at near-ties. */
   equalToOrdinary: number;
   /** Share of answers equal to the training target, token by token. */
   exact: number;

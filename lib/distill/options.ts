@@ -10,9 +10,9 @@ export interface DistillProgress {
    * `consistency`: training; `evaluate`: the model answers the held-back prompts; `write`: the file is written.
    */
   stage: "tokenise" | "answers" | "ar" | "consistency" | "evaluate" | "write";
-  /** Prompts, answers, or optimiser steps of both training stages together, that are done. */
+  /** Prompts or answers that are done, or optimiser steps of both training stages together. */
   done: number;
-  /** Their number in all. */
+  /** Number of prompts, answers or steps in all. */
   total: number;
   /** Mean cross entropy of answer tokens, or null before training. */
   answerLoss: number | null;
@@ -71,7 +71,7 @@ export interface DistillOptions {
   clip?: number | undefined;
   /** Rank of LoRA adapters, merged at the end; 0 trains all weights. Default 0. */
   lora?: number | undefined;
-  /** Train token embeddings and output matrix too. Default false, as it needs memory and hardly helps a trained model. */
+  /** Train token embeddings and output matrix too. Default false: it needs memory and hardly helps a trained model. */
   trainEmbeddings?: boolean | undefined;
   /**
    * Matrix products in `bf16` (F32 master weights) or `f32`, which a GPU rounds to TF32. Default: bf16 where the CPU has
@@ -88,7 +88,7 @@ export interface DistillOptions {
   threads?: number | undefined;
   /** Minutes between checkpoints. Default 5. */
   checkpointMinutes?: number | undefined;
-  /** Go on from the checkpoint beside `out`, which must be of the same base, data and options. Default false. */
+  /** Go on from the checkpoint beside `out`, which must come from the same base, data and options. Default false. */
   resume?: boolean | undefined;
   /** Text for the file's metadata, e.g. the licence of the data. */
   note?: string | undefined;
@@ -123,7 +123,7 @@ export function distillSettings(options: DistillOptions) {
   });
 }
 
-/** Reads what training itself depends on. Its JSON text is part of a run's fingerprint, so the order of keys counts. */
+/** Reads the options that decide the training. Their JSON is part of a run's fingerprint, so the order of keys counts. */
 function readTrained(read: OptionsReader) {
   const blockSize = read.integer("blockSize", 2, MAX_BLOCK_SIZE, DEFAULTS.blockSize);
   const rowTokens = read.integer("rowTokens", 64, MAX_ROW_TOKENS, DEFAULTS.rowTokens);

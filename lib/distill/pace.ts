@@ -1,12 +1,12 @@
-/** Estimates how long the rest of some work takes, from the pace since it began or was resumed. */
+/** Estimates how long the remaining items of some work take, from the pace since it began or was resumed. */
 export class Pace {
   readonly #startedAt = Date.now();
-  readonly #first: number;
+  readonly #doneBefore: number;
   #pausedMilliseconds = 0;
 
-  /** `first` items were done before. */
-  constructor(first: number) {
-    this.#first = first;
+  /** `doneBefore` items were done before the work was resumed. */
+  constructor(doneBefore: number) {
+    this.#doneBefore = doneBefore;
   }
 
   /** Seconds of work so far, pauses not counted. */
@@ -14,12 +14,12 @@ export class Pace {
     return (Date.now() - this.#startedAt - this.#pausedMilliseconds) / 1000;
   }
 
-  /** Null while nothing is done. */
+  /** Seconds that the remaining items will take; null while none is done. */
   secondsLeft(done: number, total: number): number | null {
-    return done > this.#first ? (this.seconds / (done - this.#first)) * (total - done) : null;
+    return done > this.#doneBefore ? (this.seconds / (done - this.#doneBefore)) * (total - done) : null;
   }
 
-  /** Does something whose time does not count. */
+  /** Runs `interlude`, whose time does not count as work. */
   async pause(interlude: () => Promise<void>): Promise<void> {
     const pausedAt = Date.now();
     await interlude();

@@ -18,7 +18,7 @@ export interface RunFiles {
 }
 
 /**
- * Opens the directory `OUT.training`. Without `resume` an existing one is an error: it may hold hours of work.
+ * Opens the directory `OUT.training`. Without `resume` an existing directory is an error, as it may hold hours of work.
  *
  * @throws {@link CllmError} `CLLM_TRAINING_FAILED`
  */
@@ -50,10 +50,10 @@ export async function openRun(out: string, resume: boolean): Promise<RunFiles> {
   };
 }
 
-/** Removes what a failed run leaves behind, except for what another run can go on from. */
+/** Removes the files of a failed run, except for those from which another run can go on. */
 export async function discardUnfinished({ directory, temporary, quantized, process }: RunFiles): Promise<void> {
   for (const file of [temporary, quantized, process]) await fs.rm(file, { force: true });
-  // An empty directory would only be in the way of the next run.
+  // This removes the directory only where it is empty; it would be in the way of the next run.
   await fs.rmdir(directory).catch(() => {});
 }
 
@@ -85,10 +85,10 @@ function trainingError(message: string, cause?: unknown): CllmError {
   return new CllmError("CLLM_TRAINING_FAILED", message, cause === undefined ? {} : { cause });
 }
 
-/** Turns an error of the file system into one that says what could not be written; leaves others as they are. */
+/** Turns an error of the file system into one that says what could not be written, and leaves others as they are. */
 export function asTrainingError(error: unknown, file: string): unknown {
   const { code, errno, message } = error as NodeJS.ErrnoException;
-  // A DOMException has a code too, but not that of a system call.
+  // A DOMException has a code too, but only an error of a system call has an errno.
   if (error instanceof CllmError || errno === undefined) return error;
   return trainingError(
     code === "ENOSPC" ? `No space is left for ${file}.` : `Could not write ${file}: ${message}`,

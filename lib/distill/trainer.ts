@@ -7,11 +7,11 @@ import { type Example, rowLabels, trainData } from "./examples.js";
 import type { DistillSettings } from "./options.js";
 import type { RunFiles } from "./run-files.js";
 
-/** Models of more parameters are trained row by row, for their memory. */
-const SMALL_PARAMETERS = 30e6;
-/** Tokens of a pass of a small model: its activations then stay in the cache (a fifth faster than 4,000 at a time). */
+/** Models of this many parameters or more are trained row by row, to save memory. */
+const LARGE_MODEL_PARAMETERS = 30e6;
+/** Tokens of a pass of a small model. Its activations then stay in the cache: a fifth faster than passes of 4,000. */
 const PASS_TOKENS = 1024;
-/** Tokens of a pass of a small model on a GPU, which many short passes would leave waiting. */
+/** Tokens of a pass of a small model on a GPU; short passes would leave the GPU waiting. */
 const GPU_PASS_TOKENS = 16384;
 /** Optimiser steps in which the learning rate rises to its peak. */
 const WARMUP_STEPS = 50;
@@ -25,19 +25,20 @@ export async function openTrainer(
   settings: DistillSettings,
   files: RunFiles,
 ): Promise<NativeTrainer> {
-  const { batch, lora, precision, ...rest } = settings.trained;
+  const { batch, lora, precision, ...recipe } = settings.trained;
   const gpu = gpuDevice();
   const passTokens = gpu !== null ? GPU_PASS_TOKENS : PASS_TOKENS;
-  const fittingRows = parameterCount < SMALL_PARAMETERS ? Math.max(1, Math.floor(passTokens / rest.rowTokens)) : 1;
+  const fittingRows =
+    parameterCount < LARGE_MODEL_PARAMETERS ? Math.max(1, Math.floor(passTokens / recipe.rowTokens)) : 1;
   let rowsPerPass = Math.min(batch, fittingRows);
   while (batch % rowsPerPass !== 0) rowsPerPass--;
   const native = {
-    ...rest,
+    ...recipe,
     bf16: precision === "bf16",
     loraRank: lora,
     rowsPerPass,
     passesPerStep: batch / rowsPerPass,
-    labels: rowLabels(rest.rowTokens) * rowsPerPass,
+    labels: rowLabels(recipe.rowTokens) * rowsPerPass,
     warmup: WARMUP_STEPS,
     threads: settings.threads,
     gpu: gpu !== null,

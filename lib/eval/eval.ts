@@ -36,7 +36,7 @@ export interface EvaluateRow {
   /** Tokens emitted per Jacobi iteration. */
   tokensPerIteration: number;
   /**
-   * Tokens per block of n answer tokens that were accepted beyond the one token an iteration always gives (CLLM, arXiv
+   * Tokens per block of n answer tokens that were accepted beyond the one token that every iteration gives (CLLM, arXiv
    * 2403.00835, section 3.3 and table 3).
    */
   fastForwardedPerBlock: number;
@@ -46,7 +46,7 @@ export interface EvaluateRow {
   tokensPerSecond: number;
   /** tokensPerSecond over the tokensPerSecond of n = 1 in the same run. */
   speedUp: number;
-  /** Share of answers equal to those of n = 1, token by token. Others differ from a near-tie on (docs/exactness.md). */
+  /** Share of answers equal to those of n = 1, token by token. Others differ after a near-tie (docs/exactness.md). */
   equal: number;
   /** Share of answers equal to the data's but for white space; null where the data have no answers. */
   exact: number | null;
@@ -81,7 +81,7 @@ interface Tally {
   milliseconds: number[];
 }
 
-/** A prompt and the data's answer to it, or null. */
+/** A prompt, and the data's answer to it where there is one. */
 interface Question {
   prompt: Int32Array;
   answer: { text: string; tokens: number[] } | null;
@@ -118,7 +118,7 @@ export async function evaluate(
     contextSize: Math.max(2, longest + largestBlock),
     threads,
   });
-  // Buffers and caches exist before the first figure is taken.
+  // This answer is not counted: it makes buffers and caches exist before the first figure is taken.
   await decoder.generate((questions[0] as Question).prompt, { maxTokens: Math.min(16, maxTokens), signal });
   const tallies = blockSizes.map((blockSize) => newTally(blockSize, rounds));
   let logLikelihood = 0;
@@ -155,7 +155,7 @@ function evaluateSettings(options: EvaluateOptions, canRollBack: boolean) {
   }));
 }
 
-/** Ascending block sizes, 1 among them. */
+/** Returns the block sizes in ascending order; 1 is always among them. */
 function readBlockSizes(value: unknown, canRollBack: boolean): number[] {
   if (value === undefined) return canRollBack ? [...DEFAULT_EVALUATED_BLOCK_SIZES] : [1];
   if (!Array.isArray(value)) throw typeError("an array of block sizes", "blockSizes", value);
@@ -181,7 +181,7 @@ async function answerAtEachSize(
       const { blockSize } = tally;
       const { tokens, text, stats } = await decoder.generate(prompt, { blockSize, maxTokens, seed, signal });
       (tally.milliseconds[round] as number) += stats.decodeMilliseconds;
-      // Further rounds give the same tokens: only their times are new.
+      // Further rounds give the same tokens, so only their times are taken.
       if (round > 0) continue;
       if (blockSize === 1) ordinary = tokens.join();
       tally.emitted += stats.emittedTokens;
@@ -238,11 +238,11 @@ async function answerLogLikelihood(
 }
 
 function logProbability(logits: Float32Array, token: number): number {
-  let largest = Number.NEGATIVE_INFINITY;
-  for (const logit of logits) largest = Math.max(largest, logit);
+  let maxLogit = Number.NEGATIVE_INFINITY;
+  for (const logit of logits) maxLogit = Math.max(maxLogit, logit);
   let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - largest);
-  return (logits[token] as number) - largest - Math.log(sum);
+  for (const logit of logits) sum += Math.exp(logit - maxLogit);
+  return (logits[token] as number) - maxLogit - Math.log(sum);
 }
 
 function median(values: readonly number[]): number {

@@ -17,25 +17,25 @@ const PANELS: Panel[] = [
   { title: "speed-up over n = 1", value: (row) => row.speedUp },
 ];
 
-/** Draws both figures over the block size n, with a curve per model. */
+/** Draws tokens per iteration and speed-up over the block size n, with a curve per model. */
 export async function plotSvg(results: readonly EvaluateResult[]): Promise<string> {
-  // These are ES modules.
+  // Both are ES modules, which CommonJS can only import dynamically.
   const [{ scaleLinear, scaleLog }, { line }] = await Promise.all([import("d3-scale"), import("d3-shape")]);
   const names = results.map((result) => result.path.split(/[\\/]/).at(-1) ?? result.model);
-  const panels = PANELS.map(({ title, value }, p) => {
-    const inner = { width: WIDTH / 2 - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
+  const panels = PANELS.map(({ title, value }, column) => {
+    const plotArea = { width: WIDTH / 2 - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
     const sizes = [...new Set(results.flatMap(({ rows }) => rows.map((row) => row.blockSize)))].sort((a, b) => a - b);
-    const top = Math.max(1, ...results.flatMap(({ rows }) => rows.map(value)));
-    const x = scaleLog([sizes[0] as number, Math.max(2, sizes.at(-1) as number)], [0, inner.width]).base(2);
-    const y = scaleLinear([0, top], [inner.height, 0]).nice(5);
+    const maxValue = Math.max(1, ...results.flatMap(({ rows }) => rows.map(value)));
+    const x = scaleLog([sizes[0] as number, Math.max(2, sizes.at(-1) as number)], [0, plotArea.width]).base(2);
+    const y = scaleLinear([0, maxValue], [plotArea.height, 0]).nice(5);
     const horizontal = y
       .ticks(5)
       .map(
         (tick) =>
-          `<line x1="0" x2="${inner.width}" y1="${y(tick)}" y2="${y(tick)}" stroke="#ddd"/>` +
+          `<line x1="0" x2="${plotArea.width}" y1="${y(tick)}" y2="${y(tick)}" stroke="#ddd"/>` +
           `<text x="-8" y="${y(tick) + 4}" text-anchor="end">${tick}</text>`,
       );
-    const vertical = sizes.map((n) => `<text x="${x(n)}" y="${inner.height + 18}" text-anchor="middle">${n}</text>`);
+    const vertical = sizes.map((n) => `<text x="${x(n)}" y="${plotArea.height + 18}" text-anchor="middle">${n}</text>`);
     const curves = results.map(({ rows }, i) => {
       const path =
         line<(typeof rows)[number]>(
@@ -47,9 +47,9 @@ export async function plotSvg(results: readonly EvaluateResult[]): Promise<strin
       return `<path d="${path}" fill="none" stroke="${colour}" stroke-width="2" stroke-dasharray="${DASHES[i % 4]}"/>${dots.join("")}`;
     });
     return (
-      `<g transform="translate(${MARGIN.left + (p * WIDTH) / 2},${MARGIN.top})">` +
+      `<g transform="translate(${MARGIN.left + (column * WIDTH) / 2},${MARGIN.top})">` +
       `<text x="0" y="-12" font-weight="bold">${title}</text>${horizontal.join("")}${vertical.join("")}${curves.join("")}` +
-      `<text x="${inner.width / 2}" y="${inner.height + 36}" text-anchor="middle">block size n</text></g>`
+      `<text x="${plotArea.width / 2}" y="${plotArea.height + 36}" text-anchor="middle">block size n</text></g>`
     );
   });
   const legend = names.map((name, i) => {

@@ -1,7 +1,7 @@
 import fs from "node:fs/promises";
 import path from "node:path";
 
-/** Makes a finished temporary file appear under its final name: complete or not at all, also after a power cut. */
+/** Makes a finished temporary file appear under its final name, complete or not at all, even after a power cut. */
 export async function publish(temporary: string, final: string): Promise<void> {
   const handle = await fs.open(temporary, "r+");
   await handle.sync().finally(() => handle.close());
@@ -10,6 +10,6 @@ export async function publish(temporary: string, final: string): Promise<void> {
     const directory = await fs.open(path.dirname(final), "r");
     await directory.sync().finally(() => directory.close());
   } catch {
-    // Windows cannot open directories, and some file systems cannot sync them: the name is there all the same.
+    // Windows cannot open directories, and some file systems cannot sync them; the file has its name all the same.
   }
 }

@@ -2,15 +2,15 @@ import type { NativeDevice, NativeModelInfo, DecoderOptions as NativeOptions } f
 import { addon } from "../binary/binding.js";
 import { checkGpuMemory, checkMemory, contextNeeds, modelFileBytes, placement } from "./memory.js";
 
-/** The first GPU, which models run and are trained on; null on the backend cpu. */
+/** The first GPU, on which models run and are trained; null on the backend cpu. */
 export function gpuDevice(): NativeDevice | null {
   const isGpu = ({ kind }: NativeDevice) => kind === "gpu" || kind === "integrated";
   return addon().devices(false).find(isGpu) ?? null;
 }
 
 /**
- * Refuses a model that does not fit into the GPU, before it is loaded. Where some layers stay in host memory it passes,
- * and llama.cpp refuses after it has tried.
+ * Refuses a model that does not fit into the GPU, before it is loaded. A model of which some layers stay in host memory
+ * is not checked; llama.cpp refuses it after it has tried.
  *
  * @throws {@link CllmError} `CLLM_OUT_OF_MEMORY`
  */

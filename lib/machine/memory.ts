@@ -7,12 +7,19 @@ import { MAX_PART_TOKENS } from "../limits.js";
 /** Memory that a context takes, in bytes. */
 export interface ContextNeeds {
   kv: number;
-  /** For all blocks of a pass. */
+  /** Logits of all blocks of a pass. */
   logits: number;
 }
 
-/** Bytes per element of a KV row. Other formats have 4 bits and count 20 bytes per block of 32, scales included. */
-const KV_ELEMENT: Record<string, number> = { f32: 4, f16: 2, bf16: 2, q8_0: 34 / 32, q5_1: 24 / 32, q5_0: 22 / 32 };
+/** Bytes per element of a KV row. Formats that are not listed have 4 bits and take 20 bytes for 32 elements, with scales. */
+const KV_ELEMENT_BYTES: Record<string, number> = {
+  f32: 4,
+  f16: 2,
+  bf16: 2,
+  q8_0: 34 / 32,
+  q5_1: 24 / 32,
+  q5_0: 22 / 32,
+};
 
 /** Bytes of a GPU that stay free for cuBLAS's workspace, the activations of a pass and ggml's pools. */
 const GPU_RESERVE = 256 * 2 ** 20;
@@ -22,15 +29,15 @@ export function contextNeeds(
   { contextSize, lanes, blockSize, candidates, kvType }: NativeOptions,
   model: { kvBytesPerToken: number; vocabSize: number },
 ): ContextNeeds {
-  const rows = Math.max(blockSize, Math.min(blockSize * candidates, MAX_PART_TOKENS));
-  const perToken = (model.kvBytesPerToken / 2) * (KV_ELEMENT[kvType] ?? 20 / 32);
+  const logitRows = Math.max(blockSize, Math.min(blockSize * candidates, MAX_PART_TOKENS));
+  const kvBytesPerToken = (model.kvBytesPerToken / 2) * (KV_ELEMENT_BYTES[kvType] ?? 20 / 32);
   return {
-    kv: (contextSize + Math.min((candidates - 1) * blockSize, MAX_PART_TOKENS)) * lanes * perToken,
-    logits: lanes * rows * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
+    kv: (contextSize + Math.min((candidates - 1) * blockSize, MAX_PART_TOKENS)) * lanes * kvBytesPerToken,
+    logits: lanes * logitRows * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
   };
 }
 
-/** Where a model's layers run; "both" means some on either. llama.cpp counts the output as one layer more. */
+/** Where a model's layers run; "both": some on the GPU, some on the CPU. llama.cpp counts the output as a layer more. */
 export function placement(gpuLayers: number, layerCount: number, gpu: NativeDevice | null): "gpu" | "cpu" | "both" {
   if (gpu === null || gpuLayers === 0) return "cpu";
   return gpuLayers < 0 || gpuLayers > layerCount ? "gpu" : "both";
@@ -39,14 +46,14 @@ export function placement(gpuLayers: number, layerCount: number, gpu: NativeDevi
 /** Bytes that this process may still take: free memory of the machine, or of its container if that is less. */
 export function availableMemory(): number {
   const free = os.freemem();
-  // Node has it from 22 on; it returns 0 or undefined where no limit is known.
+  // Node has this function from version 22 on. It returns 0 or undefined where no limit is known.
   const available = (process as { availableMemory?: () => number }).availableMemory?.();
   return available ? Math.min(free, available) : free;
 }
 
 /**
- * Refuses before anything is allocated what cannot fit into memory, because Linux hands out memory that it does not
- * have and kills the process later, when the cache is cleared.
+ * Refuses what cannot fit into memory before it is allocated, because Linux hands out memory that it does not have and
+ * kills the process later, when the KV cache is cleared.
  *
  * @throws {@link CllmError} `CLLM_OUT_OF_MEMORY`
  */

@@ -4,7 +4,7 @@ import os from "node:os";
 /**
  * Compute threads to use by default: the physical cores that this process may run on, at most the CPUs that its
  * container may use. Two threads on one core share its arithmetic units and only get into each other's way. More
- * threads than the quota are worse, because threads that wait for a suspended one spin and spend the quota on waiting.
+ * threads than the container's quota are worse: threads that wait for a suspended thread spin, and use the quota up.
  */
 export function defaultThreads(): number {
   const logical = os.availableParallelism(); // respects the affinity mask, but the quota only in later versions of Node
@@ -50,9 +50,9 @@ function inList(cpu: number, list: string): boolean {
 }
 
 /**
- * Whole CPUs, at least 1, that the process's control groups let it use: the smallest limit of all levels, or null
- * without one. Version 2 keeps `QUOTA PERIOD` in cpu.max, version 1 has a file for each number. A container mounts its
- * group as the root, so the path in /proc/self/cgroup may not exist there; the root is always read too.
+ * Whole CPUs, at least 1, that the process's control groups let it use: the smallest limit of all levels, or null where
+ * there is no limit. Version 2 keeps `QUOTA PERIOD` in cpu.max, version 1 has a file for each number. A container mounts its
+ * group as the root, so the path in /proc/self/cgroup may not exist there; so the root is always read too.
  */
 export function cpuQuota(read: (path: string) => string | null): number | null {
   let smallest = Number.POSITIVE_INFINITY;

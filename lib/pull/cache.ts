@@ -14,7 +14,7 @@ export function cacheDirectory(env: NodeJS.ProcessEnv = process.env, platform: s
     return path.join(env.LOCALAPPDATA || path.join(home, "AppData", "Local"), "node-cllm", "Cache");
   }
   if (platform === "darwin") return path.join(home, "Library", "Caches", "node-cllm");
-  // The XDG specification says that a relative path is invalid and to be ignored.
+  // The XDG specification says that a relative path is invalid and must be ignored.
   const xdg = env.XDG_CACHE_HOME;
   return path.join(xdg && path.isAbsolute(xdg) ? xdg : path.join(home, ".cache"), "node-cllm");
 }
@@ -43,7 +43,7 @@ export async function startsWith(file: string, magic: string): Promise<boolean> 
   }
 }
 
-/** Refuses early what cannot fit. A file system that reports no figures is taken to have space. */
+/** Throws where the disk lacks space for `bytes`. A file system that reports no figures is taken to have space. */
 export async function requireSpace(what: string, directory: string, bytes: number): Promise<void> {
   const free = await freeBytes(directory);
   if (free === null || free >= bytes) return;
@@ -55,7 +55,7 @@ export async function requireSpace(what: string, directory: string, bytes: numbe
 }
 
 /** Turns a failure of the file system into an error that says what the user can do about it. */
-export async function storageError(what: string, file: string, cause: unknown, kept: number): Promise<CllmError> {
+export async function storageError(what: string, file: string, cause: unknown, keptBytes: number): Promise<CllmError> {
   const directory = path.dirname(file);
   const code = (cause as NodeJS.ErrnoException)?.code;
   let text: string;
@@ -64,7 +64,7 @@ export async function storageError(what: string, file: string, cause: unknown, k
     text =
       `no space is left in ${directory}${free === null ? "" : ` (${formatBytes(free)} free)`}. ` +
       `Free some or set CLLM_CACHE to another disk, then run the same command again` +
-      (kept > 0 ? `: it resumes after the ${formatBytes(kept)} that are here.` : ".");
+      (keptBytes > 0 ? `: it resumes after the ${formatBytes(keptBytes)} that are here.` : ".");
   } else if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
     text = `${directory} cannot be written to (${code}). Set CLLM_CACHE to a directory that can.`;
   } else {
@@ -73,7 +73,7 @@ export async function storageError(what: string, file: string, cause: unknown, k
   return new CllmError("CLLM_PULL_FAILED", `Could not pull ${what}: ${text}`, { cause });
 }
 
-/** 1234567 -> "1.2 MB". */
+/** Writes a number of bytes as a text: 1234567 -> "1.2 MB". */
 export function formatBytes(bytes: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let value = bytes;

@@ -17,9 +17,9 @@ export interface Download extends Access {
   url: URL;
   /** Expected SHA-256 (hex), or null where it is not known beforehand. */
   sha256: string | null;
-  /** First bytes of every file of this kind. */
+  /** The first bytes that the file must have. */
   magic: string;
-  /** Name of such a file in messages: "a GGUF file". */
+  /** Kind of the file in messages: "a GGUF file". */
   kind: string;
   /** Reads size and SHA-256 of the file from the headers of redirects (Hugging Face sends those of the CDN's file). */
   linked?: (response: Response) => { sha256: string | null; size: number | null };
@@ -30,32 +30,32 @@ export interface Reporter {
   signal: AbortSignal | undefined;
 }
 
-/** Says which file a partial file is the beginning of, and lies beside it. Without it nothing can be continued. */
+/** Identifies the file that a partial file is the beginning of. It lies beside it; without it no download can continue. */
 interface Origin {
-  /** Strong ETag or Last-Modified, as If-Range takes it. */
+  /** Strong ETag or Last-Modified, for the header If-Range. */
   validator: string | null;
   sha256: string | null;
   size: number | null;
 }
 
 /**
- * Downloads to `<final>.partial`, where it continues what an earlier try left, checks size, SHA-256 and magic, and then
- * renames the file. `<final>` is complete or absent at every moment. The caller holds the lock of `final`.
+ * Downloads to `<final>.partial`, behind the bytes that an earlier try left there, checks size, SHA-256 and magic, and
+ * then renames the file. `<final>` is complete or absent at every moment. The caller holds the lock of `final`.
  */
 export async function download(plan: Download, final: string, reporter: Reporter): Promise<void> {
   const { signal } = reporter;
   const transfer = new Transfer(plan, final, reporter);
   let failures = 0;
   for (;;) {
-    const before = transfer.received;
+    const receivedBefore = transfer.received;
     try {
       await transfer.attempt();
       return;
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       if (isFinal(error)) throw error instanceof CllmError ? error : describeNetworkError(plan.what, error, transfer);
-      // A connection that breaks every few hundred megabytes still gets there: only tries without progress count.
-      failures = transfer.received > before ? 1 : failures + 1;
+      // Only tries without progress count, as a connection that breaks every few hundred megabytes still gets there.
+      failures = transfer.received > receivedBefore ? 1 : failures + 1;
       if (failures > tuning.retries) throw describeNetworkError(plan.what, error, transfer);
       const delay = (error instanceof RetryError ? error.delay : null) ?? tuning.retryDelay * 2 ** (failures - 1);
       await sleep(delay, undefined, { signal }).catch(() => signal?.throwIfAborted());
@@ -112,7 +112,7 @@ class Transfer {
     }
   }
 
-  /** Checks the response's head: whether it is the file, and from which byte on. Resolves to the expected SHA-256. */
+  /** Checks by the response's head whether it is the file, and from which byte on. Resolves to the expected SHA-256. */
   async #begin(response: Response): Promise<string | null> {
     const { status, headers } = response;
     const linked = this.#plan.linked?.(response) ?? { sha256: null, size: null };
@@ -186,7 +186,7 @@ class Transfer {
       await handle.close();
     }
     if (this.total !== null && this.received !== this.total) {
-      // More bytes than promised can only be garbage; after fewer the connection ended early, and is continued.
+      // More bytes than promised can only be garbage. Fewer mean that the connection ended early: the next try continues.
       if (this.received > this.total) await this.#restart("the server sent more than it announced");
       throw new RetryError(`the connection ended after ${this.received} of ${this.total} bytes`);
     }
@@ -198,7 +198,7 @@ class Transfer {
       if (digest !== sha256) {
         const isJoined = this.#hash === null;
         this.#hash = null;
-        // Where two downloads were joined the joint may be wrong: try once more from the start before giving up.
+        // Where two downloads were joined, the parts may be of different files: try once more from the start.
         if (isJoined) await this.#restart("the joined parts do not have the expected SHA-256");
         await this.#discard();
         throw this.#failure(`its SHA-256 is ${digest} instead of ${sha256}; it was deleted`);
@@ -258,7 +258,7 @@ class Transfer {
     }
   }
 
-  /** Runs a write to the disk. Its failures are final, and are kept apart from those of the network. */
+  /** Runs a write to the disk. Its failures are final, unlike those of the network. */
   async #writing<T>(operation: () => Promise<T>): Promise<T> {
     try {
       return await operation();

@@ -26,8 +26,9 @@ export interface Response {
 const MAX_REDIRECTS = 10;
 
 /**
- * Sends a GET request and follows redirects. The Authorization header does not follow to another origin, and no redirect leads from https to
- * http. The caller reads or destroys `body`. Rejects with `signal.reason` on abort; the abort also ends the body.
+ * Sends a GET request and follows redirects. The Authorization header does not go to another origin, and a redirect from
+ * https to http is refused. The caller reads or destroys `body`. Rejects with `signal.reason` on abort; the abort also
+ * ends the body.
  */
 export async function get(
   url: URL,
@@ -99,7 +100,7 @@ function request(
     };
     const sent = url.protocol === "https:" ? https.request(url, options) : http.request(url, options);
     let body: http.IncomingMessage | undefined;
-    // After the response began, destroying the request reports only "aborted" to the reader: so the body is destroyed.
+    // Once the response has begun, destroying the request would tell the reader only "aborted", so the body is destroyed.
     const stop = (reason: Error): void => void (body ?? sent).destroy(reason);
     const onAbort = (): void => stop(signal?.reason instanceof Error ? signal.reason : new Error("Aborted"));
     signal?.addEventListener("abort", onAbort, { once: true });

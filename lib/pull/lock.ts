@@ -5,16 +5,17 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { tuning } from "./tuning.js";
 
 /**
- * Takes `<file>.lock`, so that one process at a time writes the file; the others wait and then find it finished. Resolves to
- * a function that releases the lock.
+ * Takes `<file>.lock`, so that one process at a time writes the file; the others wait and then find it finished. Resolves
+ * to a function that releases the lock.
  *
  * Node has no flock(), so a lock can outlive its holder. It counts as stale when the holder's process on this machine
  * is gone, or when its modification time has not moved for `tuning.lockStale` of the *waiter's* clock (clocks of two
- * machines on one network disk may differ). Taking a stale lock over goes through a second lock: without it two
- * waiters could both see it stale, and the slower one would delete the new lock of the faster one.
+ * machines on one network disk may differ). A stale lock is taken over under a second lock: otherwise two waiters could
+ * both find it stale, and the slower one would delete the new lock of the faster one.
  *
- * A holder that was only suspended does no harm when it comes back after that: downloads write the same bytes at the
- * same offsets (they resume only what the server says is unchanged), and the result is checked before it is renamed.
+ * A holder that was only suspended does no harm when it goes on after its lock was taken over: downloads write the same
+ * bytes at the same offsets (they resume only what the server says is unchanged), and the result is checked before it is
+ * renamed.
  */
 export async function lock(file: string, signal?: AbortSignal, onWait?: () => void): Promise<() => Promise<void>> {
   const path = `${file}.lock`;
@@ -83,7 +84,7 @@ function holderIsGone(token: string | null): boolean {
 async function takeOver(path: string, watch: { mtime: number; since: number }): Promise<void> {
   const guard = `${path}.takeover`;
   if (!(await create(guard, ""))) {
-    // The guard is held for microseconds, unless its process died meanwhile: then it has to go, too.
+    // The guard is held for microseconds, unless its process died meanwhile. Then it is removed, too.
     const age = Date.now() - (await fs.stat(guard).then((s) => s.mtimeMs, Date.now));
     if (age > tuning.lockStale) await fs.rm(guard, { force: true });
     await sleep(tuning.lockPoll);

@@ -3,11 +3,11 @@ import { formatBytes } from "./cache.js";
 import type { Response } from "./http.js";
 import { displayUrl } from "./source.js";
 
-/** A failure that may pass, so that the download is tried again and continues. */
+/** A failure that may pass: the download is tried again and continues. */
 export class RetryError extends Error {
   constructor(
     message: string,
-    /** Milliseconds until the next try, or null for the usual ones. */
+    /** Milliseconds until the next try, or null for the usual delay. */
     readonly delay: number | null = null,
   ) {
     super(message);
@@ -18,7 +18,7 @@ export class RetryError extends Error {
 export function isFinal(error: unknown): boolean {
   if (error instanceof RetryError) return false;
   const { code, path } = error as NodeJS.ErrnoException;
-  // Errors of the file system have a `path`; one without a code is a mistake in this program.
+  // Errors of the file system have a `path`. An error without a code is a mistake in this program.
   return error instanceof CllmError || typeof code !== "string" || path !== undefined || isCertificateError(code);
 }
 
@@ -67,8 +67,8 @@ export function describeNetworkError(
     text = `the connection failed (${cause || code})${proxyHint()}`;
   }
   if (progress?.resumable) {
-    const of = progress.total === null ? "" : ` of ${formatBytes(progress.total)}`;
-    text += `. ${formatBytes(progress.received)}${of} are here: run the same command again and it resumes`;
+    const ofTotal = progress.total === null ? "" : ` of ${formatBytes(progress.total)}`;
+    text += `. ${formatBytes(progress.received)}${ofTotal} are here: run the same command again and it resumes`;
   } else if (path === undefined) {
     text += ". Run the same command again to retry";
   }

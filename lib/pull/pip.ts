@@ -16,8 +16,8 @@ export interface PipSettings {
 }
 
 /**
- * Reads pip's own settings, so that anyone who can `pip install` a model can pull it: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_CERT,
- * PIP_TRUSTED_HOST, or the same keys of pip's configuration files, environment first, as in
+ * Reads pip's own settings, so that anyone who can `pip install` a model can pull it: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL,
+ * PIP_CERT, PIP_TRUSTED_HOST, or the same keys of pip's configuration files, environment first, as in
  * https://pip.pypa.io/en/stable/topics/configuration/. A file that cannot be read is skipped, as pip does.
  */
 export function pipSettings(env: NodeJS.ProcessEnv = process.env, platform: string = process.platform): PipSettings {
@@ -36,7 +36,7 @@ export function pipSettings(env: NodeJS.ProcessEnv = process.env, platform: stri
   };
 }
 
-/** How to reach `index`: its user and password become a header, its certificates are pip's. */
+/** Returns how to reach `index`: its user and password become a header, and pip's certificates are trusted. */
 export function pipAccess(settings: PipSettings, index: URL): Access {
   const authorization = basicAuthorization(index);
   const agent = agentFor(settings.cert);
@@ -63,13 +63,13 @@ function agentFor(cert: string | null): https.Agent | undefined {
     try {
       ca.push(readFileSync(file, "utf8"));
     } catch {
-      // It is a directory of certificates, or gone: the request tells whether it was needed.
+      // The file is a directory of certificates, or gone. The request will fail if it was needed.
     }
   }
   return new https.Agent({ ca, keepAlive: false });
 }
 
-/** pip's configuration files, the weakest first. */
+/** Lists pip's configuration files; a later file overrides the ones before it. */
 function configFiles(env: NodeJS.ProcessEnv, platform: string): string[] {
   if (env.PIP_CONFIG_FILE === os.devNull) return [];
   const home = os.homedir();
@@ -95,7 +95,7 @@ function configFiles(env: NodeJS.ProcessEnv, platform: string): string[] {
   return files;
 }
 
-/** Reads the keys of [global], then of the commands that fetch, from a Python configparser file. */
+/** Reads a Python configparser file: the keys of [global], overridden by those of the commands that fetch. */
 function readConfig(file: string): Map<string, string> {
   const sections = new Map<string, Map<string, string>>();
   let text: string;
@@ -105,21 +105,21 @@ function readConfig(file: string): Map<string, string> {
     return new Map();
   }
   let section = new Map<string, string>();
-  let last: string | null = null;
+  let lastKey: string | null = null;
   for (const line of text.split(/\r?\n/)) {
     const header = /^\[(.+)\]\s*$/.exec(line);
     const pair = /^([^\s=:#;][^=:]*?)\s*[=:]\s*(.*?)\s*$/.exec(line);
     if (header !== null) {
       section = new Map();
       sections.set(header[1] as string, section);
-      last = null;
+      lastKey = null;
     } else if (/^\s*([#;]|$)/.test(line)) {
-      // This is a comment or empty.
-    } else if (/^\s/.test(line) && last !== null) {
-      section.set(last, `${section.get(last)} ${line.trim()}`.trim());
+      // The line is empty or a comment.
+    } else if (/^\s/.test(line) && lastKey !== null) {
+      section.set(lastKey, `${section.get(lastKey)} ${line.trim()}`.trim());
     } else if (pair !== null) {
-      last = (pair[1] as string).toLowerCase().replaceAll("_", "-");
-      section.set(last, pair[2] as string);
+      lastKey = (pair[1] as string).toLowerCase().replaceAll("_", "-");
+      section.set(lastKey, pair[2] as string);
     }
   }
   return new Map([

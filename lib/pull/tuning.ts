@@ -1,5 +1,6 @@
 /**
- * Tries and times (milliseconds) of a pull, in one object so that the tests can shorten them. Not part of the API.
+ * Number of retries and times (milliseconds) of a pull, in one object so that tests can shorten them. They are no part of
+ * the API.
  *
  * A dead connection is noticed after `idleTimeout`; a lock whose holder no longer touches it is taken over after
  * `lockStale`, which leaves the holder several missed touches of grace.

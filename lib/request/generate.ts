@@ -13,7 +13,7 @@ import { ChunkStream } from "./stream.js";
 export interface GenerateOptions extends SamplingOptions, BiasOptions, RuleOptions {
   /** Tokens to emit at most, at least 1. Default: until the context is full. */
   maxTokens?: number | undefined;
-  /** End where one of these texts appears; the text ends right before it. */
+  /** End where one of these strings appears; the answer's text ends right before it. */
   stop?: string | readonly string[] | undefined;
   /** Ends the generation at the next iteration; the promise rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
@@ -24,7 +24,7 @@ export interface GenerateOptions extends SamplingOptions, BiasOptions, RuleOptio
   /** Write control tokens into the text. Default false. */
   renderSpecial?: boolean | undefined;
   /**
-   * Report each token's probability, and those of as many of the most probable tokens, 0 to 100. Default: no report.
+   * Report each token's log-probability, and those of this many of the most probable tokens, 0 to 100. Default: no report.
    */
   logprobs?: number | undefined;
 }
@@ -42,13 +42,13 @@ export interface Target {
   autoBlockSize: boolean;
   /** Whether `auto` means the decoder's blockSize. */
   deterministic: boolean;
-  /** Seed of requests that name none. Null: 0 for greedy requests, a drawn seed for others. */
+  /** Seed of requests that name none; null means 0 for greedy requests and a drawn seed for others. */
   seed: number | null;
   draftSource: DraftSource;
   sequence: number;
   /** Aborts every generation of the sequence. */
   stop?: AbortSignal;
-  /** Called with what the sequence's lane holds after a generation, finished or aborted: prompt and emitted tokens. */
+  /** Called after a generation, finished or aborted, with the tokens that the lane then holds: prompt and answer. */
   onLane?: (tokens: number[]) => void;
 }
 
@@ -122,13 +122,13 @@ async function run(target: Target, request: Request, onChunk: OnChunk | null): P
     if (event.type !== "done") throw new Error(`Unexpected answer ${event.type} to generate`);
     const { finishReason } = event;
     const tokens = Array.from(event.tokens);
-    // promptTokens is 0 when it was aborted before it got a lane.
+    // promptTokens is 0 when the request was aborted before it got a lane.
     if (event.stats.promptTokens > 0) target.onLane?.([...options.tokens, ...tokens]);
     if (finishReason === "abort") {
       throw signals.find((signal) => signal.aborted)?.reason ?? new CllmError("CLLM_ABORTED", "Aborted");
     }
-    const withToken = event.logprobs.map((logprobs, i) => ({ token: tokens[i] as number, ...logprobs }));
-    const logprobs = options.logprobs < 0 ? null : withToken;
+    const tokenLogprobs = event.logprobs.map((logprobs, i) => ({ token: tokens[i] as number, ...logprobs }));
+    const logprobs = options.logprobs < 0 ? null : tokenLogprobs;
     return { text: event.text, tokens, finishReason, seed: options.seed, logprobs, stats: toStats(event.stats) };
   } finally {
     for (const remove of removals) remove();
@@ -141,8 +141,8 @@ export type Schedule = <T>(operation: () => Promise<T>) => Promise<T>;
 const atOnce: Schedule = (operation) => operation();
 
 /**
- * Starts when its turn comes. An abort before that rejects at once; the turn then passes unused, as `start` rejects
- * too.
+ * Calls `start` when its turn comes. An abort before that rejects at once; when the turn comes, `start` rejects too, so
+ * the turn passes unused.
  */
 async function inTurn(
   { signals }: Request,
@@ -180,8 +180,8 @@ export async function generateOn(
 
 /** stream() of Decoder and Sequence. A mistake in the call (TypeError, RangeError) throws, a CllmError rejects. */
 export function streamOn(target: Target, input: Input, options: GenerateOptions, schedule = atOnce): GenerateStream {
-  const stopped = new AbortController();
-  const stop = () => stopped.abort();
+  const controller = new AbortController();
+  const stop = () => controller.abort();
   let request: Request;
   try {
     request = readRequest(target, input, options);
@@ -189,7 +189,7 @@ export function streamOn(target: Target, input: Input, options: GenerateOptions,
     if (!(error instanceof CllmError)) throw error;
     return new ChunkStream(() => Promise.reject(error), stop);
   }
-  request.signals.push(stopped.signal);
+  request.signals.push(controller.signal);
   return new ChunkStream(
     (push) =>
       inTurn(request, schedule, () =>

@@ -4,26 +4,26 @@ export interface GenerateStats {
   promptTokens: number;
   /** Prompt tokens whose KV rows were there already (the longest common prefix with the lane). */
   cachedTokens: number;
-  /** Tokens of the answer, the one that ended it included. */
+  /** Tokens of the answer, the token that ended it included. */
   emittedTokens: number;
   /** Jacobi iterations, that is forward passes after the prompt. */
   iterations: number;
   /** emittedTokens / iterations: 1 for ordinary decoding, 0 without iterations. */
   tokensPerIteration: number;
-  /** Draft tokens accepted beyond the one token an iteration always gives (CLLM, arXiv 2403.00835, section 3.3). */
+  /** Tokens beyond the one that every iteration gives (CLLM, arXiv 2403.00835, section 3.3). */
   fastForwardedTokens: number;
   /**
    * Fast-forwarded tokens that already stood at their position in the iteration before, when a token in front of them
    * was still wrong, and stayed (CLLM, arXiv 2403.00835, section 3.3).
    */
   stationaryTokens: number;
-  /** How many iterations had which block size: with `auto`, what was found to pay. */
+  /** Number of iterations by block size; with `auto` it shows which sizes paid. */
   blockSizes: Record<number, number>;
-  /** How many iterations verified how many blocks at once. */
+  /** Number of iterations by how many blocks they verified at once. */
   candidates: Record<number, number>;
   /** Time of the forward passes over the prompt. */
   prefillMilliseconds: number;
-  /** Time of the iterations, all engine work included; other lanes' prefill is not. */
+  /** Time of the iterations with all engine work, without the prefill of other lanes. */
   decodeMilliseconds: number;
   /** The part of decodeMilliseconds that was spent inside llama.cpp. */
   forwardMilliseconds: number;
@@ -34,11 +34,11 @@ export interface GenerateStats {
 /** A whole answer. */
 export interface GenerateResult {
   text: string;
-  /** Every emitted token, the one that ended the generation included. */
+  /** Every emitted token, the token that ended the generation included. */
   tokens: number[];
   /** `eog`: an end-of-generation token; `stop`: a stop string; `length`: maxTokens or the context's end. */
   finishReason: "eog" | "stop" | "length";
-  /** The seed that was used: with it and the same options, a drawn text comes again. */
+  /** The seed that was used. The same seed and options give the same text again. */
   seed: number;
   /** One entry for each of `tokens`, or null where none were asked for. */
   logprobs: TokenLogprobs[] | null;
@@ -47,16 +47,16 @@ export interface GenerateResult {
 
 /**
  * Natural logarithms of probabilities: softmax of the logits that the token was chosen from, after biases, penalties
- * and grammar, before temperature and what is cut off.
+ * and grammar, and before temperature, top-k, top-p and min-p.
  */
 export interface TokenLogprobs {
   token: number;
   logprob: number;
-  /** The most probable first. */
+  /** The most probable tokens, the most probable first. */
   top: { token: number; logprob: number }[];
 }
 
-/** A piece of an answer: whole characters, and the token ids they came from. */
+/** A piece of an answer: whole characters, and the token ids that they came from. */
 export interface GenerateChunk {
   /** Never splits a character, never contains a part of a stop string. Empty only in the last chunk. */
   text: string;
@@ -68,6 +68,6 @@ export interface GenerateChunk {
  * wait in memory for a slow reader: the decode thread does not, because other lanes share its passes.
  */
 export interface GenerateStream extends AsyncIterableIterator<GenerateChunk>, AsyncDisposable {
-  /** The whole answer. Rejects like generate(); a rejection nobody looks at is not reported as unhandled. */
+  /** The whole answer. It rejects like generate(); a rejection that nobody handles is not reported as unhandled. */
   readonly result: Promise<GenerateResult>;
 }

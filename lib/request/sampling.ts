@@ -6,8 +6,8 @@ import type { OptionsReader } from "../options.js";
 import * as check from "../options.js";
 
 /**
- * How tokens are chosen. Cuts come in llama.cpp's order: top-k, top-p, min-p, then temperature.
- * The noise belongs to (seed, position, token): block size, lanes and drafts have no influence on the text.
+ * How tokens are chosen. The steps come in llama.cpp's order: top-k, top-p, min-p, then temperature.
+ * The noise is a function of (seed, position, token), so block size, lanes and drafts have no influence on the text.
  */
 export interface SamplingOptions {
   /** 0 (default) takes the most probable token; 1 draws from the model's own distribution. 0, or 0.001 to 1000. */
@@ -19,15 +19,15 @@ export interface SamplingOptions {
   /** Draw among tokens that have at least this share of the largest probability, 0 to 1. Default 0: all. */
   minP?: number | undefined;
   /**
-   * An unsigned 32-bit integer. With a temperature the same seed gives the same text; where none is given, one is drawn
-   * and told in the result. It also seeds the random part of drafts, which changes the work, never the text.
+   * An unsigned 32-bit integer. With a temperature the same seed gives the same text; without one a seed is drawn, which
+   * the result reports. It also seeds the random part of drafts, which changes the work, never the text.
    */
   seed?: number | undefined;
 }
 
 /** Biases of tokens, for generate() and stream(). */
 export interface BiasOptions {
-  /** Added to the logits of tokens before anything else: pairs of id and a number from -1000 to 1000. */
+  /** Pairs of a token id and a number from -1000 to 1000, which is added to the token's logit before anything else. */
   logitBias?: Iterable<readonly [number, number]> | Readonly<Record<number, number>> | undefined;
   /** Tokens that are never chosen. */
   bannedTokens?: Iterable<number> | undefined;
@@ -44,11 +44,11 @@ export interface RuleOptions {
    */
   grammar?: string | undefined;
   /**
-   * The answer is JSON of this schema, which llama.cpp's converter makes a grammar of; it cannot go with `grammar`. A
-   * `pattern` that is not anchored with ^ and $ allows any string there.
+   * The answer is JSON of this schema, from which llama.cpp's converter makes a grammar; it excludes `grammar`. A
+   * `pattern` that is not anchored with ^ and $ allows any string.
    */
   jsonSchema?: object | undefined;
-  /** Positive logits of tokens among the last ones are divided by it, negative ones multiplied. Default 1: off. */
+  /** Divides positive logits of tokens among the last ones, and multiplies negative ones. 0.01 to 100; default 1: off. */
   repeatPenalty?: number | undefined;
   /** Subtracted from a token's logit for each time that it is among the last ones, -100 to 100. Default 0. */
   frequencyPenalty?: number | undefined;
@@ -76,7 +76,7 @@ export function readSampling(read: OptionsReader, defaultSeed: number | null): C
   return {
     temperature,
     topK: read.integer("topK", 0, MAX_INT32, 0),
-    // What is 0 as a 32-bit float would leave no token.
+    // A value that is 0 as a 32-bit float would leave no token.
     topP: Math.max(topP, 1e-30),
     minP: read.number("minP", 0, 1, 0),
     seed: read.integer("seed", 0, MAX_SEED, defaultSeed ?? drawnSeed),

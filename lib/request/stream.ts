@@ -5,7 +5,7 @@ interface Reader {
   reject(error: unknown): void;
 }
 
-/** Buffers chunks between the decode thread's pace and the consumer's. */
+/** Buffers chunks between the decode thread and the reader, each of which has its own pace. */
 export class ChunkStream implements GenerateStream {
   readonly result: Promise<GenerateResult>;
   readonly #chunks: GenerateChunk[] = [];

@@ -49,7 +49,7 @@ ${LEGEND}
  * reach the page as data and are shown as text.
  */
 export function tracePage(trace: Trace): string {
-  // Only "<" could end the script element.
+  // Only a "<" in the data could end the script element.
   const data = JSON.stringify(trace)
     .replaceAll("<", "\\u003c")
     .replaceAll("\u2028", "\\u2028")

@@ -1,5 +1,5 @@
 /**
- * The page's program. It renders the current iteration and a window before it, so that thousands of iterations cost
+ * The page's program. It renders only the current iteration and a few before it, so that thousands of iterations cost
  * nothing. Texts are only ever set as textContent.
  */
 export const SCRIPT = `"use strict";

@@ -1,4 +1,4 @@
-/** The page's style. Colour-blind people can tell Okabe and Ito's colours apart; the lines around tokens say the same. */
+/** The page's style. The colours are Okabe and Ito's, which colour-blind people can tell apart; lines repeat what they say. */
 export const STYLE = `
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1b1b; --soft: #666; --line: #ccc;
   --confirmed: #e4e4e4; --accepted: #f6e27a; --fast: #a9d8f5; --stationary: #9fe0c8; --rejected: #f7cdb6; }

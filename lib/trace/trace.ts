@@ -25,7 +25,7 @@ export interface TraceOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** What a token of a block turned out to be. */
+/** How a token of a block fared in its iteration. */
 export type TraceKind = "confirmed" | "fastForwarded" | "stationary" | "rejected";
 
 /** One Jacobi iteration; n is the block size. */
@@ -136,8 +136,8 @@ async function iterateToEnd(
 }
 
 /**
- * Tells what each token of a block turned out to be. An accepted draft is stationary when it stood at its position in the
- * iteration before, behind a token that was still wrong (CLLM, arXiv 2403.00835, section 3.3), else fast-forwarded only.
+ * Finds the kind of each token of a block. An accepted draft is stationary when it stood at its position in the iteration
+ * before, behind a token that was still wrong (CLLM, arXiv 2403.00835, section 3.3), and else fast-forwarded only.
  */
 function classify(
   block: readonly number[],
@@ -149,13 +149,13 @@ function classify(
     if (j === 0) return "confirmed";
     if (j > accepted) return "rejected";
     if (previous === undefined) return "fastForwarded";
-    const before = position + j - previous.position;
-    const wasThere = previous.block[before] === token && previous.kinds[before] === "rejected";
+    const previousSlot = position + j - previous.position;
+    const wasThere = previous.block[previousSlot] === token && previous.kinds[previousSlot] === "rejected";
     return wasThere ? "stationary" : "fastForwarded";
   });
 }
 
-/** The text of a token; for a part of a character, which has none, the vocabulary's spelling. */
+/** The text of a token, or the vocabulary's spelling for a part of a character, which has no text. */
 function tokenText(model: Model, id: number): string {
   const text = model.detokenize([id], { renderSpecial: true });
   return text === "" || text.includes("\uFFFD") ? model.token(id).text : text;

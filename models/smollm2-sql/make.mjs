@@ -1,6 +1,6 @@
 // The recipe of a text-to-SQL CLLM from SmolLM2-135M-Instruct; takes about two hours on two cores:
 //   node models/smollm2-sql/make.mjs --spider FOLDER --out FOLDER
-// The folder of Spider is laid out as prepare.mjs wants it. Started again, the recipe goes on where it was interrupted.
+// prepare.mjs says which files the folder of Spider has. A recipe that is started again goes on where it was interrupted.
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Failure, main } from "../../scripts/common.mjs";
@@ -19,7 +19,7 @@ await main(import.meta.url, async (argv) => {
   await data("train.jsonl");
   await data("held-out.jsonl", "--held-out");
   await recipe.distill("sft.gguf", BASE, "train.jsonl", { ...COMMON, arEpochs: 1, epochs: 0 });
-  // Using rows more often, or again sooner, costs right answers (models/text-to-sql/make.mjs).
+  // Rows that are used more often, or again sooner, cost right answers (models/text-to-sql/make.mjs).
   const consistency = { blockSize: 8, epochs: 0.28, pool: 240, rowSteps: 3, learningRate: 0.0003 };
   await recipe.distill("cllm.gguf", "sft.gguf", "train.jsonl", { ...COMMON, ...consistency });
   const figures = {};

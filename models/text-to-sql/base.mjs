@@ -1,6 +1,6 @@
 // The untrained model, a GGUF file with random weights:
 //   node models/text-to-sql/base.mjs --out base.gguf [--layers 6] [--width 256] [--heads 4] [--kv-heads 2] [--hidden 608]
-// Needs a built checkout (`npm run build`): the writer is the one of the tests.
+// It needs a built checkout (`npm run build`), because it writes the file with the tests' GGUF writer.
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import { parseArgs } from "node:util";

@@ -1,7 +1,7 @@
 // Questions about random schemas with their SQL, as JSON lines {"prompt", "answer"}:
 //   node models/text-to-sql/generate.mjs --schemas 20000 --questions 8 --seed 1 [--wide] --out train.jsonl
-// The same options give the same file. --wide adds the names and phrasings that came after the vocabulary and the first
-// stages of training had been made without them. --skip N and --limit N choose the examples that are written. Seeds below
+// The same options give the same file. --wide adds names and phrasings that the vocabulary and the first stages of
+// training were made without. --skip N and --limit N choose the examples that are written. Seeds below
 // 1000 are for training, seeds from 1000 on for held-out data.
 import fs from "node:fs";
 import { parseArgs } from "node:util";

@@ -1,5 +1,5 @@
-// Questions as somebody asks them who has read the card alone, written by hand on tables of domains that the generator has
-// not, to see whether the model generalises beyond its generator. They are never trained on; but the generator got some of
+// Questions written by hand, as somebody asks them who has read only the card. Their tables are of domains that the
+// generator lacks, to see whether the model generalises beyond it. They are never trained on. But the generator got some of
 // their kinds of phrasing after they were written, so they are no clean test.
 //   node models/text-to-sql/hand.mjs --out hand.jsonl
 import fs from "node:fs";

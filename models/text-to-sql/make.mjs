@@ -1,7 +1,7 @@
 // The recipe of the default model, from nothing:
 //   node models/text-to-sql/make.mjs --out FOLDER
-// Started again it goes on where it was interrupted. It takes five hours on two cores, without the stage many.gguf, which takes
-// eight minutes on an H100 and would take ten hours there: give it a machine with the CUDA binary (docs/gpu.md).
+// A recipe that is started again goes on where it was interrupted. It takes five hours on two cores without the stage
+// many.gguf, which would take ten hours more there and takes eight minutes on an H100 with the CUDA binary (docs/gpu.md).
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Failure, main, root } from "../../scripts/common.mjs";
@@ -27,7 +27,7 @@ const COMMON = { answers: "given", trainEmbeddings: true, rowTokens: 384, batch:
 const CONSISTENCY = { ...COMMON, blockSize: 16, rowSteps: 3, pool: 480, heldBack: 64 };
 const ANSWERS = { ...CONSISTENCY, cleanShare: 0.85, decay: 0.8, rowSteps: 2 };
 
-/** Stages of training: the model that one writes, the model it begins with, its data, and options of distill(). */
+/** Stages of training: the model that a stage writes, the model that it begins with, its data, and options of distill(). */
 const STAGES = [
   ["ar.gguf", "base.gguf", "train.jsonl", { ...COMMON, arEpochs: 1, epochs: 0, arLearningRate: 0.0012 }],
   // A larger rate, and rows that stay for long in a small pool, cost right answers: 741 steps with 0.0008, six steps a row
@@ -39,17 +39,17 @@ const STAGES = [
     ...["long.gguf", "settled.gguf", "long.jsonl"],
     { ...CONSISTENCY, cleanShare: 0.75, decay: 0.8, learningRate: 0.0006, arWeight: 8 },
   ],
-  // Blocks are learned by now, and right answers are to be won back.
+  // Blocks are learned by now; these stages win right answers back.
   ["answers.gguf", "long.gguf", "answers.jsonl", { ...ANSWERS, learningRate: 0.0004, arWeight: 20 }],
   ["last.gguf", "answers.gguf", "last.jsonl", { ...ANSWERS, learningRate: 0.0003, arWeight: 30 }],
-  // All of these stages lacked steps: this one has 36,512, with a rate that falls to 0 over all of them. On a GPU f32 is
+  // The stages above had too few steps. This stage has 36,512, and its rate falls to 0 over all of them. On a GPU f32 is
   // TF32, which is as fast as BF16 there.
   [
     ...["many.gguf", "last.gguf", "many.jsonl"],
     { ...ANSWERS, epochs: 3.47, batch: 16, learningRate: 0.0008, arWeight: 40, precision: "f32" },
   ],
-  // Names and phrasings that others used and the generator had not. The model partly forgets what many.gguf knew (98.4% by
-  // hand became 87.5%); the mean of both knows both.
+  // This stage adds names and phrasings that others used and the generator lacked. The model partly forgets what many.gguf
+  // knew (98.4% by hand became 87.5%); the mean of the two models knows both.
   ["wide.gguf", "many.gguf", "wide.jsonl", { ...ANSWERS, learningRate: 0.0004, arWeight: 30 }],
 ];
 

@@ -6,7 +6,7 @@ import { grouped, having, mostCommon } from "./questions/groups.mjs";
 import { ordered, top } from "./questions/orders.mjs";
 import { distinct, firstRows, list, matching, wholeRows } from "./questions/rows.mjs";
 
-/** Every kind as often as it is asked, in this order: a draw from it must stay the same. */
+/** Every kind as often as it is asked. The order must stay, so that a seed goes on drawing the same kinds. */
 const KINDS = [
   ...Array(22).fill(list),
   ...Array(3).fill(matching),
@@ -36,7 +36,7 @@ export function ask(random, tables) {
 function asTyped(random, question) {
   let text = question.replace(/\s+/g, " ").replaceAll("the the ", "the ").trim();
   if (random.wide) text = text.replace(/\b(their|its) the /g, "$1 ");
-  // Not where the "a" is a value: "that ends with a or ...".
+  // An "a" that is a value stays: "that ends with a or ...".
   if (random.wideChance(85)) text = text.replace(/\ba (?!(?:and|or|in|as|of|at|on|is|are)\b)(?=[aeio])/g, "an ");
   if (random.chance(30)) text = text[0].toLowerCase() + text.slice(1);
   else text = text[0].toUpperCase() + text.slice(1);

@@ -27,7 +27,7 @@ export class Random {
   chance(percent) {
     return this.int(100) < percent;
   }
-  /** A chance that only a wide stream has; the state of another stream does not move. */
+  /** A chance that only a wide stream has; it does not move the state of other streams. */
   wideChance(percent) {
     return this.wide && this.chance(percent);
   }
@@ -47,7 +47,7 @@ const ONSETS = "b c d f g h j k l m n p r s t v w z br cr dr fl gr pl pr sl st s
 const VOWELS = "a e i o u a e i o ai ea oo ou ee".split(" ");
 const CODAS = "n r l m t s d k p x nd rt st ck ng lt".split(" ");
 
-/** A word that no list has, because names must be copied and not remembered. */
+/** An invented word that no list has, because the model must copy names and not remember them. */
 export function inventedWord(random) {
   let word = "";
   const syllables = random.pick([1, 2, 2, 3]);
@@ -129,7 +129,7 @@ const RESERVED = new Set(
   ),
 );
 
-/** A table whose name is not in `taken`, which gets it; null where the draw gives none. */
+/** A table whose name is not in `taken`; the name is added there. Null where the draw gives no such table. */
 function table(random, taken) {
   const kind = random.int(10);
   const entity = random.pick(words.ENTITIES);

@@ -40,7 +40,7 @@ function wordCounts() {
       for (const part of parts ?? []) counts.set(part, (counts.get(part) ?? 0) + 1);
     }
   }
-  // A plural counts for its singular: then "singers" is "singer" and "s".
+  // A plural counts as its singular, so that "singers" becomes "singer" and "s".
   for (const [word, count] of counts) {
     if (!word.endsWith("s") || word.endsWith("ss")) continue;
     const singular = word.slice(0, -1);

@@ -1,5 +1,5 @@
-// Makes a folder, and a tarball of it, that does what `npm run check:gpu` does on a machine with a GPU and without network,
-// npm and Node. It holds the CUDA binary for one architecture, the compiled tests and benches, and node itself. A tarball of
+// Makes a folder, and a tarball of it, that runs the checks of `npm run check:gpu` on a machine with a GPU but without
+// network, npm and Node. It holds the CUDA binary for one architecture, the compiled tests and benches, and node itself. A tarball of
 // more than 60 MB is a failure.
 //   npm run bundle:gpu [-- --arch 90] [-- --no-build]
 // On that machine:  tar -xf node-cllm-gpu-sm90.tar.xz && node-cllm-gpu-sm90/run.sh
@@ -11,10 +11,10 @@ import { Failure, install, main, output, root, run, say, work } from "../common.
 import { compile } from "../compile.mjs";
 
 const LIMIT = 60e6;
-/** Programs beside the addon. They lie where a checkout has them, so that nothing needs to know whether it is in a bundle. */
+/** Programs beside the addon. They lie at the same paths as in a checkout, so that the tests find them in both. */
 const programs = ["cllm-device-test", "cllm-reference", "cllm-resident-test", "cllm-train-test", "llama-bench"];
 /** Packages that the library depends on for builds only. */
-const buildOnly = ["cmake-js", "node-addon-api", "node-gyp-build"];
+const buildPackages = ["cmake-js", "node-addon-api", "node-gyp-build"];
 
 function fill(folder) {
   const copy = (from, to = from, filter = () => true) =>
@@ -39,23 +39,23 @@ function fill(folder) {
 
 /** Folders of mocha, of the library's dependencies, and of all that these depend on. */
 function packages() {
-  const found = new Set();
+  const folders = new Set();
   const add = (name, from) => {
-    const manifest = find(name, from);
-    if (found.has(path.dirname(manifest))) return;
-    found.add(path.dirname(manifest));
+    const manifest = findManifest(name, from);
+    if (folders.has(path.dirname(manifest))) return;
+    folders.add(path.dirname(manifest));
     const { dependencies = {} } = JSON.parse(fs.readFileSync(manifest, "utf8"));
     for (const dependency of Object.keys(dependencies)) add(dependency, path.dirname(manifest));
   };
   const { dependencies } = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8"));
-  for (const name of ["mocha", ...Object.keys(dependencies).filter((name) => !buildOnly.includes(name))])
+  for (const name of ["mocha", ...Object.keys(dependencies).filter((name) => !buildPackages.includes(name))])
     add(name, root);
   // A folder that lies inside another one is copied with it.
-  return [...found].filter((directory) => ![...found].some((other) => directory.startsWith(`${other}${path.sep}`)));
+  return [...folders].filter((directory) => ![...folders].some((other) => directory.startsWith(`${other}${path.sep}`)));
 }
 
 /** The package.json of a package as seen from a folder. require.resolve would not do, because `exports` may hide it. */
-function find(name, from) {
+function findManifest(name, from) {
   for (const folder of ancestors(from)) {
     const manifest = path.join(folder, "node_modules", name, "package.json");
     if (fs.existsSync(manifest)) return manifest;
@@ -84,7 +84,7 @@ async function pack(folder, name) {
 }
 
 const RUN = `#!/bin/sh
-# What \`npm run check:gpu\` does, with the node in here. Arguments as there: --only kernels,tests,... --model FILE
+# Runs the checks of \`npm run check:gpu\` with the node in here, and takes its arguments: --only kernels,tests,... --model FILE
 cd "$(dirname "$0")" || exit 1
 exec ./bin/node scripts/cuda/check.mjs "$@"
 `;

@@ -28,7 +28,7 @@ const GRAPHS = {
     GGML_CUDA_PDL: "0",
   },
 };
-const bundled = !fs.existsSync(path.join(root, "CMakeLists.txt"));
+const isBundle = !fs.existsSync(path.join(root, "CMakeLists.txt"));
 
 /** The result of a part. A part that could not run is pending, with the reason; nothing passes silently. */
 const passed = (summary, details = {}) => ({ status: "passed", summary, ...details });
@@ -135,7 +135,7 @@ async function attempt(part, values) {
   }
 }
 
-/** Compute capability times ten ("90") of the first GPU; "" where a GPU does not tell it; null where there is no GPU. */
+/** Compute capability times ten ("90") of the first GPU; "" where the GPU does not tell it; null where there is no GPU. */
 function gpuCapability() {
   const text = output("nvidia-smi", ["--query-gpu=compute_cap", "--format=csv,noheader"]);
   if (text) return text.split("\n")[0].trim().replace(".", "");
@@ -153,13 +153,13 @@ async function prepare(capability) {
   await compile();
 }
 
-/** Sets LD_LIBRARY_PATH, by which alone the programs beside the addon find cuBLAS; python3 knows where its wheels put it. */
+/** Finds cuBLAS, also in python3's wheels, and sets LD_LIBRARY_PATH: the programs beside the addon look nowhere else. */
 function findCublas() {
   const { cublasFolders } = require(path.join(root, "dist", "binary", "cuda-load.js"));
   const python = output("python3", ["-c", "import sys; print('\\n'.join(sys.path))"])?.split("\n") ?? [];
   const wheels = python.filter(Boolean).flatMap((folder) => list(path.join(folder, "nvidia")));
-  const usual = [...cublasFolders(process.env), "/usr/local/cuda/lib64", "/opt/cuda/lib64"];
-  const candidates = [...usual, ...wheels.map((folder) => path.join(folder, "lib"))];
+  const knownFolders = [...cublasFolders(process.env), "/usr/local/cuda/lib64", "/opt/cuda/lib64"];
+  const candidates = [...knownFolders, ...wheels.map((folder) => path.join(folder, "lib"))];
   const found =
     process.env.CLLM_CUDA_LIBRARIES ??
     candidates.find((folder) => list(folder).some((file) => file.endsWith("libcublas.so.13")));
@@ -175,7 +175,7 @@ function list(folder) {
 
 /** Runs one suite in a process of its own, as `npm test` does. */
 function suite(file) {
-  if (/smollm2/.test(file) && bundled)
+  if (/smollm2/.test(file) && isBundle)
     return { skipped: 1, pending: ["needs SmolLM2, 98 MB, which is not in a bundle"] };
   const report = path.join(os.tmpdir(), `cllm-gpu-mocha-${process.pid}.json`);
   fs.rmSync(report, { force: true });
@@ -187,7 +187,7 @@ function suite(file) {
   fs.rmSync(report, { force: true });
   if (!counts) return { failed: 1, failures: [`the process ended with ${code}: ${last(text)}`] };
   const result = JSON.parse(counts);
-  // The messages of failed tests, for whoever reads the file on another machine.
+  // The file gets the messages of failed tests, because it may be read on another machine.
   return result.failed > 0 ? { ...result, text: text.slice(-8000) } : result;
 }
 
@@ -244,11 +244,11 @@ await main(import.meta.url, async (argv) => {
       "no-build": { type: "boolean" },
     },
   });
-  const chosen = values.only?.split(",") ?? Object.keys(parts);
-  for (const name of chosen) {
+  const chosenParts = values.only?.split(",") ?? Object.keys(parts);
+  for (const name of chosenParts) {
     if (!parts[name]) throw new Failure(`Expected parts of ${Object.keys(parts).join(", ")} but received ${name}`);
   }
-  // This comes before a build of half an hour.
+  // A missing GPU must fail before a build of half an hour.
   const trying = values.backend === "cpu";
   const capability = trying ? "" : gpuCapability();
   if (capability === null) {
@@ -257,7 +257,7 @@ await main(import.meta.url, async (argv) => {
         "`npm run bundle:gpu` makes a folder to take to a machine that has one.",
     );
   }
-  if (!bundled && !values["no-build"] && !trying) await prepare(capability);
+  if (!isBundle && !values["no-build"] && !trying) await prepare(capability);
   findCublas();
   process.env.CLLM_BACKEND = values.backend;
   process.env.CLLM_TEST_PROGRAMS = bin;
@@ -273,10 +273,10 @@ await main(import.meta.url, async (argv) => {
   say(`GPU       ${gpu.description}, ${(gpu.totalMemory / 2 ** 30).toFixed(1)} GiB\nBinary    ${info.path}\n`);
   const results = {};
   let file = "";
-  for (const name of chosen) {
+  for (const name of chosenParts) {
     say(`--- ${name}`);
     results[name] = await attempt(parts[name], values);
-    file = write(gpu, info, results); // after every part, because a later one may take the machine with it
+    file = write(gpu, info, results); // after every part, because a later part may end the machine
   }
   console.log(`\nWritten to ${file}\n`);
   for (const [name, { status, summary }] of Object.entries(results)) {

@@ -1,4 +1,4 @@
-// Compiles cuda/kernels/*.cu with nvcc for every architecture we name, and reports what ptxas says of each kernel. An error, a
+// Compiles cuda/kernels/*.cu with nvcc for the architectures below, and reports what ptxas says of each kernel. An error, a
 // warning or a register that spills to memory is a failure. No GPU is needed.
 //   npm run check:cuda [-- --write]     --write also writes the report to bench/results/kernels-ptxas.json
 import { spawnSync } from "node:child_process";
@@ -67,7 +67,7 @@ function compile(toolkit, architecture, name, directory) {
         architecture,
         kernel: /([a-z_]+_kernel)/.exec(mangled)?.[1] ?? mangled,
         registers: number(/Used (\d+) registers/),
-        sharedBytes: number(/(\d+) bytes smem/, 0), // not mentioned where there is none
+        sharedBytes: number(/(\d+) bytes smem/, 0), // ptxas does not mention 0 bytes
         stackBytes: number(/(\d+) bytes stack frame/),
         spillBytes: number(/(\d+) bytes spill stores/),
       };

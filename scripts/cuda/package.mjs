@@ -1,6 +1,6 @@
-// Makes the platform package with the CUDA binary from what `npm run build:cuda` built.
+// Makes the platform package from the CUDA binary that `npm run build:cuda` built.
 //   npm run package:cuda          writes build/packages/linux-x64-cuda and the tarball that `npm pack` makes of it
-// It is a package of its own that node-cllm does not depend on, so that only those who ask for it have it.
+// node-cllm does not depend on this package, so that only those who ask for it install it.
 import fs from "node:fs";
 import path from "node:path";
 import { cudaAddon } from "../build.mjs";
@@ -43,7 +43,7 @@ function manifest(name, { version, license, engines }) {
     libc: ["glibc"],
     engines,
     files: ["cllm.node", "cllm.json", "THIRD_PARTY_LICENSES"],
-    // No "main": node-cllm finds and tries the binary by itself.
+    // There is no "main", because node-cllm finds and tries the binary by itself.
     exports: { "./package.json": "./package.json" },
   };
 }
@@ -61,7 +61,7 @@ npm install ./node-cllm-${version}.tgz ./${tarball(name, version)}     # \`npm p
 node-cllm finds the binary, tries it in a process of its own, and runs the CPU where it does not work; \`cllm inspect\` and
 \`binaryInfo().cuda\` say why. Both packages must have the same version.
 
-Needed besides: an NVIDIA driver for CUDA 13 (580 or newer) and **cuBLAS 13** (libcublas.so.13 and libcublasLt.so.13),
+It also needs an NVIDIA driver for CUDA 13 (580 or newer) and **cuBLAS 13** (libcublas.so.13 and libcublasLt.so.13),
 which this package does not contain: take it from a CUDA toolkit, your distribution, or NVIDIA's wheel
 (\`pip install "nvidia-cublas==13.*"\`; then name its folder in CLLM_CUDA_LIBRARIES).
 

@@ -5,14 +5,15 @@ import fs from "node:fs";
 import path from "node:path";
 import { Failure, locked, main, output, readText, root, run, say, work } from "../common.mjs";
 
-/** The first release that compiles for sm_120. */
-const OLDEST = [12, 8];
+/** The oldest release that compiles for sm_120. */
+const OLDEST_CUDA = [12, 8];
 const PARTS = ["requirements.txt", "requirements-cublas.txt"];
 const requirements = (part) => path.join(root, "scripts", "cuda", part);
 
 /**
- * A CUDA toolkit for Linux on x64: { root, nvcc, version, origin }. With `cublas` it has cuBLAS, which is 400 MB more to
- * fetch. It is that of CUDA_HOME or CUDA_PATH, else of the nvcc on PATH, else the wheels (python3 and pip's settings).
+ * Resolves to a CUDA toolkit for Linux on x64: { root, nvcc, version, origin }. With `cublas` it has cuBLAS, which is 400 MB
+ * more to fetch. It is the toolkit of CUDA_HOME or CUDA_PATH, else that of the nvcc on PATH, else the wheels, which python3
+ * fetches with pip's settings.
  */
 export async function cudaToolkit({ cublas = false } = {}) {
   const toolkit = installed(cublas);
@@ -33,8 +34,8 @@ function installed(cublas) {
     if (!fs.existsSync(path.join(home, "bin", "nvcc"))) continue;
     const found = describe(home, home);
     const [major, minor] = found.version.split(".").map(Number);
-    if (major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1])) {
-      say(`CUDA ${found.version} in ${home} is older than ${OLDEST.join(".")}: not used`);
+    if (major < OLDEST_CUDA[0] || (major === OLDEST_CUDA[0] && minor < OLDEST_CUDA[1])) {
+      say(`CUDA ${found.version} in ${home} is older than ${OLDEST_CUDA.join(".")}: not used`);
     } else if (cublas && !fs.existsSync(path.join(home, "include", "cublas_v2.h"))) {
       say(`CUDA ${found.version} in ${home} has no cuBLAS: not used`);
     } else {
@@ -62,7 +63,7 @@ async function fetchWheels(target, parts) {
     say(
       `Fetching ${part === PARTS[0] ? "the CUDA compiler (100 MB)" : "cuBLAS (400 MB)"} from the Python package index`,
     );
-    // pip would replace the folder `nvidia`, which all wheels share, as a whole, so each part is fetched into a new folder.
+    // Each part is fetched into a new folder, because pip would replace the whole folder `nvidia`, which all wheels share.
     const fetched = `${target}.part`;
     fs.rmSync(fetched, { recursive: true, force: true });
     const options = ["--target", fetched, "--no-deps", "--require-hashes", "--only-binary=:all:"];
@@ -76,7 +77,7 @@ async function fetchWheels(target, parts) {
   }
 }
 
-/** Adds the names that linkers and CMake look for and the wheels lack. */
+/** Adds links with the names that linkers and CMake look for, which the wheels lack. */
 function addInstalledNames(home) {
   const link = (to, from) => {
     fs.mkdirSync(path.dirname(from), { recursive: true });
@@ -94,8 +95,8 @@ function addInstalledNames(home) {
     if (fs.statSync(at).isFile()) fs.chmodSync(at, 0o755);
   }
   fs.chmodSync(path.join(home, "nvvm", "bin", "cicc"), 0o755);
-  // pip gives files the time of their installation; a toolkit that was fetched again must not make the half hour of
-  // ggml-cuda look out of date.
+  // pip gives files the time of their installation. Older times keep the build of ggml-cuda, which takes half an hour, from
+  // looking out of date when the toolkit is fetched again.
   const released = new Date("2025-09-30T00:00:00Z");
   for (const file of fs.readdirSync(home, { recursive: true, withFileTypes: true })) {
     if (file.isFile()) fs.utimesSync(path.join(file.parentPath, file.name), released, released);

@@ -1,5 +1,5 @@
 // Questions that ask for a number: how many rows there are, and aggregates of a column. Each takes an Asker and gives
-// [question, sql], or null where the table has not the columns it needs.
+// [question, sql], or null where the table lacks the columns for it.
 import { textValue } from "../schemas.mjs";
 import { COUNTS, isNoKey, isNumber, isText, select } from "./asker.mjs";
 import { predicate, where } from "./conditions.mjs";

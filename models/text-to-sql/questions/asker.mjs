@@ -111,7 +111,7 @@ export class Asker {
       (t) => t === this.table || !columns.some((c) => t.columns.some((other) => other.name === c.name)),
     );
   }
-  /** Whether `c` alone passes the test, so that a bare "from Paris" or "in 2015" can only mean this column. */
+  /** Whether only column `c` passes the test, so that a bare "from Paris" or "in 2015" can only mean this column. */
   isOnly(c, test) {
     return this.table.columns.filter(test).every((other) => other === c);
   }

@@ -1,4 +1,4 @@
-// Conditions on numbers, years and dates: what follows the rows in the question, and its SQL.
+// Conditions on numbers, years and dates: the words that follow the rows in the question, and the SQL of the condition.
 import { dateValue, numberValue } from "../schemas.mjs";
 
 export const HOLDS =
@@ -23,10 +23,10 @@ export function comparison(a, c) {
   return { text, sql: `${c.name} ${op} ${value}` };
 }
 
-/** "built after 1990"; null where this is no year in which something was done, or another form is drawn. */
+/** "built after 1990"; null where the column is no year in which something was done, or another form is drawn. */
 function doneThen(a, c, op, value) {
   const done = c.type === "y" && /^(?:year_)?([a-z]+ed|built|made|sold|born|written)(?:_year)?$/.exec(c.name)?.[1];
-  // ">=" passes too, by mistake, and gives "built undefined 1990", one example of 5,000. The model in the package was
+  // By mistake ">=" passes too, and gives "built undefined 1990" in one example of 5,000. The model in the package was
   // trained on these examples, so they stay as they are.
   if (!done || !"<>=".includes(op) || !a.random.chance(55)) return null;
   const when = { ">": "after", "<": "before", "=": "in" }[op];

@@ -1,5 +1,5 @@
-// Conditions on text and on missing values, and the WHERE of a question. A condition is { text, sql }: what follows the
-// rows in the question, and its SQL.
+// Conditions on text and on missing values, and the WHERE of a question. A condition is { text, sql }: the words that
+// follow the rows in the question, and the SQL.
 import { textValue } from "../schemas.mjs";
 import { isNoKey, isNumber, isOrdered, isText } from "./asker.mjs";
 import { between, comparison, dateComparison, HOLDS } from "./comparisons.mjs";
@@ -20,7 +20,10 @@ export function where(a, percent) {
   };
 }
 
-/** Each with the numbers below which it is drawn, of 100; where no column fits, the next one is tried. */
+/**
+ * Kinds of conditions. The first one whose limit lies above a number drawn from 0 to 99, and for which a column fits, is
+ * taken.
+ */
 const CONDITIONS = [
   [42, (c) => isNumber(c) || c.type === "y", comparison],
   [50, (c) => c.type === "d", dateComparison],
@@ -37,8 +40,8 @@ function condition(a, exclude = []) {
     if (c) return missing(a, c);
   }
   const drawn = a.random.int(100);
-  for (const [below, test, make] of CONDITIONS) {
-    const c = drawn < below ? freeColumn(test) : null;
+  for (const [limit, test, make] of CONDITIONS) {
+    const c = drawn < limit ? freeColumn(test) : null;
     if (c) return make(a, c);
   }
   const c = freeColumn(isText) ?? freeColumn(isNoKey);
@@ -169,7 +172,7 @@ const isKind = (c) => /^(category|genre|department|team)$/.test(c.name);
 const isName = (c) => /^(name|title)$/.test(c.name);
 const isMaker = (c) => /^(author|director|artist|owner|manager|publisher|manufacturer|brand|developer)$/.test(c.name);
 
-/** "from Paris", "named Anna", "by Anna": what only some columns allow; null where another form is drawn. */
+/** "from Paris", "named Anna", "by Anna": forms that only some columns allow; null where another form is drawn. */
 function specialEquality(a, c, word, value, v) {
   if (isPlace(c) && a.isOnly(c, isPlace) && a.random.chance(50)) {
     return a.pick(

@@ -1,5 +1,5 @@
-// Questions that group the rows by a column. Each takes an Asker and gives [question, sql], or null where the table has not
-// the columns it needs.
+// Questions that group the rows by a column. Each takes an Asker and gives [question, sql], or null where the table lacks
+// the columns for it.
 import { isGroup, isNumber, select } from "./asker.mjs";
 import { where } from "./conditions.mjs";
 

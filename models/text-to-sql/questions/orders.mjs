@@ -1,5 +1,5 @@
 // Questions that ask for rows in an order, and for the first of them. Each takes an Asker and gives [question, sql], or
-// null where the table has not the columns it needs.
+// null where the table lacks the columns for it.
 import { isNoKey, isOrdered, isText, names, select } from "./asker.mjs";
 import { where } from "./conditions.mjs";
 
@@ -24,7 +24,7 @@ export function ordered(a) {
   return [text, select(a, names(columns), w.sql + order.sql)];
 }
 
-/** { text, sql }: what follows the rows, and ORDER BY. */
+/** { text, sql }: the words that follow the rows, and the ORDER BY. */
 function anyOrder(a) {
   const c = a.anyColumn(isOrdered) ?? a.anyColumn(isNoKey);
   if (!c) return null;

@@ -1,5 +1,5 @@
 // Questions that ask for columns or rows as they are. Each takes an Asker and gives [question, sql], or null where the
-// table has not the columns it needs.
+// table lacks the columns for it.
 import { isNoKey, isOrdered, isText, names, select } from "./asker.mjs";
 import { comparison } from "./comparisons.mjs";
 import { like, predicate, where } from "./conditions.mjs";
@@ -34,7 +34,7 @@ export function list(a) {
     () => `What ${are} the ${a.columns(columns, many)} ${a.ofRows()}${w.text}?`,
     () => `${a.request()} the ${a.columns(columns)} of ${a.pick("each", "every")} ${a.row()}${w.text}`,
     () => {
-      // Drawn also where it is not used, so that a seed goes on giving the same examples.
+      // It is drawn even where it is not used, so that a seed goes on giving the same examples.
       const withColumns = `${a.request()} ${a.allRows()}${w.text} with their ${a.columns(columns, many)}`;
       return w.text ? `${a.request()} the ${a.columns(columns, many)} of ${a.rows()}${w.text}` : withColumns;
     },
