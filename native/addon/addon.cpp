@@ -20,6 +20,7 @@
 #include "llama/json_schema.h"
 #include "llama/packed_buffer.h"
 #include "model/quantize.h"
+#include "products/quantized_product.h"
 
 namespace cllm {
 
@@ -93,6 +94,7 @@ Napi::Value load_model(const Napi::CallbackInfo& call) {
     options.gpu_layers = static_cast<int>(to_integer(object.Get("gpuLayers"), "gpuLayers", -1, 1 << 20));
     options.mmap = to_bool(object.Get("mmap"), "mmap");
     options.pack_weights = to_bool(object.Get("packWeights"), "packWeights");
+    options.has_k_products = has_quantized_product();
     return Task::start(
         call.Env(), "cllm.loadModel",
         [path, options](Task& task) {

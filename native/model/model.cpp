@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -145,6 +146,15 @@ std::vector<llama_model_tensor_buft_override> embeddings_on_gpu(const std::strin
   return overrides;
 }
 
+/// Whether ggml would repack weights of the file into a layout whose products depend on how many columns there are: for
+/// K-quants it computes four columns at a time by one kernel and the rest by another, which adds up in another order.
+/// Our own products for K-quants come first where the CPU has them, but there are none for Q2_K.
+bool repacks_inexactly(const std::set<uint32_t>& types, bool has_k_products) {
+  if (types.contains(GGML_TYPE_Q2_K)) return true;
+  return !has_k_products &&
+         (types.contains(GGML_TYPE_Q4_K) || types.contains(GGML_TYPE_Q5_K) || types.contains(GGML_TYPE_Q6_K));
+}
+
 /// llama.cpp's loader returns null for every failure, also where progress returns false: this tells them apart.
 struct LoadProgress {
   const std::function<bool(float)>& report;
@@ -167,7 +177,7 @@ Error load_failure(const std::string& path, const std::string& reason) {
                          " failed: " + (reason.empty() ? "no reason given" : reason));
 }
 
-LlamaModelPointer load(const std::string& path, const LoadOptions& options,
+LlamaModelPointer load(const std::string& path, const LoadOptions& options, const std::set<uint32_t>& types,
                        const std::function<bool(float)>& progress) {
   llama_model_params params = llama_model_default_params();
   params.n_gpu_layers = options.gpu_layers;
@@ -177,7 +187,7 @@ LlamaModelPointer load(const std::string& path, const LoadOptions& options,
   params.main_gpu = options.gpu_layers == 0 ? -1 : 0;
   const auto overrides = embeddings_on_gpu(path, options.gpu_layers);
   if (!overrides.empty()) params.tensor_buft_overrides = overrides.data();
-  params.use_extra_bufts = options.pack_weights;
+  params.use_extra_bufts = options.pack_weights && !repacks_inexactly(types, options.has_k_products);
   params.load_mode = options.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
   LoadProgress state{progress};
   params.progress_callback_user_data = &state;
@@ -198,8 +208,9 @@ LlamaModelPointer load(const std::string& path, const LoadOptions& options,
 }  // namespace
 
 Model::Model(const std::string& path, const LoadOptions& options, const std::function<bool(float)>& progress) {
-  if (const auto problem = check_model_file(path)) throw Error(problem->code, problem->message);
-  model_ = load(path, options, progress);
+  std::set<uint32_t> types;
+  if (const auto problem = check_model_file(path, &types)) throw Error(problem->code, problem->message);
+  model_ = load(path, options, types, progress);
   vocab_ = llama_model_get_vocab(handle());
   info_ = read_info(handle(), vocab_);
   end_of_generation_.resize(static_cast<size_t>(info_.vocab_size));

@@ -26,7 +26,7 @@ GgufPointer read_gguf(const std::string& path, std::string& reason) {
 }
 
 // Checks one file, as far as it can be judged without the other parts.
-Problem check_part(const std::string& path, GgufPointer& gguf) {
+Problem check_part(const std::string& path, GgufPointer& gguf, std::set<uint32_t>& types) {
   std::vector<TensorEntry> tensors;
   if (const Problem problem = check_header(path, tensors)) return problem;
   std::string reason;
@@ -34,6 +34,7 @@ Problem check_part(const std::string& path, GgufPointer& gguf) {
   if (gguf == nullptr) {
     return invalid(path, "is damaged or incomplete: " + (reason.empty() ? "no reason given" : reason));
   }
+  for (const TensorEntry& tensor : tensors) types.insert(tensor.type);
   return check_tensors(path, gguf.get(), tensors);
 }
 
@@ -62,9 +63,9 @@ Problem split_parts(const std::string& path, const gguf_context* gguf, std::vect
   return std::nullopt;
 }
 
-Problem check_other_part(const std::string& path, int64_t index) {
+Problem check_other_part(const std::string& path, int64_t index, std::set<uint32_t>& types) {
   GgufPointer gguf;
-  if (const Problem problem = check_part(path, gguf)) return problem;
+  if (const Problem problem = check_part(path, gguf, types)) return problem;
   // llama.cpp reads split.no without looking at its type.
   const int64_t id = gguf_find_key(gguf.get(), "split.no");
   if (id < 0 || gguf_get_kv_type(gguf.get(), id) != GGUF_TYPE_UINT16 || gguf_get_val_u16(gguf.get(), id) != index) {
@@ -79,15 +80,16 @@ Problem invalid(const std::string& path, const std::string& what) {
   return ModelFileError{"CLLM_INVALID_MODEL", "Expected a GGUF file but " + path + " " + what};
 }
 
-std::optional<ModelFileError> check_model_file(const std::string& path) {
+std::optional<ModelFileError> check_model_file(const std::string& path, std::set<uint32_t>* types) {
   GgufPointer gguf;
-  if (const Problem problem = check_part(path, gguf)) return problem;
+  std::set<uint32_t> found;
+  if (const Problem problem = check_part(path, gguf, found)) return problem;
   std::vector<std::string> parts;
   if (const Problem problem = split_parts(path, gguf.get(), parts)) return problem;
   // The metadata are in the first part, and llama.cpp too must be given that one.
   if (parts.front() != path) return invalid(path, "is not the first part of a split model: pass " + parts.front());
   for (size_t i = 1; i < parts.size(); i++) {
-    if (const Problem problem = check_other_part(parts[i], static_cast<int64_t>(i))) return problem;
+    if (const Problem problem = check_other_part(parts[i], static_cast<int64_t>(i), found)) return problem;
   }
   const int64_t id = gguf_find_key(gguf.get(), "general.architecture");
   if (id < 0 || gguf_get_kv_type(gguf.get(), id) != GGUF_TYPE_STRING) {
@@ -95,6 +97,7 @@ std::optional<ModelFileError> check_model_file(const std::string& path) {
   }
   if (gguf_get_n_tensors(gguf.get()) == 0) return invalid(path, "has no tensors");
   if (const Problem problem = check_hparams(path, gguf.get(), gguf_get_val_str(gguf.get(), id))) return problem;
+  if (types != nullptr) *types = std::move(found);
   return check_vocabulary(path, gguf.get());
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 
 namespace cllm {
@@ -11,6 +13,7 @@ struct ModelFileError {
 };
 
 /// Checks a GGUF file before llama.cpp reads it: no code of ours trusts a model file. nullopt: llama.cpp may load it.
-std::optional<ModelFileError> check_model_file(const std::string& path);
+/// `types`, if not null, then holds the ggml_type of every tensor, of all parts of a split model.
+std::optional<ModelFileError> check_model_file(const std::string& path, std::set<uint32_t>* types = nullptr);
 
 }  // namespace cllm
