@@ -62,8 +62,6 @@ export function blockCostAdvice(format: string, features: readonly string[]): st
   switch (format) {
     case "Q4_0":
     case "IQ4_NL":
-    case "Q4_K_S":
-    case "Q4_K_M":
     case "MXFP4_MOE":
       return "Blocks are cheap: the layers run on repacked kernels that work on several tokens at a time.";
     case "BF16":
