@@ -30,7 +30,7 @@ std::string vocab_type_name(enum llama_vocab_type type) {
   }
 }
 
-// llama.cpp's string getters truncate and return the length that they needed. So a second call gets what did not fit.
+// llama.cpp's string getters truncate and return the length that they need. So a second call gets the whole string.
 template <typename Get>
 std::optional<std::string> read_string(Get get) {
   char probe[256];
@@ -115,12 +115,12 @@ ggml_backend_dev_t first_gpu() {
   return nullptr;
 }
 
-/// Whether the device can look up rows of the file's table of embeddings `name`, in the type that it has there. False
+/// Whether the device can look up rows of the file's table of embeddings `name`, in the table's own type. False
 /// where the file (the first part of a split model) has no such table.
 bool looks_up(ggml_backend_dev_t device, const std::string& path, const char* name) {
-  ggml_context* made = nullptr;
-  const GgufPointer file(gguf_init_from_file(path.c_str(), {/*no_alloc=*/true, &made}));
-  const GgmlContextPointer tensors(made);
+  ggml_context* tensors_context = nullptr;
+  const GgufPointer file(gguf_init_from_file(path.c_str(), {/*no_alloc=*/true, &tensors_context}));
+  const GgmlContextPointer tensors(tensors_context);
   if (!file) return false;
   ggml_tensor* table = ggml_get_tensor(tensors.get(), name);
   if (table == nullptr) return false;
@@ -129,9 +129,9 @@ bool looks_up(ggml_backend_dev_t device, const std::string& path, const char* na
   return ggml_backend_dev_supports_op(device, ggml_get_rows(scratch.get(), table, ids));
 }
 
-/// Which tables of embeddings go to the GPU, as a list that ends with nulls. llama.cpp keeps them in host memory, and a
-/// pass would begin on the CPU. On the GPU a graph can run from token ids in device memory; with tied weights the
-/// output shares the table. The list is empty unless all layers are on the GPU.
+/// The tables of embeddings that go to the GPU, as a list that ends with nulls. By itself llama.cpp keeps them in host
+/// memory, and a pass would begin on the CPU. On the GPU a graph can run from token ids in device memory; with tied
+/// weights the output shares the table. The list is empty unless all layers are on the GPU.
 std::vector<llama_model_tensor_buft_override> embeddings_on_gpu(const std::string& path, int gpu_layers) {
   ggml_backend_dev_t gpu = gpu_layers < 0 ? first_gpu() : nullptr;
   if (gpu == nullptr) return {};
@@ -145,7 +145,7 @@ std::vector<llama_model_tensor_buft_override> embeddings_on_gpu(const std::strin
   return overrides;
 }
 
-/// llama.cpp's loader returns null for every failure, also where progress returns false: this tells them apart.
+/// llama.cpp's loader returns null for every failure, even where progress returns false; `cancelled` tells.
 struct LoadProgress {
   const std::function<bool(float)>& report;
   bool cancelled = false;
@@ -157,7 +157,7 @@ struct LoadProgress {
   }
 };
 
-/// What llama.cpp said when it refused the file.
+/// The error for a file that llama.cpp refused for `reason`.
 Error load_failure(const std::string& path, const std::string& reason) {
   const auto says = [&](const char* text) { return reason.find(text) != std::string::npos; };
   const char* code = says("unknown model architecture") ? "CLLM_UNSUPPORTED_MODEL"

@@ -10,7 +10,8 @@ struct ModelFileError {
   std::string message;
 };
 
-/// Checks a GGUF file before llama.cpp reads it: no code of ours trusts a model file. nullopt: llama.cpp may load it.
+/// Checks a GGUF file before llama.cpp reads it: no code of ours trusts a model file. Returns nullopt
+/// where llama.cpp may load it.
 std::optional<ModelFileError> check_model_file(const std::string& path);
 
 }  // namespace cllm
