@@ -133,23 +133,23 @@ const mutations: Mutation[] = [
   {
     file: "choose",
     bug: "the second block writes, not the last",
-    edits: [["!= static_cast<unsigned long long>(splits)) return;", "< 2) return;"]],
+    edits: [["!= static_cast<unsigned long long>(splits)) return false;", "< 2) return false;"]],
   },
   {
     file: "choose",
     bug: "a block is counted before its key is merged",
     edits: [
-      ["    atomicMax(&scratch[row].key, best);\n", ""],
+      ["  atomicMax(&scratch[row].key, best);\n", ""],
       [
-        "    if (atomicAdd(&scratch[row].blocks, 1ull) + 1 !=",
-        "    const auto counted = atomicAdd(&scratch[row].blocks, 1ull) + 1;\n    atomicMax(&scratch[row].key, best);\n    if (counted !=",
+        "  if (atomicAdd(&scratch[row].blocks, 1ull) + 1 !=",
+        "  const auto counted = atomicAdd(&scratch[row].blocks, 1ull) + 1;\n  atomicMax(&scratch[row].key, best);\n  if (counted !=",
       ],
     ],
   },
   {
     file: "choose",
     bug: "the count of blocks is not reset",
-    edits: [["    atomicExch(&scratch[row].blocks, 0ull);\n", ""]],
+    edits: [["  atomicExch(&scratch[row].blocks, 0ull);\n", ""]],
   },
   { file: "choose", bug: "one warp is left out", edits: [["int w = 1; w < kWarps", "int w = 1; w < kWarps - 1"]] },
   {
@@ -217,7 +217,7 @@ const mutations: Mutation[] = [
   {
     file: "advance",
     bug: "a key of one token is enough",
-    edits: [["from.length >= least_key(mode)", "from.length > 0"]],
+    edits: [["from.length >= min_key_length(mode)", "from.length > 0"]],
   },
   {
     file: "advance",

@@ -12,11 +12,11 @@ namespace cllm::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLoads = 8;         // tokens that a searching thread loads together
+constexpr int kLoads = 8;         // tokens that a thread of the search loads together
 constexpr uint32_t kVisible = 0;  // mask bits of a visible cell: 0.0 as f32 and as f16
 
-/// Copies the verdict and the winner's block and choices to the ring. The block also goes to shared memory, because it
-/// is about to be overwritten in `tokens`.
+/// Copies the verdict and the winner's block and choices to the ring. The block also goes to shared memory, because
+/// `tokens` is about to be overwritten.
 __device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict& verdict, int64_t winner_row,
                               Token* block) {
   const int32_t n = args.shape.block;
@@ -33,12 +33,12 @@ __device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict&
   }
 }
 
-/// find_continuation() by all threads. Each thread searches every kThreads-th place; the longest key wins, and of equal
-/// ones the latest place.
+/// find_continuation() by all threads. Each thread searches every kThreads-th place. The longest key wins, and among
+/// equals the latest place.
 __device__ inline Continuation find_by_all(const DraftView& view, const FirstTokens& taken, unsigned long long* best) {
   if (threadIdx.x == 0) *best = 0;
   __syncthreads();
-  unsigned long long mine = 0;
+  unsigned long long thread_best = 0;
   const Token last = view.at(view.end() - 1);
   for (int64_t base = static_cast<int64_t>(threadIdx.x); base + 1 < view.size; base += kLoads * kThreads) {
     // All loads come first, so that a thread waits for memory once instead of kLoads times.
@@ -55,10 +55,10 @@ __device__ inline Continuation find_by_all(const DraftView& view, const FirstTok
       if (taken.has(view.tokens[place])) continue;
       const auto length = static_cast<unsigned long long>(key_before(view, place));
       const unsigned long long found = length << 32 | static_cast<unsigned long long>(place);
-      if (found > mine) mine = found;
+      if (found > thread_best) thread_best = found;
     }
   }
-  if (mine != 0) atomicMax(best, mine);
+  if (thread_best != 0) atomicMax(best, thread_best);
   __syncthreads();
   const unsigned long long found = *best;
   return {static_cast<int64_t>(found & 0xffffffffu), static_cast<int32_t>(found >> 32)};
@@ -73,7 +73,7 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   const auto mode = static_cast<DraftMode>(lane.draft_mode);
   if (mode >= kDraftLookup) {
     from = find_by_all({lane.tokens, size, block, 0}, {nullptr, 0}, best);
-    if (from.length >= least_key(mode)) {
+    if (from.length >= min_key_length(mode)) {
       kept = 0;
     } else {
       from = {};

@@ -37,6 +37,18 @@ int64_t splits_of(int64_t rows, int64_t vocab) {
 
 __device__ inline unsigned long long larger(unsigned long long a, unsigned long long b) { return a > b ? a : b; }
 
+/// Merges a part's key `best` into its row's. Returns false unless this block is the last of the row, whose `best`
+/// becomes the key of the whole row.
+__device__ inline bool merge_part(RowScratch* scratch, int64_t row, int64_t splits, unsigned long long& best) {
+  atomicMax(&scratch[row].key, best);
+  __threadfence();  // the key is merged before it is counted, so the block that counts last sees all keys
+  if (atomicAdd(&scratch[row].blocks, 1ull) + 1 != static_cast<unsigned long long>(splits)) return false;
+  __threadfence();
+  best = atomicExch(&scratch[row].key, 0ull);  // reading also resets the key for the next call
+  atomicExch(&scratch[row].blocks, 0ull);
+  return true;
+}
+
 /// Block (r, s) owns part s of row r. A thread strides over the part, four logits at a time where they are aligned.
 /// Each warp reduces its keys by shuffles, and thread 0 reduces those of the warps.
 __global__ void __launch_bounds__(kThreads)
@@ -55,20 +67,20 @@ __global__ void __launch_bounds__(kThreads)
   const unsigned first_id = static_cast<unsigned>(begin);  // token id of part[0]
   const int thread = static_cast<int>(threadIdx.x);
 
-  // Up to three logits before the first 16-byte boundary, and those behind the last full vector, are read one by one.
+  // Up to three logits before the first 16-byte boundary, and up to three behind the last full vector, are read singly.
   int head = static_cast<int>((16 - (reinterpret_cast<uintptr_t>(part) & 15)) & 15) / 4;
   if (head > size) head = size;
   const int vectors = (size - head) / 4;
   const int rest = head + vectors * 4;
 
-  // All loads of a round, and in the first round also those of the ends, come before the first use of any, so that a
-  // block whose part takes one round waits for memory once. A thread without a logit to read uses a NaN instead.
+  // All loads of a round come before the first use of any; the first round includes the loads of both ends. So a block
+  // whose part takes one round waits for memory once. A thread without a logit to read uses a NaN instead.
   const float none = __uint_as_float(0x7fffffffu);
   const float first = thread < head ? part[thread] : none;
   const float last = rest + thread < size ? part[rest + thread] : none;
   const float4* vector = reinterpret_cast<const float4*>(part + head);
   float highest = none;  // largest logit in the thread's vectors
-  int place = 0;         // its index in the part, of equals the first
+  int place = 0;         // its index in the part; among equals the first
   for (int i = thread; i < vectors; i += kUnroll * kThreads) {
     float4 four[kUnroll];
     for (int u = 0; u < kUnroll; u++) {
@@ -93,14 +105,7 @@ __global__ void __launch_bounds__(kThreads)
   if (thread != 0) return;
   for (int w = 1; w < kWarps; w++) best = larger(best, warps[w]);
 
-  if (splits > 1) {
-    atomicMax(&scratch[row].key, best);
-    __threadfence();  // the key is merged before it is counted, so the block that counts last sees all keys
-    if (atomicAdd(&scratch[row].blocks, 1ull) + 1 != static_cast<unsigned long long>(splits)) return;
-    __threadfence();
-    best = atomicExch(&scratch[row].key, 0ull);  // reading also resets the key for the next call
-    atomicExch(&scratch[row].blocks, 0ull);
-  }
+  if (splits > 1 && !merge_part(scratch, row, splits, best)) return;
   choices[row] = static_cast<Token>(~static_cast<unsigned>(best));
 }
 

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kThreads = 128;
 
-/// Copies `bytes` bytes in units of type Unit with all threads of the block. Returns false, and copies nothing, if an
+/// Copies `bytes` bytes in units of type Unit, by all threads of the block. Returns false, and copies nothing, if an
 /// address or the size is no multiple of the unit.
 template <typename Unit>
 __device__ inline bool copy_as(char* to, const char* from, int64_t bytes) {

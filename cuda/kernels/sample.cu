@@ -1,8 +1,8 @@
-// `bias` on a GPU, and the sampling part of `choose`: it handles the rows of lanes with a temperature, whose greedy
-// choices `choose` has already made.
+// `bias` on a GPU, and `sample`, the part of `choose` for the rows of lanes with a temperature. `choose` has already
+// made their greedy choices.
 //
 // Each row has one block of threads. Top-k and top-p keep a prefix of the ordered tokens (native/kernels/sampling.h),
-// so the cut is one 64-bit key. It is found digit by digit from the highest: a histogram of the tokens that share the
+// so the cut is one 64-bit key. Its digits are found from the highest on: a histogram of the tokens that share the
 // digits found so far gives the next digit. Counts and weights are integers, whose sums do not depend on the order of
 // threads.
 #include <cmath>

@@ -44,8 +44,8 @@ DecoderObject::DecoderObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   info.This().As<Napi::Object>().DefineProperty(Napi::PropertyDescriptor::Value("_onEvents", on_events, napi_default));
   on_events_ = Napi::Weak(on_events);
 
-  accounted_ = static_cast<int64_t>(core_->engine->context().kv_bytes());
-  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), accounted_);
+  reported_bytes_ = static_cast<int64_t>(core_->engine->context().kv_bytes());
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_bytes_);
 
   std::weak_ptr<Core> weak = core_;
   core_->engine->start([core, weak](std::vector<Event>&& events) {
@@ -66,8 +66,8 @@ DecoderObject::~DecoderObject() {
 }
 
 void DecoderObject::release_memory() {
-  if (accounted_ != 0) Napi::MemoryManagement::AdjustExternalMemory(Env(), -accounted_);
-  accounted_ = 0;
+  if (reported_bytes_ != 0) Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_bytes_);
+  reported_bytes_ = 0;
 }
 
 Engine& DecoderObject::engine() const {
@@ -130,9 +130,9 @@ uint32_t to_sequence(const Napi::Value& value) {
   return static_cast<uint32_t>(to_integer(value, "sequence", 1, UINT32_MAX));
 }
 
-void read_decode_params(const Napi::Object& from, int least_block, const Context& context, DecodeParams& params) {
+void read_decode_params(const Napi::Object& from, int min_block, const Context& context, DecodeParams& params) {
   params.block_size =
-      static_cast<int>(to_integer(from.Get("blockSize"), "blockSize", least_block, context.options().block_size));
+      static_cast<int>(to_integer(from.Get("blockSize"), "blockSize", min_block, context.options().block_size));
   params.seed = static_cast<uint32_t>(to_integer(from.Get("seed"), "seed", 0, UINT32_MAX));
   params.draft_source = to_draft_source(from.Get("draftSource"));
   params.choosing = to_choosing(from.Get("choosing"), context.model().info().vocab_size);
@@ -222,12 +222,12 @@ void DecoderObject::deliver(Napi::Env env, const std::vector<Event>& events) {
     array.Set(static_cast<uint32_t>(i), from_event(env, events[i]));
     answered += events[i].type != Event::Type::kChunk;
   }
-  // Before the call: what the callback asks for next must find the count right.
-  settled(answered);
+  // The count must be right before the call, because the callback may post further commands.
+  count_answers(answered);
   if (!on_events.IsEmpty()) on_events.Call({array});
 }
 
-void DecoderObject::settled(size_t count) {
+void DecoderObject::count_answers(size_t count) {
   if (count == 0) return;
   pending_ -= count;
   if (pending_ != 0) return;
@@ -239,7 +239,7 @@ Napi::Value DecoderObject::dispose(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     release_memory();
     const auto core = core_;
-    // Freed by the task, not by the object's finaliser: moving it out makes every later call report CLLM_DISPOSED.
+    // The task frees the engine, not the object's finaliser. Moving it out makes every later call report CLLM_DISPOSED.
     auto engine = std::make_shared<std::unique_ptr<Engine>>(std::move(core_->engine));
     Ref();  // `this` lives until the last event is delivered
     return Task::start_promise(

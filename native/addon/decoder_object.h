@@ -22,7 +22,7 @@ class DecoderObject : public Napi::ObjectWrap<DecoderObject> {
   ~DecoderObject() override;
 
  private:
-  // Outlives the JS object while dispose() runs, and is what queued events refer to.
+  // The part that outlives the JS object while dispose() runs. Queued events refer to it.
   struct Core {
     std::unique_ptr<Engine> engine;
     std::unique_ptr<JsPort> port;
@@ -44,13 +44,13 @@ class DecoderObject : public Napi::ObjectWrap<DecoderObject> {
   Engine& engine() const;
   Napi::Value post(const Napi::CallbackInfo& info, Command::Kind kind, const std::function<void(Command&)>& fill);
   void deliver(Napi::Env env, const std::vector<Event>& events);
-  void settled(size_t count);
+  void count_answers(size_t count);
   void release_memory();
 
   std::shared_ptr<Core> core_;
   Napi::FunctionReference on_events_;  // strong while commands are pending, else weak
-  size_t pending_ = 0;
-  int64_t accounted_ = 0;
+  size_t pending_ = 0;                 // commands without an answer
+  int64_t reported_bytes_ = 0;         // KV cache, as V8 knows it
 };
 
 }  // namespace cllm

@@ -6,7 +6,7 @@
 
 namespace cllm {
 
-/// What the addon keeps per environment. Every worker has one of its own.
+/// The addon's data of one environment. Every worker has its own.
 struct AddonData {
   Napi::FunctionReference error_class;
   Napi::FunctionReference model_class;
@@ -17,7 +17,7 @@ struct AddonData {
 /// An instance of lib's CllmError (or a plain Error with `code` before setErrorClass was called).
 Napi::Value make_error(Napi::Env env, const std::string& code, const std::string& message);
 
-/// What a C++ exception is to JavaScript.
+/// A C++ exception in the form in which JavaScript gets it.
 struct Failure {
   std::string code;  // of lib/errors.ts
   std::string message;

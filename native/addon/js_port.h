@@ -10,8 +10,7 @@ namespace cllm {
 /// Leads one producer thread to the JS thread: post() queues a function, and the event loop runs it.
 ///
 /// Lifetime, each rule paid for with an abort (seen with node 20):
-/// - Calling a thread-safe function while its environment exits aborts. So an environment cleanup hook must stop and
-/// join
+/// - Calling a thread-safe function while its environment exits aborts. So an environment cleanup hook stops and joins
 ///   the producer (`on_exit`). It is added AFTER the function was created, because hooks run in reverse order.
 /// - The hook must be removed when the work is over, or it runs on freed memory. close() removes it.
 /// - post() never blocks, since its queue has no bound. So a hook that joins the producer cannot deadlock with it.
@@ -27,7 +26,7 @@ class JsPort {
 
   /// From any thread, before close(). The job is dropped where the environment has begun to exit.
   void post(Job job);
-  /// On the JS thread. While it is ref'd, the port keeps the event loop alive. A new port does not.
+  /// On the JS thread. A port that is ref'd keeps the event loop alive. A new port is not ref'd.
   void ref();
   void unref();
   /// On the JS thread, after the producer has ended. Jobs that were posted before still run. Idempotent.

@@ -11,22 +11,23 @@ namespace cllm {
 
 namespace {
 
-// Sizes of arrays that a kernel will index: checked here, because a kernel trusts them.
+// Checks type and size of an array that a kernel will index, because the kernel trusts them.
 template <typename T>
-const T* array_of(const Napi::Value& value, napi_typedarray_type type, size_t least, const char* name) {
+const T* array_of(const Napi::Value& value, napi_typedarray_type type, size_t min_count, const char* name) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) {
     throw Napi::TypeError::New(value.Env(), std::string("Expected a typed array of the right kind for ") + name);
   }
   const auto array = value.As<Napi::TypedArrayOf<T>>();
-  if (array.ElementLength() < least) {
-    throw Napi::RangeError::New(value.Env(), std::string("Expected at least ") + std::to_string(least) +
+  if (array.ElementLength() < min_count) {
+    throw Napi::RangeError::New(value.Env(), std::string("Expected at least ") + std::to_string(min_count) +
                                                  " elements for " + name + " but received " +
                                                  std::to_string(array.ElementLength()));
   }
   return array.Data();
 }
 
-/// A copy on the device. On the CPU the caller's own memory serves: the kernels only read it, and are done on return.
+/// Copies an array to the device. On the CPU the caller's own memory is used: kernels only read it, and are done on
+/// return.
 template <typename T>
 const T* on_device(KernelDevice& device, const T* data, size_t count) {
   if (device.on_host() || data == nullptr) return data;
@@ -77,11 +78,11 @@ Napi::Value verify_blocks(const Napi::CallbackInfo& call) {
     shape.block = static_cast<int32_t>(to_integer(input.Get("block"), "block", 1, kMaxBlockSize));
     const auto rows = static_cast<size_t>(shape.rows());
     const auto lanes = static_cast<size_t>(shape.lanes);
-    const auto own = lanes * static_cast<size_t>(shape.block);
+    const auto draft_tokens = lanes * static_cast<size_t>(shape.block);
     const Token* tokens = array_of<int32_t>(input.Get("tokens"), napi_int32_array, rows, "tokens");
     const Token* choices = array_of<int32_t>(input.Get("choices"), napi_int32_array, rows, "choices");
     const int32_t* budgets = array_of<int32_t>(input.Get("budgets"), napi_int32_array, lanes, "budgets");
-    const uint8_t* stood = array_of<uint8_t>(input.Get("stood"), napi_uint8_array, own, "stood");
+    const uint8_t* stood = array_of<uint8_t>(input.Get("stood"), napi_uint8_array, draft_tokens, "stood");
     const uint8_t* ends = array_of<uint8_t>(input.Get("endOfGeneration"), napi_uint8_array, 0, "endOfGeneration");
     const size_t vocab = input.Get("endOfGeneration").As<Napi::TypedArray>().ElementLength();
     for (size_t r = 0; r < rows; r++) {
@@ -101,15 +102,15 @@ Napi::Value verify_blocks(const Napi::CallbackInfo& call) {
     device->verify({.shape = shape,
                     .tokens = on_device(*device, tokens, rows),
                     .choices = on_device(*device, choices, rows),
-                    .stood = on_device(*device, stood, own),
+                    .stood = on_device(*device, stood, draft_tokens),
                     .end_of_generation = on_device(*device, ends, vocab),
                     .lanes = on_device<LaneState>(*device, states.data(), lanes),
                     .verdicts = verdicts});
-    std::vector<Verdict> found(lanes);
-    device->read(found.data(), verdicts, lanes * sizeof(Verdict));
+    std::vector<Verdict> results(lanes);
+    device->read(results.data(), verdicts, lanes * sizeof(Verdict));
     const auto column = [&](int32_t Verdict::*field) {
       auto array = Napi::Int32Array::New(env, lanes);
-      for (size_t b = 0; b < lanes; b++) array.Data()[b] = found[b].*field;
+      for (size_t b = 0; b < lanes; b++) array.Data()[b] = results[b].*field;
       return array;
     };
     auto result = Napi::Object::New(env);

@@ -53,8 +53,8 @@ ModelObject::ModelObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Mode
     throw Napi::TypeError::New(info.Env(), "Expected Model to be created by loadModel()");
   }
   model_ = *info[0].As<Napi::External<ModelPointer>>().Data();
-  accounted_ = static_cast<int64_t>(model_->info().file_size);
-  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), accounted_);
+  reported_bytes_ = static_cast<int64_t>(model_->info().file_size);
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_bytes_);
   napi_add_env_cleanup_hook(info.Env(), &ModelObject::exit_hook, this);
 }
 
@@ -64,7 +64,7 @@ void ModelObject::release() {
   if (!model_) return;
   model_.reset();
   napi_remove_env_cleanup_hook(Env(), &ModelObject::exit_hook, this);
-  Napi::MemoryManagement::AdjustExternalMemory(Env(), -accounted_);
+  Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_bytes_);
 }
 
 void ModelObject::exit_hook(void* self) { static_cast<ModelObject*>(self)->model_.reset(); }

@@ -33,7 +33,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   static void exit_hook(void* self);
 
   std::shared_ptr<const Model> model_;
-  int64_t accounted_ = 0;
+  int64_t reported_bytes_ = 0;  // weights, as V8 knows them
 };
 
 }  // namespace cllm

@@ -12,8 +12,8 @@
 
 namespace cllm {
 
-/// One long job on a thread of its own, answered by a promise. It is no Napi::AsyncWorker, because those starve the
-/// libuv pool and delay a worker's terminate() by the length of the job.
+/// One long job on a thread of its own, answered by a promise. It is no Napi::AsyncWorker, because async workers starve
+/// the libuv pool and delay a worker's terminate() by the length of the job.
 class Task : public std::enable_shared_from_this<Task> {
  public:
   /// Work runs on the task's thread and may throw cllm::Error. It returns the function that makes the promise's value

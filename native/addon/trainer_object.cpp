@@ -35,7 +35,7 @@ int to_int(const Napi::Object& object, const char* name, int lowest, int highest
 
 TrainOptions to_options(const std::string& base, const Napi::Object& object) {
   TrainOptions options;
-  const auto real = [&](const char* name) { return static_cast<float>(to_number(object.Get(name), name)); };
+  const auto number = [&](const char* name) { return static_cast<float>(to_number(object.Get(name), name)); };
   options.base = base;
   options.weights.product = to_bool(object.Get("bf16"), "bf16") ? GGML_TYPE_BF16 : GGML_TYPE_F32;
   options.weights.train_embeddings = to_bool(object.Get("trainEmbeddings"), "trainEmbeddings");
@@ -50,14 +50,14 @@ TrainOptions to_options(const std::string& base, const Napi::Object& object) {
   options.clean_share = to_number(object.Get("cleanShare"), "cleanShare");
   options.pool = to_int(object, "pool", 1, 1 << 20);
   options.row_steps = to_int(object, "rowSteps", 1, 1 << 20);
-  options.loss.answers = real("arWeight");
-  options.loss.blocks = real("consistencyWeight");
-  options.loss.soft = real("softShare");
-  options.loss.decay = real("decay");
-  options.adam.learning_rate = real("learningRate");
-  options.adam.weight_decay = real("weightDecay");
-  options.adam.clip = real("clip");
-  options.ar_learning_rate = real("arLearningRate");
+  options.loss.answers = number("arWeight");
+  options.loss.blocks = number("consistencyWeight");
+  options.loss.soft = number("softShare");
+  options.loss.decay = number("decay");
+  options.adam.learning_rate = number("learningRate");
+  options.adam.weight_decay = number("weightDecay");
+  options.adam.clip = number("clip");
+  options.ar_learning_rate = number("arLearningRate");
   options.warmup = to_int(object, "warmup", 0, 1 << 30);
   options.seed = static_cast<uint64_t>(to_integer(object.Get("seed"), "seed", 0, UINT32_MAX));
   options.threads = to_int(object, "threads", 1, 512);
@@ -108,8 +108,8 @@ Napi::Value from_report(Napi::Env env, const StepReport& report) {
   return object;
 }
 
-/// The right to use the trainer, which one call has at a time. It ends with the call's work, also where that never
-/// began.
+/// The right to use the trainer, which one call has at a time. It ends with the call's work, even where the
+/// work never began.
 class Turn {
  public:
   explicit Turn(StatePointer state) : state_(std::move(state)) {
@@ -122,7 +122,7 @@ class Turn {
   StatePointer state_;
 };
 
-/// Runs `work` with the trainer for itself; ggml's assertions become errors.
+/// Runs `work`, which has the trainer to itself. Failed assertions of ggml become errors.
 Napi::Value start(const Napi::CallbackInfo& call, const StatePointer& state, const char* name,
                   std::function<Task::Finish(Trainer&, Task&)> work) {
   return guarded(call.Env(), [&]() -> Napi::Value {
@@ -147,7 +147,7 @@ Napi::Value start(const Napi::CallbackInfo& call, const StatePointer& state, con
   });
 }
 
-Task::Finish nothing() {
+Task::Finish undefined() {
   return [](Napi::Env env) { return env.Undefined(); };
 }
 
@@ -212,7 +212,7 @@ Napi::Value TrainerObject::load(const Napi::CallbackInfo& call) {
   return start(call, state_, "cllm.trainerLoad", [checkpoint, state](Trainer& trainer, Task&) {
     trainer.load([state] { return state->stopped(); });
     if (!checkpoint.empty()) trainer.load_checkpoint(checkpoint);
-    return nothing();
+    return undefined();
   });
 }
 
@@ -239,7 +239,7 @@ Napi::Value TrainerObject::save_checkpoint(const Napi::CallbackInfo& call) {
   const std::string path = to_text(call[0], "path");
   return start(call, state_, "cllm.trainerSave", [path](Trainer& trainer, Task&) {
     trainer.save_checkpoint(path);
-    return nothing();
+    return undefined();
   });
 }
 
@@ -255,7 +255,7 @@ Napi::Value TrainerObject::write(const Napi::CallbackInfo& call) {
   }
   return start(call, state_, "cllm.trainerWrite", [path, bf16, notes](Trainer& trainer, Task&) {
     trainer.write(path, bf16 ? GGML_TYPE_BF16 : GGML_TYPE_F32, notes);
-    return nothing();
+    return undefined();
   });
 }
 

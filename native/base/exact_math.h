@@ -8,8 +8,8 @@
 
 namespace cllm {
 
-// Logarithm and exponential in which products and sums meet only in fmaf. So no compiler can round differently, and
-// every implementation, on a CPU or a GPU, has the same result bit for bit.
+// A logarithm and an exponential that add to a product only by fmaf. So no compiler can round differently, and every
+// implementation, on a CPU or a GPU, has the same result bit for bit.
 
 CLLM_HOST_DEVICE inline uint32_t bits_of(float value) {
   uint32_t bits;

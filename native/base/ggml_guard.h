@@ -6,7 +6,7 @@
 
 namespace cllm {
 
-/// What GGML_ASSERT and GGML_ABORT become while a GgmlGuard is active.
+/// The exception that GGML_ASSERT and GGML_ABORT throw while a GgmlGuard is active.
 class GgmlAbort : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -16,8 +16,8 @@ class GgmlAbort : public std::runtime_error {
 ///
 /// ggml calls its abort callback before abort(); a C++ exception leaves through ggml's frames because everything is
 /// compiled with -fexceptions. What the unwound code had allocated is lost, so this is the second line of defence. The
-/// first is not to hand ggml what it would refuse (model_file.h). On other threads (ggml's compute threads) an
-/// assertion still ends the process, because nothing there could catch the exception.
+/// first are the checks that keep from ggml what it would refuse (model_file.h). On other threads (ggml's compute
+/// threads) an assertion still ends the process, because nothing there could catch the exception.
 class GgmlGuard {
  public:
   GgmlGuard();

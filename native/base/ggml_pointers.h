@@ -11,7 +11,7 @@
 
 namespace cllm {
 
-// Owners of what ggml and llama.cpp make. They free nothing twice and nothing too late, whichever way a function ends.
+// Owners of the objects that ggml and llama.cpp create. Each frees its object once, whichever way a function ends.
 
 /// A deleter that calls ggml's or llama.cpp's own function.
 template <auto free>

@@ -15,15 +15,15 @@ inline constexpr int kMaxCandidates = 8;
 /// Iterations of a burst, at most.
 inline constexpr int kMaxBurst = 16;
 /// Tokens that one lane contributes to a forward pass, at most; larger blocks run in equal parts (and so never in parts
-/// of one token). ggml's CPU attention rounds otherwise from 64 tokens of one lane on (GGML_FA_TILE_Q), and for a
-/// single token: so all blocks of two and more have the logits of small blocks.
+/// of one token). ggml's CPU attention rounds differently from 64 tokens of one lane on (GGML_FA_TILE_Q), and for a
+/// single token. With this limit all blocks of two or more tokens have the logits of small blocks.
 inline constexpr int kMaxPartTokens = 48;
 /// Tokens of a forward pass over blocks, at most: it bounds the compute buffers when lanes x block is large.
 inline constexpr int kMaxPassTokens = 512;
-/// Alternatives that are told for each token, at most.
+/// Alternatives that are reported for each token, at most.
 inline constexpr int kMaxLogprobs = 100;
 
-// The rest is native code's alone.
+// Only native code uses what follows.
 
 /// llama.cpp rounds the KV cells of a stream, and those that a pass attends to, up to a multiple of this.
 inline constexpr int64_t kCellPadding = 256;

@@ -15,9 +15,9 @@
 
 namespace cllm {
 
-// What the JS side asks of an Engine, and what the Engine answers: plain values, because they cross between threads.
+// The commands that JavaScript sends to an Engine, and its answers. They are plain values, because they cross threads.
 
-/// Where a request's drafts come from: a DraftMode, or null for whichever drafts better.
+/// Where a request's drafts come from: a DraftMode, or null for the one that drafts better.
 using DraftSource = std::optional<DraftMode>;
 
 /// How the tokens of a request are chosen.
@@ -30,7 +30,7 @@ struct Choosing {
 
 /// What every iteration of a request depends on.
 struct DecodeParams {
-  int block_size = 1;  // 0: in each iteration the one that pays most
+  int block_size = 1;  // 0: the engine chooses one for each iteration
   uint32_t seed = 0;
   Choosing choosing;
   DraftSource draft_source;
@@ -42,11 +42,11 @@ struct GenerateParams : DecodeParams {
   bool stream = false;
   bool render_special = false;
   std::shared_ptr<TokenRules> rules;  // null: none
-  int logprobs = -1;                  // of this many most probable tokens beside the chosen one; -1: none at all
+  int logprobs = -1;                  // most probable tokens reported beside the chosen one; -1: no logprobs at all
 };
 
-/// Natural logarithms of probabilities, by the logits that a token was chosen from: after biases and rules, before
-/// temperature.
+/// Natural logarithms of probabilities. They come from the logits that the token was chosen from, after biases and
+/// rules and before temperature.
 struct Logprobs {
   float chosen = 0;
   std::vector<std::pair<Token, float>> top;  // the most probable first

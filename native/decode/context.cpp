@@ -61,7 +61,7 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
       touches_(rows_.size(), 0) {
   check_model(*model_, options);
   // A pass carries blocks of lanes, in parts if need be, or one lane's prefill chunk (a lone token is padded to two).
-  // llama.cpp never has to split it: it would leave parts of any size.
+  // So llama.cpp never has to split a pass, which it would cut into parts of any size.
   const int64_t block_tokens = std::min<int64_t>(int64_t{options.lanes} * options.block_size, kMaxPassTokens);
   const int64_t pass_tokens = std::max<int64_t>({block_tokens, options.prefill_chunk, 2});
   create_context(pass_tokens);
@@ -84,7 +84,7 @@ void Context::create_context(int64_t pass_tokens) {
   params.n_threads = options_.threads;
   params.n_threads_batch = options_.threads;
   params.kv_unified = false;
-  // A sliding-window cache overwrites rows that a rollback needs again: keep all of them.
+  // A sliding-window cache would overwrite rows that a rollback needs again, so all rows are kept.
   params.swa_full = true;
   params.no_perf = true;
   params.type_k = kv_type_of(options_.kv_type);
@@ -105,14 +105,14 @@ void Context::create_context(int64_t pass_tokens) {
   }
   if (context_ != nullptr) return;
   const std::string reason = take_last_log_error();
-  const bool memory = reason.find("alloc") != std::string::npos;
-  throw Error(memory ? "CLLM_OUT_OF_MEMORY" : "CLLM_NOT_SUPPORTED",
+  const bool out_of_memory = reason.find("alloc") != std::string::npos;
+  throw Error(out_of_memory ? "CLLM_OUT_OF_MEMORY" : "CLLM_NOT_SUPPORTED",
               "llama.cpp could not create a context: " + (reason.empty() ? "no reason given" : reason));
 }
 
-// Runs a pass on this thread alone, where a failed assertion of ggml can be caught: on its compute threads it ends the
-// process. It stands in for what no check of the file foresees, in some hundred architectures. Once per model, before
-// the pool exists.
+// Runs a pass on this thread alone, where a failed assertion of ggml can be caught: on ggml's compute threads it would
+// end the process. The pass finds what no check of the file foresees in some hundred architectures. It runs once per
+// model, before the pool exists.
 void Context::prove_model() {
   const Token tokens[2] = {0, 0};
   const LaneTokens lane{0, 0, std::span<const Token>(tokens, model_->info().can_roll_back ? 2 : 1)};
@@ -160,7 +160,7 @@ PassResult Context::decode(std::span<const LaneTokens> lanes, bool logits) {
     if (trim(lane.index, lane.position) != lane.position) return PassResult::kFailed;
   }
   pass_milliseconds_ = 0;
-  collected_.clear();
+  collected_logits_.clear();
   if (!logits) return forget_on_failure(lanes, run(lanes, false));
 
   int64_t total = 0;
@@ -181,8 +181,8 @@ PassResult Context::decode(std::span<const LaneTokens> lanes, bool logits) {
 // overwrites its logits with every call, so they are collected.
 PassResult Context::run_in_parts(std::span<const LaneTokens> lanes, int longest_block, int64_t total) {
   const auto vocab = static_cast<size_t>(model_->info().vocab_size);
-  collected_.resize(static_cast<size_t>(total) * vocab);
-  logits_ = collected_.data();
+  collected_logits_.resize(static_cast<size_t>(total) * vocab);
+  logits_ = collected_logits_.data();
   const int parts = (longest_block + kMaxPartTokens - 1) / kMaxPartTokens;
   const int longest_part = (longest_block + parts - 1) / parts;
   const size_t lanes_per_pass = std::max<size_t>(1, static_cast<size_t>(kMaxPassTokens / longest_part));
@@ -190,7 +190,7 @@ PassResult Context::run_in_parts(std::span<const LaneTokens> lanes, int longest_
     const auto group = lanes.subspan(first, std::min(lanes_per_pass, lanes.size() - first));
     for (int part = 0; part < parts; part++) {
       std::vector<LaneTokens> batch;
-      std::vector<size_t> rows;  // of the collected logits, where each lane's part begins
+      std::vector<size_t> rows;  // row of the collected logits at which each lane's part begins
       size_t row = 0;
       for (const LaneTokens& lane : lanes.first(first)) row += lane.tokens.size();
       for (const LaneTokens& lane : group) {
@@ -205,7 +205,7 @@ PassResult Context::run_in_parts(std::span<const LaneTokens> lanes, int longest_
       const float* from = llama_get_logits(context_.get());
       for (size_t i = 0; i < batch.size(); i++) {
         const size_t count = batch[i].tokens.size() * vocab;
-        std::copy(from, from + count, collected_.begin() + static_cast<std::ptrdiff_t>(rows[i] * vocab));
+        std::copy(from, from + count, collected_logits_.begin() + static_cast<std::ptrdiff_t>(rows[i] * vocab));
         from += count;
       }
     }
@@ -219,12 +219,12 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, std::str
   batch.n_tokens = 0;
   for (const LaneTokens& lane : lanes) {
     for (size_t i = 0; i < lane.tokens.size(); i++) {
-      const int at = batch.n_tokens++;
-      batch.token[at] = lane.tokens[i];
-      batch.pos[at] = lane.position + static_cast<int>(i);
-      batch.n_seq_id[at] = 1;
-      batch.seq_id[at][0] = lane.index;
-      batch.logits[at] = logits;
+      const int row = batch.n_tokens++;
+      batch.token[row] = lane.tokens[i];
+      batch.pos[row] = lane.position + static_cast<int>(i);
+      batch.n_seq_id[row] = 1;
+      batch.seq_id[row][0] = lane.index;
+      batch.logits[row] = logits;
     }
   }
   const auto started = std::chrono::steady_clock::now();

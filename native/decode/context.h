@@ -25,21 +25,21 @@ struct ContextOptions {
   bool consistency_model = false;  // see Lane::expect_consistency
   std::string kv_type = "f16";
   std::string runner = "auto";  // "auto" | "resident" | "host"
-  int burst = 1;                // iterations that ResidentRunner runs before the host looks
+  int burst = 1;                // iterations that ResidentRunner runs before the host reads the results
 };
 
 /// The tokens that one lane contributes to a forward pass.
 struct LaneTokens {
-  int index;     // of the lane
-  int position;  // of tokens[0]
+  int index;     // index of the lane
+  int position;  // position of tokens[0]
   std::span<const Token> tokens;
 };
 
 enum class PassResult { kOk, kAborted, kFailed };
 
 /// A llama.cpp context with one KV stream per lane (streams, because a unified cache perturbs the arithmetic by row
-/// order), and the number of KV rows that each lane holds. Used by one thread at a time, the decode thread; only
-/// request_abort() may come from another.
+/// order), and the number of KV rows that each lane holds. One thread at a time uses it, the decode thread; only
+/// request_abort() may be called on another.
 class Context {
  public:
   /// Throws Error CLLM_UNSUPPORTED_MODEL, CLLM_NOT_SUPPORTED, CLLM_OUT_OF_MEMORY, CLLM_INVALID_MODEL.
@@ -55,8 +55,8 @@ class Context {
 
   /// KV rows that the lane holds, written at positions 0 .. rows - 1.
   int rows(int lane) const { return rows_[lane]; }
-  /// Forgets the rows from `keep` on. Where the model's memory cannot be rolled back, forgets all of them. Returns the
-  /// rows that are left.
+  /// Forgets the rows from `keep` on. Where the model's memory cannot be rolled back, forgets all of them. Returns how
+  /// many rows remain.
   int trim(int lane, int keep);
   /// Notes that GraphBridge has taken cells of the lane up to `rows`. Whatever lies beyond the lane's confirmed rows is
   /// garbage, to be trimmed like a rejected draft before llama_decode continues the lane.
@@ -96,7 +96,7 @@ class Context {
   std::atomic<bool> abort_{false};
   double pass_milliseconds_ = 0;
   float* logits_ = nullptr;
-  std::vector<float> collected_;  // logits of a pass that ran in parts
+  std::vector<float> collected_logits_;  // logits of a pass that ran in parts
 };
 
 }  // namespace cllm

@@ -9,7 +9,7 @@ namespace cllm {
 
 namespace {
 
-int32_t clamped(int64_t budget) { return static_cast<int32_t>(std::min<int64_t>(budget, INT32_MAX)); }
+int32_t clamped_budget(int64_t budget) { return static_cast<int32_t>(std::min<int64_t>(budget, INT32_MAX)); }
 
 }  // namespace
 
@@ -70,7 +70,7 @@ bool DeviceLanes::is_current(const LaneWork& work) const {
   const DeviceLane& on_device = (*this)[work.index];
   const LaneState& state = on_device.state;
   return on_device.uploaded && on_device.revision == work.lane->revision() && state.seed == work.seed &&
-         state.budget == clamped(work.budget) && state.stop_at_end == (work.stop_at_end ? 1 : 0) &&
+         state.budget == clamped_budget(work.budget) && state.stop_at_end == (work.stop_at_end ? 1 : 0) &&
          state.draft_mode == work.draft_mode;
 }
 
@@ -78,14 +78,14 @@ void DeviceLanes::upload_choosing(const LaneWork& work) {
   DeviceLane& on_device = (*this)[work.index];
   on_device.choosing = work.choosing;
   device_.write(samplings_ + work.index, &work.choosing.sampling, sizeof(Sampling));
-  const float* place = nullptr;
+  const float* device_bias = nullptr;
   if (work.choosing.bias) {
     const size_t bytes = work.choosing.bias->size() * sizeof(float);
     if (on_device.bias == nullptr) on_device.bias = static_cast<float*>(device_.allocate(bytes));
     device_.write(on_device.bias, work.choosing.bias->data(), bytes);
-    place = on_device.bias;
+    device_bias = on_device.bias;
   }
-  device_.write(biases_ + work.index, &place, sizeof(place));
+  device_.write(biases_ + work.index, &device_bias, sizeof(device_bias));
 }
 
 void DeviceLanes::upload_state(const LaneWork& work) {
@@ -94,7 +94,7 @@ void DeviceLanes::upload_state(const LaneWork& work) {
   device_.write(device_tokens, tokens.data(), tokens.size() * sizeof(Token));
   LaneState& state = (*this)[work.index].state;
   state.position = work.lane->position();
-  state.budget = clamped(work.budget);
+  state.budget = clamped_budget(work.budget);
   state.stop_at_end = work.stop_at_end ? 1 : 0;
   state.ended = 0;
   state.prompt_size = work.lane->prompt_size();
@@ -104,21 +104,21 @@ void DeviceLanes::upload_state(const LaneWork& work) {
   device_.write(states_ + work.index, &state, sizeof(state));
 }
 
-// Writes the lane's part of the graph's inputs through host memory: what write_lane_inputs makes of a pass with this
-// lane alone.
+// Writes the lane's part of the graph's inputs. write_lane_inputs() makes it in host memory first, for a pass that has
+// only this lane.
 void DeviceLanes::upload_inputs(const LaneGroup& group, size_t b) {
   const LaneWork& work = group.lanes[b];
   const DeviceLane& on_device = (*this)[work.index];
   const LaneState& state = on_device.state;
-  const PassShape alone{1, group.shape.candidates, group.shape.block};
-  const auto block = work.lane->block(alone.block, work.seed, work.draft_mode);
+  const PassShape lane_shape{1, group.shape.candidates, group.shape.block};
+  const auto block = work.lane->block(lane_shape.block, work.seed, work.draft_mode);
   std::vector<Token> blocks(block.begin(), block.end());
-  blocks.resize(static_cast<size_t>(alone.rows()));
-  draft_candidates(work.lane->tokens().data(), state.position + 1, state.prompt_size, state.seed, alone.candidates,
-                   alone.block, blocks.data());
+  blocks.resize(static_cast<size_t>(lane_shape.rows()));
+  draft_candidates(work.lane->tokens().data(), state.position + 1, state.prompt_size, state.seed, lane_shape.candidates,
+                   lane_shape.block, blocks.data());
   device_.write(arrays_of(group).stood + b * block.size(), work.lane->stood().data(), block.size());
 
-  const auto rows = static_cast<size_t>(alone.rows());
+  const auto rows = static_cast<size_t>(lane_shape.rows());
   const GraphInputs& inputs = on_device.graph->inputs;
   const size_t v_rows = rows * static_cast<size_t>(std::max<int64_t>(1, inputs.v_width));
   const size_t mask_bytes = rows * static_cast<size_t>(inputs.n_kv) * (inputs.mask_f16 != 0 ? 2 : 4);
@@ -132,7 +132,7 @@ void DeviceLanes::upload_inputs(const LaneGroup& group, size_t b) {
   staged.v_rows = staged_rows_.data() + rows;
   staged.mask = staged_mask_.data();
   staged.first_stream = inputs.first_stream + static_cast<int32_t>(b);
-  write_lane_inputs(alone, staged, on_device.scratch, 0, state, blocks.data());
+  write_lane_inputs(lane_shape, staged, on_device.scratch, 0, state, blocks.data());
   device_.write(inputs.tokens + b * rows, staged.tokens, rows * sizeof(Token));
   if (inputs.positions != nullptr) {
     device_.write(inputs.positions + b * rows, staged.positions, rows * sizeof(int32_t));

@@ -20,20 +20,20 @@ struct LaneGroup {
 
 /// What the host knows of a lane on the device.
 struct DeviceLane {
-  // Its rows, claimed together with those of its group.
+  // The claim of its rows, which it shares with its group.
   int group_first = -1;            // LaneGroup::first
   PassShape group_shape;           // LaneGroup::shape
-  ResidentGraph* graph = nullptr;  // the group's; null: none that is valid
-  uint64_t epoch = 0;              // of the bridge, when it handed the graph out
-  uint64_t touches = 0;            // of the context's lane, when its rows were claimed
+  ResidentGraph* graph = nullptr;  // graph of the group; null: there is no valid one
+  uint64_t epoch = 0;              // GraphBridge::epoch() when the bridge returned the graph
+  uint64_t touches = 0;            // Context::touches() when the rows were claimed
   ScratchRows scratch;
 
-  // What was written for it.
+  // What the device holds for it.
   LaneState state;
   bool uploaded = false;  // the device's inputs and state are those of the Lane
-  uint64_t revision = 0;  // of the Lane, when device and Lane were last the same
+  uint64_t revision = 0;  // Lane::revision() when device and Lane last agreed
   Choosing choosing;
-  float* bias = nullptr;  // [vocab], its place in device memory, once one was needed
+  float* bias = nullptr;  // [vocab] in device memory, allocated when the lane first has a bias
 };
 
 /// All lanes of a context in device memory: the arrays that kernels work on, each with room for all lanes and the
@@ -49,8 +49,8 @@ class DeviceLanes {
     const float* const* biases;        // [B] of [vocab] or null
     uint8_t* stood;                    // [B, n]
     int32_t* ring;                     // [kMaxBurst, B, ring_words(n)]
-    const uint8_t* end_of_generation;  // [vocab], of all lanes
-    const KvTensor* kv_tensors;        // of all lanes
+    const uint8_t* end_of_generation;  // [vocab], shared by all lanes
+    const KvTensor* kv_tensors;        // shared by all lanes
   };
 
   DeviceLanes(const Context& context, KernelDevice& device, const std::vector<KvTensor>& kv_tensors);
@@ -61,7 +61,8 @@ class DeviceLanes {
   int max_block() const { return max_block_; }
   Arrays arrays_of(const LaneGroup& group) const;
 
-  /// Makes the device hold what lane b of the group is about to be decoded with. Costs nothing where it holds that.
+  /// Brings the device up to date with what lane b of the group is decoded with next. Costs nothing where it already
+  /// is.
   void upload(const LaneGroup& group, size_t b);
 
  private:

@@ -6,15 +6,15 @@ namespace cllm {
 
 namespace {
 
-constexpr float kForget = 0.97f;  // so about the last thirty drafts count
-constexpr float kPrior = 2;       // the assumed probability weighs as much as so many drafts
+constexpr float kForgetFactor = 0.97f;  // so about the last thirty drafts count
+constexpr float kPriorDrafts = 2;       // the prior weighs as much as this many drafts
 
 }  // namespace
 
 void DraftOdds::observe(int right, bool wrong) {
   for (auto& slot : slots_) {
-    slot.right *= kForget;
-    slot.seen *= kForget;
+    slot.right *= kForgetFactor;
+    slot.seen *= kForgetFactor;
   }
   right = std::min(right, kSlots);
   for (int j = 0; j < right; j++) {
@@ -25,14 +25,14 @@ void DraftOdds::observe(int right, bool wrong) {
 }
 
 double DraftOdds::emitted(int n) const {
-  double sum = 1, all_right = 1, likely = prior_;
+  double tokens = 1, all_right = 1, probability = prior_;
   for (int j = 0; j < std::min(n - 1, kSlots); j++) {
     const Slot& slot = slots_[static_cast<size_t>(j)];
-    likely = (slot.right + kPrior * likely) / (slot.seen + kPrior);
-    all_right *= likely;
-    sum += all_right;
+    probability = (slot.right + kPriorDrafts * probability) / (slot.seen + kPriorDrafts);
+    all_right *= probability;
+    tokens += all_right;
   }
-  return sum;
+  return tokens;
 }
 
 }  // namespace cllm

@@ -4,9 +4,9 @@
 
 namespace cllm {
 
-/// How likely a draft of one kind is right, learned from the drafts of a lane: for each slot j >= 1 the share of right
-/// tokens among those with only right ones before them. A slot that has not been seen counts as likely as the one
-/// before it. Older drafts are forgotten slowly.
+/// How likely a draft of one kind is right, learned from the drafts of a lane. Each slot j >= 1 has the share of drafts
+/// that were right there, out of those that were right in all slots before. A slot that has not been seen is taken to
+/// be as likely as the slot before it. Older drafts are forgotten slowly.
 class DraftOdds {
  public:
   static constexpr int kSlots = 31;
@@ -15,14 +15,15 @@ class DraftOdds {
   explicit DraftOdds(float prior) : prior_(prior) {}
   DraftOdds() = default;
 
-  /// Learns from a draft whose first `right` tokens were right; the token behind them was wrong, or (`!wrong`) unseen.
+  /// Learns from a draft whose first `right` tokens were right. With `wrong` the token behind them was wrong; without
+  /// it that token was never compared.
   void observe(int right, bool wrong);
   /// Tokens that a block of n emits on average: 1 and the accepted drafts.
   double emitted(int n) const;
 
  private:
   struct Slot {
-    float right = 0, seen = 0;
+    float right = 0, seen = 0;  // drafts, older ones weighing less
   };
   float prior_ = 0.5f;
   std::array<Slot, kSlots> slots_ = {};

@@ -10,18 +10,19 @@ namespace cllm {
 Engine::Engine(std::shared_ptr<const Model> model, const ContextOptions& options)
     : context_(std::move(model), options), host_(context_) {
   if (options.runner == "host") {
-    no_resident_ = "it was asked for";
+    why_not_resident_ = "it was asked for";
   } else {
-    resident_ = ResidentRunner::create(context_, no_resident_);
+    resident_ = ResidentRunner::create(context_, why_not_resident_);
     if (!resident_ && options.runner == "resident") {
       throw Error("CLLM_NOT_SUPPORTED", "Expected a model for the resident runner but " +
-                                            context_.model().info().description + " cannot use it: " + no_resident_);
+                                            context_.model().info().description +
+                                            " cannot use it: " + why_not_resident_);
     }
   }
   lanes_.resize(static_cast<size_t>(options.lanes));
   for (size_t i = 0; i < lanes_.size(); i++) {
     lanes_[i].index = static_cast<int>(i);
-    empty(lanes_[i]);
+    clear_lane(lanes_[i]);
   }
   try {
     thread_ = std::thread([this] { run(); });
@@ -73,7 +74,7 @@ void Engine::run() {
       for (auto& command : commands) dispatch(std::move(command));
       working = tick();
     } catch (const std::exception& failure) {
-      // Most likely memory ran out. An exception that left the thread would end the process.
+      // Most likely memory ran out. The exception is caught because one that left the thread would end the process.
       for (ServedLane& served : lanes_) {
         if (served.busy()) fail(served, failure.what());
       }
@@ -104,7 +105,7 @@ void Engine::fail(ServedLane& served, const std::string& reason) {
   error(id, "CLLM_DECODE_FAILED", "Decoding failed: " + (reason.empty() ? "no reason given" : reason));
   served.generation.reset();
   served.operation.reset();
-  empty(served);
+  clear_lane(served);
   context_.trim(served.index, 0);
 }
 
@@ -128,10 +129,10 @@ void Engine::error(uint32_t id, const char* code, std::string message) {
 
 std::string Engine::runner_reason() const {
   if (resident_) return resident_->reason();
-  return "llama_decode with logits in host memory: works with every model; not resident: " + no_resident_;
+  return "llama_decode with logits in host memory: works with every model; not resident: " + why_not_resident_;
 }
 
-void Engine::empty(ServedLane& served) {
+void Engine::clear_lane(ServedLane& served) {
   served.lane = Lane();
   served.lane.expect_consistency(context_.options().consistency_model);
   served.lane.watch_candidates(candidates());

@@ -63,9 +63,9 @@ class Engine {
   void fail(ServedLane& served, const std::string& reason);
   void finish_all();
   void error(uint32_t id, const char* code, std::string message);
-  void empty(ServedLane& served);
+  void clear_lane(ServedLane& served);
 
-  // engine_commands.cpp: commands, and lanes for them
+  // engine_commands.cpp: commands, and the lanes that they get
   void dispatch(Command&& command);
   void open_sequence(uint32_t id);
   void abort(uint32_t id);
@@ -82,7 +82,7 @@ class Engine {
   ServedLane* free_lane(const std::vector<Token>& tokens);
   bool all_lanes_are_sequences() const;
 
-  // engine_iterations.cpp: forward passes, and what they give
+  // engine_iterations.cpp: forward passes and their results
   double prefill_one_chunk();
   void iterate_ready(double prefill_milliseconds);
   void choose_shape(const std::vector<ServedLane*>& ready);
@@ -95,17 +95,17 @@ class Engine {
 
   Context context_;
   HostRunner host_;
-  std::unique_ptr<ResidentRunner> resident_;  // null where the context cannot be decoded that way
-  std::string no_resident_;                   // why
+  std::unique_ptr<ResidentRunner> resident_;  // null where the context cannot be decoded this way
+  std::string why_not_resident_;              // reason why resident_ is null
   std::vector<ServedLane> lanes_;
   std::deque<Command> waiting_;  // generations without a lane
-  std::vector<Event> events_;    // of this tick
+  std::vector<Event> events_;    // events of this tick
   uint32_t next_sequence_ = 1;
-  uint64_t uses_ = 0;
-  size_t next_prefill_ = 0;  // round robin
+  uint64_t use_count_ = 0;   // generations and sequences that got a lane
+  size_t next_prefill_ = 0;  // lane that is asked first for a prefill chunk, round robin
   BlockChooser chooser_;
-  PassShape shape_;                  // of the lanes that leave it to the engine, in this tick
-  std::atomic<uint32_t> chosen_{0};  // its candidates << 16 | block, for other threads
+  PassShape auto_shape_;             // shape of this tick's lanes that leave it to the engine
+  std::atomic<uint32_t> chosen_{0};  // auto_shape_'s candidates << 16 | block, for other threads
   std::chrono::steady_clock::time_point tick_started_;
 
   Sink sink_;

@@ -1,4 +1,4 @@
-// Engine: what commands do, and which lanes they get.
+// Engine: the effect of commands, and the lanes that they get.
 #include <algorithm>
 
 #include "decode/engine.h"
@@ -25,7 +25,7 @@ void Engine::open_sequence(uint32_t id) {
                  "Expected a free lane for a sequence but all " + std::to_string(lanes_.size()) + " are in use");
   }
   served->sequence = next_sequence_++;
-  empty(*served);
+  clear_lane(*served);
   context_.trim(served->index, 0);
   events_.push_back({.type = Event::Type::kSequence, .id = id, .sequence = served->sequence});
 }
@@ -56,7 +56,7 @@ void Engine::admit() {
     start_generation(*served, std::move(command));
   }
   if (!all_lanes_are_sequences()) return;
-  // They would wait for as long as the sequences are kept, which may be for ever.
+  // Waiting generations would wait for as long as the sequences are kept, which may be for ever.
   for (const Command& command : waiting_) {
     error(command.id, "CLLM_NO_FREE_LANE",
           "Expected a lane for generate() but all " + std::to_string(lanes_.size()) + " are held by sequences");
@@ -126,7 +126,7 @@ void Engine::roll_back(ServedLane& served, const Command& command) {
 void Engine::close_sequence(ServedLane& served, uint32_t id) {
   served.sequence = 0;
   events_.push_back({.type = Event::Type::kOk, .id = id});
-  for (const Command& late : served.queue) error(late.id, "CLLM_DISPOSED", "The sequence is disposed");
+  for (const Command& queued : served.queue) error(queued.id, "CLLM_DISPOSED", "The sequence is disposed");
   served.queue.clear();
 }
 
@@ -161,18 +161,18 @@ ServedLane* Engine::lane_of(uint32_t sequence) {
 // that prefixes which may be asked for again live on.
 ServedLane* Engine::free_lane(const std::vector<Token>& tokens) {
   ServedLane* best = nullptr;
-  std::ptrdiff_t longest = -1;
+  std::ptrdiff_t longest_common = -1;
   for (ServedLane& served : lanes_) {
     if (!served.free()) continue;
     const auto& kept = served.lane.tokens();
     const auto limit = static_cast<std::ptrdiff_t>(std::min(kept.size(), tokens.size()));
     const auto common = std::mismatch(kept.begin(), kept.begin() + limit, tokens.begin()).first - kept.begin();
-    if (common > longest || (common == longest && served.last_used < best->last_used)) {
-      longest = common;
+    if (common > longest_common || (common == longest_common && served.last_used < best->last_used)) {
+      longest_common = common;
       best = &served;
     }
   }
-  if (best != nullptr) best->last_used = ++uses_;
+  if (best != nullptr) best->last_used = ++use_count_;
   return best;
 }
 

@@ -1,4 +1,4 @@
-// Engine: forward passes, and what becomes of their results.
+// Engine: forward passes, and the use of their results.
 #include <algorithm>
 
 #include "base/ggml_guard.h"
@@ -21,8 +21,8 @@ double Engine::prefill_one_chunk() {
     if (!served.busy() || !served.lane.needs_prefill()) continue;
     next_prefill_ = (next_prefill_ + i + 1) % lanes_.size();
     const auto chunk = served.lane.prefill_tokens(context_.options().prefill_chunk);
-    // llama.cpp computes one token with other kernels than two or more: a lone token goes with a dummy behind it, so
-    // that every KV row is made by the same arithmetic. The dummy's row is trimmed before the next pass.
+    // llama.cpp computes one token with other kernels than two or more. So a lone token gets a dummy behind it, and
+    // every KV row is made by the same arithmetic. The dummy's row is trimmed before the next pass.
     const Token padded[2] = {chunk[0], chunk[0]};
     const bool pad = chunk.size() == 1 && context_.model().info().can_roll_back;
     const LaneTokens pass{served.index, served.lane.written(), pad ? std::span<const Token>(padded) : chunk};
@@ -57,8 +57,8 @@ void Engine::iterate_ready(double prefill_milliseconds) {
   }
   choose_shape(ready);
   const auto shape = [this](const ServedLane* served) {
-    const PassShape of_lane = shape_of(*served);
-    return std::pair(of_lane.block, of_lane.candidates);
+    const PassShape lane_shape = shape_of(*served);
+    return std::pair(lane_shape.block, lane_shape.candidates);
   };
   std::stable_sort(ready.begin(), ready.end(), [&](ServedLane* a, ServedLane* b) { return shape(a) < shape(b); });
   std::vector<ServedLane*> group;
@@ -72,33 +72,34 @@ void Engine::iterate_ready(double prefill_milliseconds) {
 
 // Chooses one shape for all lanes that leave it to the engine, because they share a pass.
 void Engine::choose_shape(const std::vector<ServedLane*>& ready) {
-  std::vector<const ServedLane*> automatic;
+  std::vector<const ServedLane*> auto_lanes;
   for (const ServedLane* served : ready) {
-    if (served->generation && served->generation->params.block_size == 0) automatic.push_back(served);
+    if (served->generation && served->generation->params.block_size == 0) auto_lanes.push_back(served);
   }
-  if (automatic.empty()) return;
-  const bool rules = std::any_of(automatic.begin(), automatic.end(),
+  if (auto_lanes.empty()) return;
+  const bool rules = std::any_of(auto_lanes.begin(), auto_lanes.end(),
                                  [](const ServedLane* served) { return served->rules() != nullptr; });
   const auto fits = [&](const PassShape& shape) {
     return shape.block <= context_.options().block_size &&
            (shape.candidates == 1 || (resident_ && !rules && resident_->fits(shape)));
   };
-  shape_ = chooser_.choose(static_cast<int>(automatic.size()), fits, [&](const PassShape& shape) {
+  auto_shape_ = chooser_.choose(static_cast<int>(auto_lanes.size()), fits, [&](const PassShape& shape) {
     double sum = 0;
-    for (const ServedLane* served : automatic) sum += served->lane.expected(shape.block, shape.candidates);
+    for (const ServedLane* served : auto_lanes) sum += served->lane.expected(shape.block, shape.candidates);
     return sum;
   });
-  chosen_.store(static_cast<uint32_t>(shape_.candidates << 16 | shape_.block), std::memory_order_relaxed);
+  chosen_.store(static_cast<uint32_t>(auto_shape_.candidates << 16 | auto_shape_.block), std::memory_order_relaxed);
 }
 
-// Where the context ends a block is shorter: it never needs a row beyond contextSize. A block of 2 and more keeps at
-// least 2 tokens, because the last token that fits is emitted without a row of its own. A request that names a block
+// At the end of the context a block is shorter, so that it needs no row beyond contextSize. A block of 2 or more keeps
+// at least 2 tokens, because the last token that fits is emitted without a row of its own. A request that names a block
 // size has as many candidates as a part of a pass has room for.
 PassShape Engine::shape_of(const ServedLane& served) const {
-  const int asked = served.params().block_size;
+  const int requested = served.params().block_size;
   const int room = context_.options().context_size - served.lane.position();
-  const int n = std::min(asked == 0 ? shape_.block : asked, room);
-  int candidates = asked == 0 ? shape_.candidates : std::min(this->candidates(), std::max(1, kMaxPartTokens / n));
+  const int n = std::min(requested == 0 ? auto_shape_.block : requested, room);
+  int candidates =
+      requested == 0 ? auto_shape_.candidates : std::min(this->candidates(), std::max(1, kMaxPartTokens / n));
   if (n == 1 || served.rules() != nullptr) candidates = 1;
   return {1, candidates, n};
 }
@@ -106,7 +107,7 @@ PassShape Engine::shape_of(const ServedLane& served) const {
 LaneWork Engine::work_of(ServedLane& served, const PassShape& shape) const {
   const int64_t room = context_.options().context_size - static_cast<int64_t>(served.lane.tokens().size());
   const DecodeParams& params = served.params();
-  // Candidates are what is looked up, so the lane's own block takes its choices.
+  // The other candidates are lookups, so the lane's own block drafts its choices.
   const DraftMode mode = shape.candidates > 1 ? kDraftChoices : served.lane.better_mode(shape.block);
   return {.index = served.index,
           .lane = &served.lane,
@@ -130,10 +131,10 @@ void Engine::iterate_group(std::vector<ServedLane*>& group, double prefill_milli
     sequences = sequences || served->operation;
     rules = rules || served->rules() != nullptr;
   }
-  // Small blocks run resident where that is possible, others on the host.
+  // Small blocks use the resident runner where that is possible, all others the host runner.
   std::optional<Burst> burst;
   if (resident_ && !rules && resident_->fits(shape)) {
-    // iterate() of a sequence means one.
+    // iterate() of a sequence asks for exactly one iteration.
     burst = resident_->run(work, shape, sequences ? 1 : context_.options().burst);
   }
   if (!burst) {

@@ -9,10 +9,10 @@ namespace cllm {
 namespace {
 
 Logprobs logprobs_of(const float* row, int64_t vocab, Token chosen, int count) {
-  const auto below = [&](Token a, Token b) { return std::isnan(row[a]) ? !std::isnan(row[b]) : row[a] < row[b]; };
+  const auto less = [&](Token a, Token b) { return std::isnan(row[a]) ? !std::isnan(row[b]) : row[a] < row[b]; };
   std::vector<Token> order(static_cast<size_t>(vocab));
   std::iota(order.begin(), order.end(), 0);
-  const float largest = row[*std::max_element(order.begin(), order.end(), below)];
+  const float largest = row[*std::max_element(order.begin(), order.end(), less)];
   double sum = 0;
   for (int64_t i = 0; i < vocab; i++) sum += std::isnan(row[i]) ? 0 : std::exp(static_cast<double>(row[i]) - largest);
   const double log_sum = largest + std::log(sum);
@@ -20,7 +20,7 @@ Logprobs logprobs_of(const float* row, int64_t vocab, Token chosen, int count) {
   Logprobs result{.chosen = logprob(chosen), .top = {}};
   const auto end = order.begin() + std::min<int64_t>(count, vocab);
   std::partial_sort(order.begin(), end, order.end(),
-                    [&](Token a, Token b) { return below(b, a) || (!below(a, b) && a < b); });
+                    [&](Token a, Token b) { return less(b, a) || (!less(a, b) && a < b); });
   // A banned or forbidden token is no alternative.
   for (auto token = order.begin(); token != end && row[*token] > -INFINITY; token++) {
     result.top.emplace_back(*token, logprob(*token));
@@ -72,10 +72,10 @@ void Generation::finish(const char* reason) {
 
 Event Generation::take_chunk() {
   Event event{.type = Event::Type::kChunk, .id = id};
-  // Tokens wait for their text, so that a chunk never shows half a character; the last chunk takes what is left.
+  // Tokens wait for their text, so that a chunk never shows half a character; the last chunk takes all that remain.
   if (ready_.empty() && !finished()) return event;
-  event.tokens.assign(tokens_.begin() + static_cast<std::ptrdiff_t>(sent_), tokens_.end());
-  sent_ = tokens_.size();
+  event.tokens.assign(tokens_.begin() + static_cast<std::ptrdiff_t>(sent_tokens_), tokens_.end());
+  sent_tokens_ = tokens_.size();
   answer_ += ready_;
   event.text.swap(ready_);
   return event;

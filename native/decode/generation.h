@@ -17,9 +17,8 @@ class Generation {
     stats.prompt_tokens = static_cast<int64_t>(command.tokens.size());
   }
 
-  /// Takes the emitted tokens of an iteration one by one until a stop rule holds; returns how many it took.
-  /// Only the first `valid` of the emitted tokens are right. `logits` [n, vocab] of the block, where logprobs are asked
-  /// for.
+  /// Takes the emitted tokens of an iteration one by one until a stop rule holds; returns how many it took. Only the
+  /// first `valid` of the emitted tokens are right. `logits` [n, vocab] are the block's, and needed only for logprobs.
   int accept(const Iteration& iteration, const float* logits, int valid);
   /// Ends the generation: text that was held back for stop strings goes out.
   void finish(const char* reason);
@@ -39,9 +38,9 @@ class Generation {
   TextStream text_;
   std::vector<Token> tokens_;  // all emitted tokens
   std::vector<Logprobs> logprobs_;
-  size_t sent_ = 0;     // tokens_ that went out in chunks
-  std::string answer_;  // all text
-  std::string ready_;   // text for the next chunk
+  size_t sent_tokens_ = 0;  // tokens_ that went out in chunks
+  std::string answer_;      // all text that has become ready
+  std::string ready_;       // text for the next chunk
   const char* finish_reason_ = "";
 };
 

@@ -6,8 +6,8 @@
 
 namespace cllm {
 
-/// llama_decode, logits in host memory, rejected rows removed with llama_memory_seq_rm before the next pass. Works with
-/// every model that llama.cpp can decode, and is the reference for other runners.
+/// Calls llama_decode with logits in host memory, and removes rejected rows with llama_memory_seq_rm before the next
+/// pass. It works with every model that llama.cpp can decode, and is the reference for other runners.
 class HostRunner : public IterationRunner {
  public:
   explicit HostRunner(Context& context) : context_(context) {}
@@ -20,7 +20,7 @@ class HostRunner : public IterationRunner {
   void choose_tokens(std::span<const LaneWork> lanes, int block_size);
 
   Context& context_;
-  std::vector<LaneTokens> blocks_;  // of the lanes, as samplings_, biases_ and states_
+  std::vector<LaneTokens> blocks_;  // one per lane, like samplings_, biases_ and states_
   std::vector<Sampling> samplings_;
   std::vector<const float*> biases_;
   std::vector<LaneState> states_;  // choose() reads the position alone

@@ -28,24 +28,24 @@ struct LaneWork {
 struct LaneOutcome {
   int index;
   const Iteration* iteration;  // valid until the runner's next run()
-  const float* logits;         // [block, vocab] of the lane's block, valid as long; may be null unless it wants_logits
+  const float* logits;         // [block, vocab], valid as long as `iteration`; may be null unless the lane wants_logits
 };
 
-/// What a runner did: up to some number of iterations.
+/// What a runner did in up to `count` iterations.
 struct Burst {
   PassResult result = PassResult::kOk;
   std::span<const LaneOutcome> outcomes;  // in the order they happened; none unless kOk
   double forward_milliseconds = 0;        // spent in forward passes
 };
 
-/// The Jacobi loop over some lanes. All of them have as many candidates and tokens a block, so that they share one
-/// forward pass of a fixed shape.
+/// The Jacobi loop over some lanes. All of them have the same number of candidates and the same block size, so that
+/// they share one forward pass of a fixed shape.
 class IterationRunner {
  public:
   virtual ~IterationRunner() = default;
-  /// Runs up to `count` iterations (one, if a lane wants logits); shape.lanes = lanes.size(). A lane whose budget is
-  /// used up or that has ended takes part no more. Null where the runner cannot take these lanes now; nothing has
-  /// happened to them then. Afterwards llama_decode may continue any of the lanes.
+  /// Runs up to `count` iterations (one, if a lane wants logits); shape.lanes = lanes.size(). A lane that has
+  /// ended, or whose budget is used up, takes no further part. Returns null where the runner cannot take these lanes
+  /// now; nothing has happened to them then. Afterwards llama_decode may continue any of the lanes.
   virtual std::optional<Burst> run(std::span<const LaneWork> lanes, const PassShape& shape, int count) = 0;
 };
 

@@ -20,7 +20,7 @@ int Lane::assign(std::vector<Token> tokens) {
   prompt_size_ = static_cast<int>(tokens_.size());
   forget_draft();
   // What a lookup is worth depends on the text, so it is learned anew; what choices are worth depends on the model.
-  for (int i = 0; i < kLongestKey; i++) {
+  for (int i = 0; i < kMaxKeyLength; i++) {
     lookup_odds_[i] = DraftOdds(kLookupPriors[i]);
     for (auto& [count, odds] : candidate_odds_) odds[i] = DraftOdds(std::max(kLookupPriors[i], choice_prior_));
   }
@@ -58,7 +58,7 @@ std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
   const auto kept = static_cast<int32_t>(std::min(choices_.size(), static_cast<size_t>(n) - 1));
   std::copy_n(choices_.begin(), kept, block_.begin() + 1);
   if (draft_is_set_ && mode >= kDraftLookup) mode = kDraftChoices;
-  drafted_choices_ = draft_is_set_ || key_length_ >= least_key(mode) ? 0 : kept;
+  drafted_choices_ = draft_is_set_ || key_length_ >= min_key_length(mode) ? 0 : kept;
   complete_draft(tokens_.data(), static_cast<int64_t>(tokens_.size()), prompt_size_, seed, mode, kept, n,
                  block_.data());
   const auto before = shift_ > 0 ? static_cast<int32_t>(last_.block.size()) : 0;
@@ -99,8 +99,8 @@ const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, c
   return last_;
 }
 
-// Choices are observed where they were drafted. Lookups are observed also where they were not: the emitted tokens show
-// what they would have been worth.
+// Choices are observed where they were drafted. Lookups are observed even where they were not drafted, because the
+// emitted tokens show what they would have been worth.
 void Lane::observe(std::span<const Token> emitted) {
   if (drafted_choices_ > 0) {  // compared with the tokens, because another candidate may have won
     const auto end = choices_.begin() + std::min<std::ptrdiff_t>(drafted_choices_, std::ssize(emitted));
@@ -108,17 +108,17 @@ void Lane::observe(std::span<const Token> emitted) {
     choice_odds_.observe(static_cast<int>(first_wrong - choices_.begin()), first_wrong != end);
   }
   for (const Token token : emitted) {
-    bool over = true;
+    bool all_settled = true;
     for (WatchedDraft& draft : watched_) {
-      if (draft.over()) continue;
+      if (draft.settled()) continue;
       if (draft.tokens[draft.right] == token) {
         draft.right++;
       } else {
         draft.wrong = true;
       }
-      over = over && draft.over();
+      all_settled = all_settled && draft.settled();
     }
-    if (over && !watched_.empty()) learn_from_watched();
+    if (all_settled && !watched_.empty()) learn_from_watched();
   }
 }
 
@@ -138,7 +138,7 @@ void Lane::learn_from_watched() {
 
 DraftMode Lane::better_mode(int n) const {
   const double by_choices = choice_odds_.emitted(n);
-  for (int length = 1; length <= kLongestKey; length++) {
+  for (int length = 1; length <= kMaxKeyLength; length++) {
     if (lookup_odds_[length - 1].emitted(n) > by_choices) return static_cast<DraftMode>(kDraftLookup + length - 1);
   }
   return kDraftChoices;
@@ -147,11 +147,11 @@ DraftMode Lane::better_mode(int n) const {
 double Lane::expected(int n, int candidates) const {
   const double by_choices = choice_odds_.emitted(n);
   if (key_length_ == 0) return by_choices;
-  const double alone = std::max(by_choices, lookup_odds_[key_length_ - 1].emitted(n));
-  return candidates == 1 ? alone : std::max(alone, candidate_odds_.at(candidates)[key_length_ - 1].emitted(n));
+  const double one_block = std::max(by_choices, lookup_odds_[key_length_ - 1].emitted(n));
+  return candidates == 1 ? one_block : std::max(one_block, candidate_odds_.at(candidates)[key_length_ - 1].emitted(n));
 }
 
-// Looks up what may follow the lane's tokens now. It is watched unless earlier drafts still are.
+// Looks up what may follow the lane's tokens now, and watches it unless earlier drafts are still being watched.
 void Lane::watch_lookups() {
   std::array<Token, DraftOdds::kSlots + 1> block{tokens_.back()};
   const DraftView view{tokens_.data(), static_cast<int64_t>(tokens_.size()), block.data(), 0};

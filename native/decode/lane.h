@@ -12,26 +12,26 @@
 
 namespace cllm {
 
-// One lane has these faces, each in the file that uses it:
+// A lane appears as these types, each in the file that uses it:
 //
 //   Lane        its tokens, draft and count of written KV rows (here)
 //   ServedLane  the lane and the requests that it serves (served_lane.h)
 //   LaneWork    what a runner is asked to do with it, and LaneOutcome, what an iteration did (iteration_runner.h)
 //   LaneTokens  the tokens that it contributes to a forward pass (context.h)
 //   DeviceLane  what the host knows of the lane on the device (device_lanes.h)
-//   LaneState   the device's own record of it (kernels/types.h)
+//   LaneState   the lane's state in device memory (kernels/types.h)
 //
 // A LaneGroup (device_lanes.h) is a row of consecutive lanes that share a graph.
 
 /// What one Jacobi iteration did to a lane.
 struct Iteration {
-  int position = 0;            // of block[0]
+  int position = 0;            // position of block[0]
   std::vector<Token> block;    // [n]
   std::vector<Token> choices;  // [n]
   int candidates = 1;          // blocks that were verified; `block` is the one that won
   int accepted = 0;            // m
   int emitted = 0;             // choices[0 .. emitted) were emitted, 1 <= emitted <= m + 1
-  int stationary = 0;          // of the emitted drafts block[1 .. emitted)
+  int stationary = 0;          // stationary tokens among the emitted drafts block[1 .. emitted)
 };
 
 /// One sequence being decoded: its confirmed tokens, its draft, and how far its KV rows are written.
@@ -46,7 +46,7 @@ class Lane {
   int position() const { return static_cast<int>(tokens_.size()) - 1; }
   /// Random drafts are drawn from the first prompt_size() tokens, at least one where there are tokens.
   int prompt_size() const { return prompt_size_; }
-  /// Grows with every change of tokens or draft, but not with block(), whose result is a function of the rest.
+  /// Grows with every change of tokens or draft, but not with block(), which only derives its result from them.
   uint64_t revision() const { return revision_; }
   bool needs_prefill() const { return written_ < position(); }
   /// The tokens whose rows the next prefill pass writes, at most `chunk`.
@@ -60,7 +60,7 @@ class Lane {
   int assign(std::vector<Token> tokens);
   /// Keeps the first `position` tokens. The draft is dropped.
   void rollback(int position);
-  /// The cache lost this lane's rows from `rows` on.
+  /// Tells the lane that the cache has lost its rows from `rows` on.
   void lost_rows(int rows);
 
   /// The next block of n tokens: the last confirmed token and the draft, completed by the rule of `mode`.
@@ -84,8 +84,8 @@ class Lane {
   }
   /// [n] of the last block(): 1 where the draft token stood at its position in the iteration before.
   const std::vector<uint8_t>& stood() const { return stood_; }
-  /// Another candidate won: its block [n] takes the place of the draft. Tokens that the draft held too keep their
-  /// marks in stood().
+  /// Replaces the block by that of another candidate, which won. Tokens that both blocks hold keep their marks in
+  /// stood().
   void take_candidate(std::span<const Token> block);
   /// Verifies the block against the model's choices [n], emits by the stop rule (count_emitted) and rolls the block
   /// forward. The result is valid until the next call.
@@ -100,32 +100,33 @@ class Lane {
   std::vector<Token> tokens_;
   int written_ = 0;
   int prompt_size_ = 0;
-  std::vector<Token> choices_;  // of the last iteration for later positions; or the draft of set_draft()
+  std::vector<Token> choices_;  // the last iteration's choices for later positions, or the draft of set_draft()
   bool draft_is_set_ = false;   // choices_ is the draft of set_draft()
-  std::vector<Token> block_;    // of the last block()
+  std::vector<Token> block_;    // result of the last block()
   std::vector<uint8_t> stood_;  // [block], see stood()
-  int shift_ = 0;               // positions by which the block moved since last_; 0: the draft comes from elsewhere
+  int shift_ = 0;  // positions by which the block has moved since last_; 0: the draft does not come from last_
   uint64_t revision_ = 0;
   Iteration last_;
 
-  // Probabilities that a draft's first token is right, assumed until drafts have been seen. Lookups by length of key.
+  // Probabilities that a draft's first token is right, assumed until drafts have been seen; for lookups one for each
+  // length of key.
   static constexpr float kChoicePrior = 0.2f, kConsistencyPrior = 0.85f;
-  static constexpr float kLookupPriors[kLongestKey] = {0.15f, 0.45f, 0.7f};
-  using OddsByKey = std::array<DraftOdds, kLongestKey>;
+  static constexpr float kLookupPriors[kMaxKeyLength] = {0.15f, 0.45f, 0.7f};
+  using OddsByKey = std::array<DraftOdds, kMaxKeyLength>;
   float choice_prior_ = kChoicePrior;
   DraftOdds choice_odds_{kChoicePrior};
   OddsByKey lookup_odds_;                    // set by assign()
-  std::map<int, OddsByKey> candidate_odds_;  // of 2, 4, 8 candidates together, as far as allowed
-  int drafted_choices_ = 0;                  // the choices_ that stand in the last block()
+  std::map<int, OddsByKey> candidate_odds_;  // odds of the best of 2, 4, 8 candidates, as far as allowed
+  int drafted_choices_ = 0;                  // how many of choices_ are in the last block()
   int key_length_ = 0;  // tokens of the longest key that stood at an earlier place; 0: nothing to look up
 
-  /// A draft that was possible, and how far it came true.
+  /// A draft that the lane could have had, and how far it came true.
   struct WatchedDraft {
     std::vector<Token> tokens;
     size_t right = 0;
     bool wrong = false;
 
-    bool over() const { return wrong || right == tokens.size(); }
+    bool settled() const { return wrong || right == tokens.size(); }
   };
   // [0] holds the lane's choices (nothing where there are no candidates), the rest what was looked up, in the order of
   // candidates. They are watched whether they were drafted or not.

@@ -1,4 +1,4 @@
-// ResidentRunner after its iterations: the host's books follow the device.
+// ResidentRunner after its iterations: the host's Lanes follow the device.
 #include <algorithm>
 #include <cstring>
 
@@ -12,7 +12,7 @@ constexpr int kVerdictWords = sizeof(Verdict) / sizeof(int32_t);
 
 }  // namespace
 
-// Brings the Lanes to where the device is, by the same rules, and makes sure that both came to the same.
+// Brings the Lanes to where the device is, by the same rules, and checks that both came to the same result.
 bool ResidentRunner::replay(int count) {
   size_t lanes = 0;
   for (const LaneGroup& group : groups_) lanes += group.lanes.size();
@@ -51,7 +51,7 @@ bool ResidentRunner::replay_lane(LaneGroup& group, size_t b, int ring_slot) {
   on_device.revision = work.lane->revision();
   on_device.state.position += iteration.emitted;
   on_device.state.budget = static_cast<int32_t>(std::min<int64_t>(work.budget, INT32_MAX));
-  // A lane that stops there keeps its inputs on the device: they are not the Lane's next block.
+  // A lane that has stopped keeps its old inputs on the device, so these are not the Lane's next block.
   if (verdict.ended != 0 || on_device.state.budget == 0) on_device.uploaded = false;
   Iteration& reported = iterations_[outcomes_.size()];
   reported = iteration;

@@ -10,7 +10,8 @@ namespace cllm {
 
 namespace {
 
-// A lane far behind the longest claims this many rows ahead: enough to last, without filling llama.cpp's books.
+// A lane far behind the longest one claims this many rows ahead: they last for a while and do not fill llama.cpp's
+// bookkeeping.
 constexpr int kClaimAhead = 512;
 
 }  // namespace
@@ -28,8 +29,8 @@ std::unique_ptr<ResidentRunner> ResidentRunner::create(Context& context, std::st
     reason = std::string("llama.cpp refused a graph of our own: ") + error.what();
   }
   if (bridge == nullptr) return nullptr;
-  // Without it attention is a plain sum over the cells in their order: a candidate's rows, which lie elsewhere, would
-  // be rounded otherwise than the same rows at their own place (seen in the last bit of 5 of 74,000 bytes).
+  // Without flash attention the cells are summed in their order: a candidate's rows, which lie elsewhere, would be
+  // rounded differently from the same rows at their own place (seen in the last bit of 5 of 74,000 bytes).
   if (context.options().candidates > 1 && !bridge->flash_attention()) {
     reason = "candidates need flash attention";
     return nullptr;
@@ -62,10 +63,9 @@ bool ResidentRunner::fits(const PassShape& shape) const {
          shape.candidates * shape.block <= kMaxPartTokens && shape.rows() <= kMaxPassTokens;
 }
 
-// --- taking lanes in
-// ----------------------------------------------------------------------------------------------------
+// --- making lanes resident
 
-bool ResidentRunner::take(std::span<const LaneWork> lanes, const PassShape& shape) {
+bool ResidentRunner::make_resident(std::span<const LaneWork> lanes, const PassShape& shape) {
   groups_.clear();
   for (const LaneWork& work : lanes) {
     if (groups_.empty() || groups_.back().first + static_cast<int>(groups_.back().lanes.size()) != work.index) {
@@ -76,18 +76,18 @@ bool ResidentRunner::take(std::span<const LaneWork> lanes, const PassShape& shap
   for (LaneGroup& group : groups_) {
     group.shape = {static_cast<int32_t>(group.lanes.size()), shape.candidates, shape.block};
   }
-  // A later group's graph may push out an earlier one's: then once more, with all of them in place.
+  // A later group's graph may push out that of an earlier group. The second attempt finds all graphs in place.
   for (int attempt = 0; attempt < 2; attempt++) {
     const uint64_t epoch = bridge_->epoch();
     for (const LaneGroup& group : groups_) {
-      if (!take_group(group)) return false;
+      if (!make_group_resident(group)) return false;
     }
     if (bridge_->epoch() == epoch) return true;
   }
   return false;
 }
 
-bool ResidentRunner::take_group(const LaneGroup& group) {
+bool ResidentRunner::make_group_resident(const LaneGroup& group) {
   for (const LaneWork& work : group.lanes) work.lane->block(group.shape.block, work.seed, work.draft_mode);
   if (!is_claimed(group) && !claim(group)) return false;
   for (size_t b = 0; b < group.lanes.size(); b++) lanes_.upload(group, b);
@@ -112,7 +112,8 @@ bool ResidentRunner::claim(const LaneGroup& group) {
     if (context_.trim(work.index, position) != position) return false;
     furthest = std::max(furthest, position);
   }
-  // As many cells as llama_decode would attend to, so that a single token's attention is split over threads as there.
+  // The graph attends to as many cells as llama_decode would. So a single token's attention is split over threads as
+  // there.
   const int64_t attended = padded_cells(furthest + group.shape.block + scratch);
   const int end = static_cast<int>(std::min(attended, bridge_->kv_size()));
   const int row_end = std::min(end - scratch, context_.options().context_size);
@@ -128,7 +129,7 @@ bool ResidentRunner::claim(const LaneGroup& group) {
     GgmlGuard guard;
     graph = bridge_->prepare(group.shape, group.first, cells, reason);
   } catch (const std::exception&) {
-    // Treated like any other refusal: HostRunner takes the lanes, whose rows are trimmed first.
+    // The failure is treated like any other refusal: HostRunner takes the lanes, whose rows are trimmed first.
   }
   for (size_t b = 0; b < group.lanes.size(); b++) {
     const int index = group.lanes[b].index;
@@ -155,10 +156,9 @@ void ResidentRunner::set_candidate(int lane, int candidate, std::span<const Toke
 }
 
 // --- the loop
-// -----------------------------------------------------------------------------------------------------------
 
 std::optional<Burst> ResidentRunner::run(std::span<const LaneWork> lanes, const PassShape& shape, int count) {
-  if (!take(lanes, shape)) return std::nullopt;
+  if (!make_resident(lanes, shape)) return std::nullopt;
   outcomes_.clear();
   forward_milliseconds_ = 0;
   const bool logits = std::any_of(lanes.begin(), lanes.end(), [](const LaneWork& work) { return work.wants_logits; });
@@ -178,7 +178,7 @@ std::optional<Burst> ResidentRunner::run(std::span<const LaneWork> lanes, const 
     if (!replay(done)) result = PassResult::kFailed;
   }
   if (result == PassResult::kOk) return Burst{.outcomes = outcomes_, .forward_milliseconds = forward_milliseconds_};
-  // What is on the device and what the lanes believe may differ: nothing of it is used again.
+  // Device and Lanes may differ now, so nothing that is on the device is used again.
   for (const LaneWork& work : lanes) lanes_[work.index].graph = nullptr;
   return Burst{.result = result};
 }
@@ -253,7 +253,7 @@ void ResidentRunner::enqueue_kernels(const LaneGroup& group, int ring_slot) {
                     .ring_slot = ring_slot});
 }
 
-// On a device whose memory is the host's.
+// For devices whose memory is host memory.
 bool ResidentRunner::all_stopped() const {
   return std::all_of(groups_.begin(), groups_.end(), [this](const LaneGroup& group) {
     const LaneState* states = lanes_.arrays_of(group).states;

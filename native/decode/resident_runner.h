@@ -24,24 +24,24 @@ class ResidentRunner : public IterationRunner {
   /// Null when the context cannot be decoded this way; `reason` says why.
   static std::unique_ptr<ResidentRunner> create(Context& context, std::string& reason);
 
-  /// What runs where, one line for decoder.info.
+  /// One line for decoder.info that tells what runs where.
   std::string reason() const;
-  /// Whether a pass of this shape can run here: what needs splitting into parts is for HostRunner.
+  /// Whether a pass of this shape can run here. Passes that must be split into parts are for HostRunner.
   bool fits(const PassShape& shape) const;
   std::optional<Burst> run(std::span<const LaneWork> lanes, const PassShape& shape, int count) override;
 
   // For tests:
-  /// Makes the lanes resident, as run() does before its first iteration. False where run() would be null.
-  bool take(std::span<const LaneWork> lanes, const PassShape& shape);
-  /// Sets the tokens of candidate c >= 1 of a resident lane for its next iteration, [block]; the lane's confirmed token
-  /// stands for the first.
+  /// Makes the lanes resident, as run() does before its first iteration. Returns false where run() would return null.
+  bool make_resident(std::span<const LaneWork> lanes, const PassShape& shape);
+  /// Sets the tokens of candidate c >= 1 of a resident lane for its next iteration, [block]. The first of
+  /// them is not written: it stays the lane's confirmed token.
   void set_candidate(int lane, int candidate, std::span<const Token> tokens);
   const DeviceLane& device_lane(int lane) const { return lanes_[lane]; }
   KernelDevice& device() { return *device_; }
 
  private:
   ResidentRunner(Context& context, std::unique_ptr<GraphBridge> bridge, std::unique_ptr<KernelDevice> device);
-  bool take_group(const LaneGroup& group);
+  bool make_group_resident(const LaneGroup& group);
   bool is_claimed(const LaneGroup& group) const;
   bool claim(const LaneGroup& group);
   PassResult compute(const LaneGroup& group);
@@ -56,11 +56,11 @@ class ResidentRunner : public IterationRunner {
   std::unique_ptr<GraphBridge> bridge_;
   std::unique_ptr<KernelDevice> device_;
   DeviceLanes lanes_;
-  std::vector<LaneGroup> groups_;  // of the burst
+  std::vector<LaneGroup> groups_;  // groups of the burst
 
-  std::vector<Iteration> iterations_;  // of the burst, and room for longer ones
+  std::vector<Iteration> iterations_;  // iterations of the burst, with room for longer bursts
   std::vector<LaneOutcome> outcomes_;
-  std::deque<std::vector<float>> logits_;  // of the last iteration, per lane that asked for them
+  std::deque<std::vector<float>> logits_;  // logits of the last iteration, for each lane that wants them
   double forward_milliseconds_ = 0;
 };
 

@@ -24,7 +24,7 @@ struct ServedLane {
   bool busy() const { return generation || operation; }
   bool free() const { return sequence == 0 && !busy(); }
 
-  // While it is busy:
+  // Only while it is busy:
   const DecodeParams& params() const {
     return generation ? static_cast<const DecodeParams&>(generation->params) : operation->iterate;
   }

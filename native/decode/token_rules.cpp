@@ -17,7 +17,7 @@ TokenRules::TokenRules(const Model& model, const RuleOptions& options, std::span
   if (options.grammar.empty()) return;
   for (Token token = 0; token < model.info().vocab_size; token++) {
     const bool control = (model.token_attributes(token) & LLAMA_TOKEN_ATTR_CONTROL) != 0;
-    if (control && model.end_of_generation()[static_cast<size_t>(token)] == 0) silent_.push_back(token);
+    if (control && model.end_of_generation()[static_cast<size_t>(token)] == 0) hidden_controls_.push_back(token);
   }
   const GgmlGuard guard;
   const llama_vocab* vocab = llama_model_get_vocab(model.handle());
@@ -67,7 +67,7 @@ void TokenRules::choose_row(float* row, int position, const Sampling& sampling, 
     penalise(row);
     choose_again();
   }
-  // The chosen token is allowed most of the time; to ask for the whole vocabulary takes milliseconds.
+  // The chosen token is allowed most of the time, and asking about the whole vocabulary takes milliseconds.
   if (grammar_ && (options_.mask_always || !allows(choice, row[choice]))) {
     restrict(row);
     choose_again();
@@ -86,7 +86,7 @@ void TokenRules::penalise(float* row) const {
 }
 
 bool TokenRules::allows(Token token, float logit) const {
-  if (std::binary_search(silent_.begin(), silent_.end(), token)) return false;
+  if (std::binary_search(hidden_controls_.begin(), hidden_controls_.end(), token)) return false;
   llama_token_data data{token, logit, 0};
   llama_token_data_array alone{&data, 1, -1, false};
   llama_sampler_apply(grammar_.get(), &alone);
@@ -99,7 +99,7 @@ void TokenRules::restrict(float* row) {
   llama_token_data_array array{all.data(), all.size(), -1, false};
   llama_sampler_apply(grammar_.get(), &array);
   for (const auto& [token, logit, p] : all) row[token] = logit;
-  for (const Token token : silent_) row[token] = -INFINITY;
+  for (const Token token : hidden_controls_) row[token] = -INFINITY;
 }
 
 void TokenRules::remember(Token token) {

@@ -25,9 +25,9 @@ struct RuleOptions {
   bool mask_always = false;  // forbidden tokens get the logit -inf in every row, for callers that read logits too
 };
 
-/// Rules by which the choice of a token depends on the tokens before it, beside logits and position. So tokens cannot
-/// be chosen for all positions of a block at once, but one after another, each behind the tokens that were accepted:
-/// they are exactly what ordinary decoding would choose. Belongs to one generation.
+/// Rules by which the choice of a token depends on the tokens before it, in addition to logits and position. So the
+/// tokens of a block cannot be chosen all at once. They are chosen one after another, each behind the accepted tokens,
+/// and are exactly those that ordinary decoding would choose. A TokenRules belongs to one generation.
 class TokenRules {
  public:
   /// Throws Error CLLM_INVALID_GRAMMAR.
@@ -38,9 +38,9 @@ class TokenRules {
   void choose(float* logits, std::span<const Token> block, int position, int64_t budget, const Sampling& sampling,
               Token* choices);
 
-  /// Why there is no token for a position, or an empty string.
+  /// Why no token could be chosen for a position, or an empty string.
   const std::string& failure() const { return failure_; }
-  /// The number of the last choices that are in front of that position.
+  /// How many tokens of the last choose() are in front of the position of the failure.
   int before_failure() const { return before_failure_; }
 
  private:
@@ -53,9 +53,9 @@ class TokenRules {
   const Model& model_;
   const RuleOptions options_;
   SamplerPointer grammar_;
-  std::deque<Token> recent_;                   // the window
+  std::deque<Token> recent_;                   // tokens of the window
   std::unordered_map<Token, int32_t> counts_;  // of the tokens in recent_
-  std::vector<Token> silent_;                  // control tokens that end nothing: a grammar does not see their text
+  std::vector<Token> hidden_controls_;  // control tokens that end no generation; a grammar does not see their text
   std::string failure_;
   int before_failure_ = 0;
 };

@@ -14,7 +14,7 @@ constexpr int kWidth = kVectorBytes / sizeof(float);
 typedef float FloatVec __attribute__((vector_size(kVectorBytes)));
 typedef int32_t IntVec __attribute__((vector_size(kVectorBytes)));
 
-constexpr float kLowest = -std::numeric_limits<float>::infinity();
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // Independent accumulators hide the latency of the comparison.
 constexpr int kUnroll = 4;
@@ -27,7 +27,7 @@ static_assert(kPart % (kUnroll * kWidth) == 0);
 /// The largest logit of a part in each vector lane, or -inf where no logit is above it.
 FloatVec part_maximum(const float* logits) {
   FloatVec best[kUnroll];
-  for (auto& vector : best) vector = FloatVec{} + kLowest;
+  for (auto& vector : best) vector = FloatVec{} + kMinusInfinity;
   for (int64_t i = 0; i < kPart; i += kUnroll * kWidth) {
     for (int u = 0; u < kUnroll; u++) {
       FloatVec x;
@@ -41,7 +41,7 @@ FloatVec part_maximum(const float* logits) {
 
 Token choose_row(const float* row, int64_t vocab) {
   const int64_t parts = vocab / kPart;
-  FloatVec value = FloatVec{} + kLowest;
+  FloatVec value = FloatVec{} + kMinusInfinity;
   IntVec part = {};
   for (int64_t p = 0; p < parts; p++) {
     const FloatVec maximum = part_maximum(row + p * kPart);
@@ -49,8 +49,8 @@ Token choose_row(const float* row, int64_t vocab) {
     value = wins ? maximum : value;
     part = wins ? IntVec{} + static_cast<int32_t>(p) : part;
   }
-  float best = kLowest;
-  int64_t at = 0;  // the first logit that equals `best` is here or behind
+  float best = kMinusInfinity;
+  int64_t at = 0;  // no logit in front of this index equals `best`
   for (int k = 0; k < kWidth; k++) {
     const int64_t begin = part[k] * kPart;
     if (value[k] > best || (value[k] == best && begin < at)) {
@@ -63,7 +63,7 @@ Token choose_row(const float* row, int64_t vocab) {
     best = row[i];
     at = i;
   }
-  if (best > kLowest) {
+  if (best > kMinusInfinity) {
     while (row[at] != best) at++;
     return static_cast<Token>(at);
   }

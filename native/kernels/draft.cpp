@@ -7,7 +7,7 @@ namespace cllm {
 Continuation find_continuation(const DraftView& view, const FirstTokens& taken) {
   Continuation best;
   const Token last = view.at(view.end() - 1);
-  for (int64_t place = view.size - 1; place >= 1 && best.length < kLongestKey; place--) {
+  for (int64_t place = view.size - 1; place >= 1 && best.length < kMaxKeyLength; place--) {
     if (view.tokens[place - 1] != last || taken.has(view.tokens[place])) continue;
     const int32_t length = key_before(view, place);
     if (length > best.length) best = {place, length};
@@ -20,7 +20,7 @@ void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint
   Continuation from;
   if (mode >= kDraftLookup) {
     from = find_continuation({tokens, size, block, 0});
-    if (from.length >= least_key(mode)) {
+    if (from.length >= min_key_length(mode)) {
       kept = 0;
     } else {
       from = {};

@@ -22,11 +22,11 @@ enum DraftMode : int32_t {
   kDraftLookup3 = 4,
 };
 
-constexpr int32_t kLongestKey = 3;  // tokens that are looked up
+constexpr int32_t kMaxKeyLength = 3;  // tokens of a key, the last tokens of a text, which are looked up in it
 
 /// Tokens that must have stood at an earlier place for what followed them to replace the lane's choices.
-CLLM_HOST_DEVICE inline int32_t least_key(DraftMode mode) {
-  return mode < kDraftLookup ? kLongestKey + 1 : mode - kDraftLookup + 1;
+CLLM_HOST_DEVICE inline int32_t min_key_length(DraftMode mode) {
+  return mode < kDraftLookup ? kMaxKeyLength + 1 : mode - kDraftLookup + 1;
 }
 
 /// A random token of the prompt for a position that nobody has guessed yet.
@@ -57,10 +57,10 @@ struct DraftView {
   CLLM_HOST_DEVICE int64_t end() const { return size + drafted; }
 };
 
-/// The number of the view's last tokens, at most kLongestKey, that stand right before tokens[place], 1 <= place < size.
+/// How many of the view's last tokens, at most kMaxKeyLength, also stand right before tokens[place], 1 <= place < size.
 CLLM_HOST_DEVICE inline int32_t key_before(const DraftView& view, int64_t place) {
   int32_t length = 0;
-  while (length < kLongestKey && length < place &&
+  while (length < kMaxKeyLength && length < place &&
          view.tokens[place - 1 - length] == view.at(view.end() - 1 - length)) {
     length++;
   }
@@ -80,11 +80,10 @@ struct FirstTokens {
   }
 };
 
-/// A place after which the lane's text may go on as it did there: one with the longest key, and the latest among
-/// equals.
+/// A place from which the lane's text may be continued: the one with the longest key, and the latest among equals.
 struct Continuation {
   int64_t place = 0;   // tokens[place] followed the key
-  int32_t length = 0;  // of the key; 0: there is no such place
+  int32_t length = 0;  // tokens of the key; 0: there is no such place
 };
 
 /// The token that is drafted for slot `slot` > view.drafted. A continuation may reach the draft and then repeats it.
@@ -95,8 +94,8 @@ CLLM_HOST_DEVICE inline Token continued(const DraftView& view, const Continuatio
 /// The best place whose token tokens[place] is not in `taken`. On the CPU.
 Continuation find_continuation(const DraftView& view, const FirstTokens& taken = {nullptr, 0});
 
-/// Completes one lane's draft block[1 .. n-1], of which block[1 .. kept] are the lane's choices already. prompt_size,
-/// seed: LaneState's. On the CPU.
+/// Completes one lane's draft block[1 .. n-1], of which block[1 .. kept] are the lane's choices already. prompt_size
+/// and seed are those of LaneState. On the CPU.
 void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, DraftMode mode, int32_t kept,
                     int32_t n, Token* block);
 

@@ -21,9 +21,9 @@ struct KvTensor {
 
 /// `roll_forward`: where a candidate other than the lane's own block won, copies the KV rows of its accepted drafts
 /// from scratch cells to the lane's own cells, in all layers: for j = 1 .. emitted - 1, cell scratch + (w - 1) * n + j
-/// goes to cell p + j. (Every candidate also computes row p, of the confirmed token; the lane's own row p is right
-/// already.) Source and target never overlap. Lanes whose own block won, or that did not run, stay unchanged. It runs
-/// after `verify` and before the next pass.
+/// goes to cell p + j. (Every candidate also computes row p, of the confirmed token, but the lane's own row p is
+/// right already.) Source and target never overlap. Lanes whose own block won, or that did not run, stay unchanged. It
+/// runs after `verify` and before the next pass.
 struct RollForwardArgs {
   PassShape shape;
   const Verdict* verdicts = nullptr;  // [B]

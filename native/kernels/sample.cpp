@@ -13,27 +13,27 @@ namespace cllm {
 
 namespace {
 
-constexpr float kLowest = -std::numeric_limits<float>::infinity();
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 // Tokens are taken in groups of 64, which use all four words of 16 consecutive counters: see noise_counter().
 constexpr int kGroup = 64;
 constexpr int kCounters = 16;
 
-constexpr int kWide = kVectorBytes / sizeof(uint64_t);
-typedef uint64_t Wide __attribute__((vector_size(kVectorBytes)));
+constexpr int kVecWords = kVectorBytes / sizeof(uint64_t);
+typedef uint64_t WordVec __attribute__((vector_size(kVectorBytes)));
 
-/// The product of the lower halves of each element.
-inline Wide product(Wide a, uint32_t b) {
+/// Multiplies the lower half of each element by b.
+inline WordVec multiply_low(WordVec a, uint32_t b) {
 #if defined(__AVX512F__)
-  return reinterpret_cast<Wide>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), _mm512_set1_epi64(b)));
+  return reinterpret_cast<WordVec>(_mm512_mul_epu32(reinterpret_cast<__m512i>(a), _mm512_set1_epi64(b)));
 #elif defined(__AVX2__)
-  return reinterpret_cast<Wide>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(b)));
+  return reinterpret_cast<WordVec>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), _mm256_set1_epi64x(b)));
 #else
   return (a & 0xffffffffu) * b;
 #endif
 }
 
 // The cut of top-k and top-p is first searched for among the logits this close to the largest, then in wider ranges.
-constexpr float kNear = 10;
+constexpr float kFirstRange = 10;
 
 struct Row {
   const float* logits;
@@ -51,7 +51,7 @@ bool before(const Ranked& a, const Ranked& b) { return a.logit > b.logit || (a.l
 
 /// The best score so far and its token.
 struct Best {
-  float score = kLowest;
+  float score = kMinusInfinity;
   Token id = 0;
   void offer(float new_score, Token token) {
     if (!(new_score > score || (new_score == score && token < id))) return;
@@ -68,12 +68,12 @@ float score_token(const Row& row, const Sampling& sampling, float inverse, Token
 
 /// philox() of the 16 counters that begin with `first`. Each word is kept in 64 bits, whose upper half is ignored.
 void philox_16(uint64_t seed, uint32_t first, uint32_t position, uint32_t (&words)[4][kCounters]) {
-  for (int part = 0; part < kCounters; part += kWide) {
-    Wide x[4] = {{}, Wide{} + position, {}, {}};
-    for (int i = 0; i < kWide; i++) x[0][i] = first + static_cast<uint32_t>(part + i);
+  for (int part = 0; part < kCounters; part += kVecWords) {
+    WordVec x[4] = {{}, WordVec{} + position, {}, {}};
+    for (int i = 0; i < kVecWords; i++) x[0][i] = first + static_cast<uint32_t>(part + i);
     auto k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
     for (int round = 0; round < kPhiloxRounds; round++) {
-      const Wide a = product(x[0], kPhiloxA), b = product(x[2], kPhiloxB);
+      const WordVec a = multiply_low(x[0], kPhiloxA), b = multiply_low(x[2], kPhiloxB);
       x[0] = (b >> 32) ^ x[1] ^ k0;
       x[1] = b;
       x[2] = (a >> 32) ^ x[3] ^ k1;
@@ -82,7 +82,7 @@ void philox_16(uint64_t seed, uint32_t first, uint32_t position, uint32_t (&word
       k1 += kPhiloxWeylB;
     }
     for (int w = 0; w < 4; w++) {
-      for (int i = 0; i < kWide; i++) words[w][part + i] = static_cast<uint32_t>(x[w][i]);
+      for (int i = 0; i < kVecWords; i++) words[w][part + i] = static_cast<uint32_t>(x[w][i]);
     }
   }
 }
@@ -103,7 +103,7 @@ void score_group(const Row& row, const Sampling& sampling, float inverse, int64_
 float largest_of(const float* values, int count) {
   constexpr int kLanes = 16;
   float lanes[kLanes];
-  for (float& lane : lanes) lane = kLowest;
+  for (float& lane : lanes) lane = kMinusInfinity;
   for (int i = 0; i < count; i += kLanes) {
     for (int k = 0; k < kLanes; k++) lanes[k] = values[i + k] > lanes[k] ? values[i + k] : lanes[k];
   }
@@ -122,11 +122,11 @@ Token draw_from_all(const Row& row, const Sampling& sampling, float inverse, flo
   for (int64_t group = 0; group < groups; group++) {
     const float* logits = row.logits + group * kGroup;
     const float top = largest_of(logits, kGroup);
-    // A group that cannot win needs no noise. In a row of a language model that is most groups.
-    if (!(top >= lowest) || fmaf(top - row.largest, inverse, kLargestGumbel) < best.score) continue;
+    // A group that cannot win needs no noise. Most groups of a language model's row cannot win.
+    if (!(top >= lowest) || fmaf(top - row.largest, inverse, kMaxGumbel) < best.score) continue;
     score_group(row, sampling, inverse, group, scores);
-    if (lowest > kLowest) {
-      for (int i = 0; i < kGroup; i++) scores[i] = logits[i] >= lowest ? scores[i] : kLowest;
+    if (lowest > kMinusInfinity) {
+      for (int i = 0; i < kGroup; i++) scores[i] = logits[i] >= lowest ? scores[i] : kMinusInfinity;
     }
     const float score = largest_of(scores, kGroup);
     if (!(score >= best.score)) continue;
@@ -140,8 +140,8 @@ Token draw_from_all(const Row& row, const Sampling& sampling, float inverse, flo
   return best.id;
 }
 
-/// The sum of weight_of() over the row. Weights are converted in two halves of 20 bits, which every CPU can do in
-/// vectors and which rounds nothing.
+/// The sum of weight_of() over the row. Weights are converted in two halves of 20 bits: every CPU can do that in
+/// vectors, and it rounds nothing.
 uint64_t sum_of_weights(const Row& row) {
   uint64_t sum = 0;
   int64_t i = 0;
@@ -187,17 +187,17 @@ uint64_t sum_of_weights(const Row& row, const std::vector<Ranked>& tokens) {
   return sum;
 }
 
-/// Steps 1 and 2 of the rule: `kept` gets the remaining tokens, in their order.
-void cut(const Row& row, const Sampling& sampling, std::vector<Ranked>& kept) {
+/// Steps 1 and 2 of the rule of Sampling: fills `kept` with the tokens that remain, in the order of that rule.
+void cut_top_k_and_p(const Row& row, const Sampling& sampling, std::vector<Ranked>& kept) {
   const bool by_count = sampling.top_k > 0;
   const auto top_k = static_cast<size_t>(sampling.top_k);
   // With top-k, top-p is a share of the weights that top-k keeps, so it is computed below.
   uint64_t wanted = by_count ? 0 : wanted_weight(sum_of_weights(row), sampling.top_p);
-  for (float near = kNear;; near *= 4) {
-    const float min_logit = near < 1e30f ? row.largest - near : kLowest;
+  for (float range = kFirstRange;; range *= 4) {
+    const float min_logit = range < 1e30f ? row.largest - range : kMinusInfinity;
     gather(row, min_logit, kept);
     const bool enough = by_count ? kept.size() >= top_k : sum_of_weights(row, kept) >= wanted;
-    if (enough || !(min_logit > kLowest)) break;
+    if (enough || !(min_logit > kMinusInfinity)) break;
   }
   if (by_count && kept.size() > top_k) {
     std::nth_element(kept.begin(), kept.begin() + static_cast<std::ptrdiff_t>(top_k) - 1, kept.end(), before);
@@ -216,12 +216,12 @@ void cut(const Row& row, const Sampling& sampling, std::vector<Ranked>& kept) {
 
 Token sample_row(const float* logits, int64_t vocab, const Sampling& sampling, int64_t position, Token first) {
   const Row row{logits, vocab, static_cast<uint32_t>(position), logits[first], first};
-  if (!(row.largest > kLowest)) return first;
+  if (!(row.largest > kMinusInfinity)) return first;
   const float inverse = 1.0f / sampling.temperature;
-  const float lowest = sampling.min_p > 0 ? row.largest + log_of(sampling.min_p) : kLowest;
+  const float lowest = sampling.min_p > 0 ? row.largest + log_of(sampling.min_p) : kMinusInfinity;
   if (sampling.top_k == 0 && sampling.top_p >= 1) return draw_from_all(row, sampling, inverse, lowest);
   thread_local std::vector<Ranked> kept;
-  cut(row, sampling, kept);
+  cut_top_k_and_p(row, sampling, kept);
   Best best;
   for (const Ranked& token : kept) {
     if (token.logit >= lowest) best.offer(score_token(row, sampling, inverse, token.id), token.id);

@@ -81,7 +81,7 @@ CLLM_HOST_DEVICE inline float gumbel_of(uint32_t bits) {
   return -log_of(exponential);
 }
 /// Upper bound of gumbel_of().
-constexpr float kLargestGumbel = 22.5f;
+constexpr float kMaxGumbel = 22.5f;
 
 /// A token's score in step 4; the largest score wins.
 CLLM_HOST_DEVICE inline float score_of(float logit, float largest, float inverse_temperature, uint32_t bits) {

@@ -22,20 +22,20 @@ struct PassShape {
 
 /// A lane's state between iterations, in device memory. The host writes it when the lane joins; `advance` keeps it.
 struct LaneState {
-  int32_t position = 0;     // p: of x[0], whose KV row is not yet written
+  int32_t position = 0;     // p, the position of x[0], whose KV row is not yet written
   int32_t row_end = 0;      // the lane may write KV rows below this one
   int32_t budget = 0;       // tokens that may still be emitted, >= 0
   int32_t stop_at_end = 0;  // 1: an end-of-generation token ends the lane
-  int32_t ended = 0;        // 1 once it has emitted one
+  int32_t ended = 0;        // 1 once the lane has emitted such a token
   int32_t prompt_size = 0;  // >= 1: random drafts are drawn from the first prompt_size tokens
   int32_t draft_mode = 0;   // a DraftMode
-  int32_t unused = 0;       // fills the hole, because tests compare bytes
+  int32_t unused = 0;       // takes the place of padding, because tests compare bytes
   Token* tokens = nullptr;  // [row_end + 1]: the confirmed tokens, tokens[position] = x[0]; `advance` appends
-  uint64_t seed = 0;        // of the draft source
+  uint64_t seed = 0;        // seed of random drafts
 };
 
-/// Whether the lane takes part in the next iteration. A lane that does not keeps all its inputs, so running the graph
-/// again rewrites its KV rows with what they hold already.
+/// Whether the lane takes part in the next iteration. A lane that takes no part keeps all its inputs, so running the
+/// graph again rewrites its KV rows with the values they hold.
 CLLM_HOST_DEVICE inline bool lane_runs(const LaneState& lane, int32_t block) {
   return lane.budget > 0 && lane.ended == 0 && lane.position + block <= lane.row_end;
 }
@@ -46,7 +46,7 @@ struct Verdict {
   int32_t winner = 0;      // candidate with the most accepted tokens; ties go to the lowest, so to the lane's own block
   int32_t accepted = 0;    // m, 0 <= m <= n - 1
   int32_t emitted = 0;     // 1 <= emitted <= m + 1; 0 when the lane does not run
-  int32_t stationary = 0;  // of the emitted drafts, see count_stationary
+  int32_t stationary = 0;  // stationary tokens among the emitted drafts, see count_stationary
   int32_t ended = 0;       // 1 when the last emitted token ends the lane
 };
 

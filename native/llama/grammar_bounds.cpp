@@ -7,11 +7,11 @@ namespace cllm {
 
 namespace {
 
-constexpr size_t kDeepest = 500;                // brackets within brackets: each is a frame of the parser's stack
-constexpr uint64_t kMostElements = 1 << 20;     // 8 bytes each, in several copies
-constexpr uint64_t kMostNameBytes = 1 << 24;    // a generated rule has the name of its rule and a number
-constexpr uint64_t kNameSuffix = 1 + 10;        // "_" and that number
-constexpr uint64_t kLargestToken = 0x7fffffff;  // the parser cuts a token's number to 32 bits
+constexpr size_t kMaxDepth = 500;              // nested brackets, each of which is a frame of the parser's stack
+constexpr uint64_t kMaxElements = 1 << 20;     // 8 bytes each, in several copies
+constexpr uint64_t kMaxNameBytes = 1 << 24;    // a generated rule has the name of its rule and a number
+constexpr uint64_t kNameSuffixBytes = 1 + 10;  // "_" and that number
+constexpr uint64_t kMaxTokenId = 0x7fffffff;   // the parser cuts a token's number to 32 bits
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_word(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || is_digit(c); }
@@ -32,15 +32,15 @@ const char* skip_character(const char* at) {
   return skip_bytes(at, escape == 'x' ? 4 : escape == 'u' ? 6 : escape == 'U' ? 10 : 2);
 }
 
-/// Follows the text as the parser's parse_sequence() does, and counts what that would make instead of making it. Where
-/// the parser would fail, the count goes on: it may then be too large, which harms nobody.
+/// Follows the text as the parser's parse_sequence() does, but only counts what the parser would make. Where the parser
+/// would fail, counting goes on: the count may then be too large, which does no harm.
 class Expansion {
  public:
-  explicit Expansion(const char* text) : at_(text), depth_(1) {}
+  explicit Expansion(const char* text) : at_(text), last_symbols_(1) {}
 
   std::string why_refused() {
     while (reason_.empty() && *(at_ = skip_grammar_space(at_)) != '\0') {
-      read_one();
+      read_item();
       if (reason_.empty()) check_size();
     }
     return reason_;
@@ -49,7 +49,7 @@ class Expansion {
   const GrammarSize& size() const { return size_; }
 
  private:
-  void read_one() {
+  void read_item() {
     const char c = *at_;
     if (c == '"') {
       read_literal();
@@ -81,26 +81,27 @@ class Expansion {
   }
 
   void add_symbol(uint64_t elements) {
-    depth_.back() = elements;
+    last_symbols_.back() = elements;
     size_.elements += elements;
   }
 
   /// Counts the element ALT between alternatives, or END of the rule that `::=` begins.
   void end_sequence() {
-    depth_.back() = 0;
+    last_symbols_.back() = 0;
     size_.elements++;
   }
 
   void open() {
     size_.generated_rules++;
     size_.elements++;  // END of the bracket's own rule
-    depth_.push_back(0);
-    if (depth_.size() > kDeepest + 1) reason_ = "brackets are nested more than " + std::to_string(kDeepest) + " deep";
+    last_symbols_.push_back(0);
+    if (last_symbols_.size() > kMaxDepth + 1)
+      reason_ = "brackets are nested more than " + std::to_string(kMaxDepth) + " deep";
   }
 
   void close() {
-    if (depth_.size() == 1) return;
-    depth_.pop_back();
+    if (last_symbols_.size() == 1) return;
+    last_symbols_.pop_back();
     add_symbol(1);
   }
 
@@ -131,8 +132,8 @@ class Expansion {
     if (*at_ == '[') {
       uint64_t token = 0;
       at_ = read_number(at_ + 1, token);
-      if (token > kLargestToken) {
-        reason_ = "the number of a token is larger than " + std::to_string(kLargestToken);
+      if (token > kMaxTokenId) {
+        reason_ = "the number of a token is larger than " + std::to_string(kMaxTokenId);
       }
     } else {
       while (*at_ != '\0' && *at_ != '>') at_++;
@@ -142,48 +143,48 @@ class Expansion {
   }
 
   void read_repetition() {
-    uint64_t least = 0, most = 0;
+    uint64_t minimum = 0, maximum = 0;
     at_ = skip_grammar_space(at_ + 1);
     if (!is_digit(*at_)) return;
-    at_ = skip_grammar_space(read_number(at_, least));
-    most = least;
+    at_ = skip_grammar_space(read_number(at_, minimum));
+    maximum = minimum;
     if (*at_ == ',') {
-      most = kNoMaximum;
+      maximum = kNoMaximum;
       at_ = skip_grammar_space(at_ + 1);
-      if (is_digit(*at_)) at_ = skip_grammar_space(read_number(at_, most));
+      if (is_digit(*at_)) at_ = skip_grammar_space(read_number(at_, maximum));
     }
     if (*at_ != '}') return;
     at_++;
-    reason_ = why_repetition_refused(least, most);
-    if (reason_.empty()) repeat(least, most);
+    reason_ = why_repetition_refused(minimum, maximum);
+    if (reason_.empty()) repeat(minimum, maximum);
   }
 
   /// S{m,n} becomes m times S and a chain of n - m rules, each of which has a copy of S; S{m,} becomes m times S and
-  /// one rule. No number here overflows: S has at most kMostElements, and both counts are at most kMostRepetitions.
-  void repeat(uint64_t least, uint64_t most) {
-    const uint64_t symbol = depth_.back();
+  /// one rule. No number here overflows: S has at most kMaxElements, and both counts are at most kMaxRepetitions.
+  void repeat(uint64_t minimum, uint64_t maximum) {
+    const uint64_t symbol = last_symbols_.back();
     if (symbol == 0) return;  // the parser refuses a repetition of nothing
-    const uint64_t optional = most == kNoMaximum ? 1 : most - least;
-    const uint64_t repeated = symbol * least + (optional > 0 ? 1 : 0);
+    const uint64_t optional = maximum == kNoMaximum ? 1 : maximum - minimum;
+    const uint64_t repeated = symbol * minimum + (optional > 0 ? 1 : 0);
     size_.generated_rules += optional;
-    size_.elements += optional * (symbol + 3);  // with a reference to the next one, ALT and END
-    size_.elements += repeated;                 // S itself stays counted, also where the parser takes it away again
-    depth_.back() = repeated;
+    size_.elements += optional * (symbol + 3);  // plus a reference to the next rule, ALT and END
+    size_.elements += repeated;                 // S itself stays counted, even where the parser takes it away again
+    last_symbols_.back() = repeated;
   }
 
   void check_size() {
-    if (size_.generated_rules > kMostGrammarRules) {
-      reason_ = "it has more than " + std::to_string(kMostGrammarRules) + " rules";
-    } else if (size_.elements > kMostElements) {
-      reason_ = "it has more than " + std::to_string(kMostElements) + " elements, repetitions written out";
-    } else if (size_.generated_rules * (longest_name_ + kNameSuffix) > kMostNameBytes) {
+    if (size_.generated_rules > kMaxGrammarRules) {
+      reason_ = "it has more than " + std::to_string(kMaxGrammarRules) + " rules";
+    } else if (size_.elements > kMaxElements) {
+      reason_ = "it has more than " + std::to_string(kMaxElements) + " elements, repetitions written out";
+    } else if (size_.generated_rules * (longest_name_ + kNameSuffixBytes) > kMaxNameBytes) {
       reason_ = "the names of its rules are too long";
     }
   }
 
   const char* at_;
-  std::vector<uint64_t> depth_;  // for each open bracket, and the rule: elements of the last symbol, 0: there is none
-  uint64_t longest_name_ = 0;    // a generated rule may have this name, in bytes
+  std::vector<uint64_t> last_symbols_;  // elements of the last symbol (0: none), in the rule and in each open bracket
+  uint64_t longest_name_ = 0;           // bytes of the longest name, which a generated rule may take over
   GrammarSize size_;
   std::string reason_;
 };
@@ -202,19 +203,19 @@ const char* skip_grammar_space(const char* at) {
 const char* read_number(const char* at, uint64_t& number) {
   for (number = 0; is_digit(*at); at++) {
     const auto digit = static_cast<uint64_t>(*at - '0');
-    number = number > (kLargestNumber - digit) / 10 ? kLargestNumber : number * 10 + digit;
+    number = number > (kMaxNumber - digit) / 10 ? kMaxNumber : number * 10 + digit;
   }
   return at;
 }
 
-std::string why_repetition_refused(uint64_t least, uint64_t most) {
-  const bool limited = most != kNoMaximum;
+std::string why_repetition_refused(uint64_t minimum, uint64_t maximum) {
+  const bool limited = maximum != kNoMaximum;
   const std::string counts =
-      "a repetition {" + std::to_string(least) + "," + (limited ? std::to_string(most) : "") + "} ";
-  if (least > kMostRepetitions || (limited && most > kMostRepetitions)) {
-    return counts + "counts more than " + std::to_string(kMostRepetitions);
+      "a repetition {" + std::to_string(minimum) + "," + (limited ? std::to_string(maximum) : "") + "} ";
+  if (minimum > kMaxRepetitions || (limited && maximum > kMaxRepetitions)) {
+    return counts + "counts more than " + std::to_string(kMaxRepetitions);
   }
-  if (most < least) return counts + "has a maximum below its minimum";
+  if (maximum < minimum) return counts + "has a maximum below its minimum";
   return "";
 }
 

@@ -5,10 +5,10 @@
 
 namespace cllm {
 
-constexpr uint64_t kMostGrammarRules = 4096;
-constexpr uint64_t kMostRepetitions = 2000;  // llama.cpp's own limit: its parser drops a larger maximum in silence
+constexpr uint64_t kMaxGrammarRules = 4096;
+constexpr uint64_t kMaxRepetitions = 2000;  // llama.cpp's own limit: its parser drops a larger maximum in silence
 constexpr uint64_t kNoMaximum = UINT64_MAX;
-constexpr uint64_t kLargestNumber = UINT64_MAX - 1;
+constexpr uint64_t kMaxNumber = UINT64_MAX - 1;
 
 /// Upper bounds of what llama.cpp's parser makes of a grammar.
 struct GrammarSize {
@@ -21,10 +21,10 @@ struct GrammarSize {
 /// linear in the length, its memory is bounded, and it gives the parser nothing. `size` is filled if it is not null.
 std::string why_bounds_refused(const std::string& grammar, GrammarSize* size = nullptr);
 
-/// Why {least,most} is refused, or an empty string. `most` may be kNoMaximum.
-std::string why_repetition_refused(uint64_t least, uint64_t most);
+/// Why {minimum,maximum} is refused, or an empty string. `maximum` may be kNoMaximum.
+std::string why_repetition_refused(uint64_t minimum, uint64_t maximum);
 
-/// Reads digits. A number that does not fit becomes kLargestNumber.
+/// Reads digits. A number that does not fit becomes kMaxNumber.
 const char* read_number(const char* at, uint64_t& number);
 
 /// Skips blanks, line ends and comments.

@@ -11,15 +11,16 @@ namespace cllm {
 
 namespace {
 
-constexpr double kMostPaths = 20'000;  // llama.cpp follows every path, and compares where it ends with all others
-constexpr double kMostSteps = 1e8;     // its own check for left recursion reads a rule once for each path to it
-constexpr size_t kLongestReason = 200;
+constexpr double kMaxPaths = 20'000;  // llama.cpp follows every path, and compares its end with those of all others
+constexpr double kMaxSteps = 1e8;     // llama.cpp's check for left recursion reads a rule once for each path to it
+constexpr size_t kMaxReasonLength = 200;
 
 bool ends_alternative(const llama_grammar_element& element) {
   return element.type == LLAMA_GRETYPE_ALT || element.type == LLAMA_GRETYPE_END;
 }
 
-/// Tells for each rule whether one of its alternatives has no element. llama.cpp's check knows no other emptiness.
+/// Tells for each rule whether one of its alternatives has no element. llama.cpp's check
+/// knows only such empty rules.
 std::vector<bool> directly_empty(const llama_grammar_rules& rules) {
   std::vector<bool> empty(rules.size());
   for (size_t i = 0; i < rules.size(); i++) {
@@ -40,7 +41,8 @@ std::vector<bool> may_be_empty(const llama_grammar_rules& rules) {
     size_t waiting_for;
   };
   std::vector<Alternative> alternatives;
-  std::vector<std::vector<size_t>> users(rules.size());  // alternatives of references alone, once for each reference
+  // By rule: the alternatives that consist of references and refer to the rule, once for each reference.
+  std::vector<std::vector<size_t>> users(rules.size());
   std::vector<bool> empty = directly_empty(rules);
   for (size_t i = 0; i < rules.size(); i++) {
     for (size_t from = 0, to = 0; from < rules[i].size(); from = to + 1) {
@@ -53,26 +55,26 @@ std::vector<bool> may_be_empty(const llama_grammar_rules& rules) {
       alternatives.push_back({i, to - from});
     }
   }
-  std::vector<size_t> found;
+  std::vector<size_t> newly_empty;
   for (size_t i = 0; i < rules.size(); i++) {
-    if (empty[i]) found.push_back(i);
+    if (empty[i]) newly_empty.push_back(i);
   }
-  while (!found.empty()) {
-    const size_t rule = found.back();
-    found.pop_back();
+  while (!newly_empty.empty()) {
+    const size_t rule = newly_empty.back();
+    newly_empty.pop_back();
     for (const size_t user : users[rule]) {
       Alternative& alternative = alternatives[user];
       if (--alternative.waiting_for > 0 || empty[alternative.rule]) continue;
       empty[alternative.rule] = true;
-      found.push_back(alternative.rule);
+      newly_empty.push_back(alternative.rule);
     }
   }
   return empty;
 }
 
-/// The rules that a rule may begin with stand first in an alternative, or behind others that may be empty. llama.cpp
-/// expands them at once, and does not see by itself that some expansions never end. Rules that begin with one another
-/// form a circle. All here takes time linear in the elements, and calls no function for a rule within another.
+/// The rules that each rule may begin with: they stand first in an alternative, or behind rules that may be empty.
+/// llama.cpp expands them at once, and does not see by itself that some expansions never end. Rules that begin with one
+/// another form a circle. All of this takes time linear in the elements, and no function calls itself.
 class Beginnings {
  public:
   Beginnings(const llama_grammar_rules& rules, const std::vector<bool>& empty)
@@ -81,7 +83,7 @@ class Beginnings {
     find_circles();
   }
 
-  /// Tells whether a rule comes back to itself in front of something else: then the expansion grows for ever.
+  /// Tells whether a rule leads back to itself with something behind it: then the expansion grows for ever.
   bool never_ends() const {
     return any_edge_in_circle([](const Edge& edge) { return !edge.last; });
   }
@@ -90,7 +92,7 @@ class Beginnings {
     return any_edge_in_circle([](const Edge&) { return true; });
   }
 
-  /// Counts the paths from the rule that has most, alternative by alternative. A circle counts as one rule.
+  /// Counts the paths from the rule that has the most, alternative by alternative. A circle counts as one rule.
   double most_paths() const {
     const std::vector<double> paths = sum_up([](const llama_grammar_rule& rule) {
       return static_cast<double>(std::count_if(rule.begin(), rule.end(), ends_alternative));
@@ -136,7 +138,7 @@ class Beginnings {
     constexpr size_t kNone = SIZE_MAX;
     std::vector<size_t> order(rules_.size(), kNone), lowest(rules_.size());
     std::vector<bool> open(rules_.size());
-    std::vector<size_t> opened;
+    std::vector<size_t> open_rules;
     std::vector<Frame> frames;
     size_t next_order = 0;
     for (size_t root = 0; root < rules_.size(); root++) {
@@ -146,7 +148,7 @@ class Beginnings {
         if (order[rule] == kNone) {
           order[rule] = lowest[rule] = next_order++;
           open[rule] = true;
-          opened.push_back(rule);
+          open_rules.push_back(rule);
         }
         if (frames.back().next_edge < edges_[rule].size()) {
           const size_t to = edges_[rule][frames.back().next_edge++].to;
@@ -164,8 +166,8 @@ class Beginnings {
         }
         if (lowest[rule] != order[rule]) continue;
         for (size_t member = kNone; member != rule;) {
-          member = opened.back();
-          opened.pop_back();
+          member = open_rules.back();
+          open_rules.pop_back();
           open[member] = false;
           circle_[member] = circles_;
           finished_.push_back(member);
@@ -201,9 +203,9 @@ class Beginnings {
 
   const llama_grammar_rules& rules_;
   std::vector<std::vector<Edge>> edges_;
-  std::vector<size_t> circle_;    // number of each rule's circle
+  std::vector<size_t> circle_;    // by rule: the number of its circle
   std::vector<size_t> finished_;  // rules, circle after circle, in the order of their numbers
-  size_t circles_ = 0;
+  size_t circles_ = 0;            // how many there are
 };
 
 std::string why_beginnings_refused(const llama_grammar_rules& rules) {
@@ -211,10 +213,10 @@ std::string why_beginnings_refused(const llama_grammar_rules& rules) {
   const std::string too_many = "its rules begin with one another in too many ways";
   const Beginnings expansion(rules, may_be_empty(rules));
   if (expansion.never_ends()) return left_recursion;
-  if (expansion.most_paths() > kMostPaths) return too_many;
+  if (expansion.most_paths() > kMaxPaths) return too_many;
   const Beginnings recursion_check(rules, directly_empty(rules));
   if (recursion_check.has_circle()) return left_recursion;
-  return recursion_check.steps() > kMostSteps ? too_many : "";
+  return recursion_check.steps() > kMaxSteps ? too_many : "";
 }
 
 }  // namespace
@@ -227,15 +229,15 @@ std::string why_no_grammar(const llama_vocab* vocab, const std::string& grammar)
   try {
     for (const char* at = skip_grammar_space(grammar.c_str()); *at != '\0';) at = parser.parse_rule(at);
   } catch (const std::exception& error) {
-    return std::string(error.what()).substr(0, kLongestReason);
+    return std::string(error.what()).substr(0, kMaxReasonLength);
   }
   for (const auto& [name, id] : parser.symbol_ids) {
     if (id >= parser.rules.size() || parser.rules[id].empty()) return "there is no rule " + name;
   }
   if (parser.symbol_ids.count("root") == 0) return "there is no rule root";
   // Each rule of a chain is a frame of llama.cpp's check for recursion.
-  if (parser.rules.size() > kMostGrammarRules) {
-    return "it has more than " + std::to_string(kMostGrammarRules) + " rules";
+  if (parser.rules.size() > kMaxGrammarRules) {
+    return "it has more than " + std::to_string(kMaxGrammarRules) + " rules";
   }
   return why_beginnings_refused(parser.rules);
 }

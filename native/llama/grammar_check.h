@@ -6,8 +6,9 @@ struct llama_vocab;
 
 namespace cllm {
 
-/// Why llama.cpp would not take a grammar, or an empty string. Its own parser writes the reason to stderr, and neither
-/// its recursion nor its repetitions have a limit: grammar_bounds.h says what is refused before it sees the text.
+/// Why llama.cpp would not take a grammar, or an empty string. llama.cpp's parser writes the reason to stderr,
+/// and limits neither its recursion nor its repetitions: grammar_bounds.h says what is refused before the parser sees
+/// the text.
 std::string why_no_grammar(const llama_vocab* vocab, const std::string& grammar);
 
 }  // namespace cllm

@@ -61,7 +61,7 @@ bool GraphBridge::Impl::claim(int lane, int position, int rows) {
 
 CachedGraph* GraphBridge::Impl::find(const PassShape& shape, int first_lane, int64_t n_kv) const {
   for (const auto& cached : graphs) {
-    if (cached->is(shape, first_lane, n_kv)) return cached.get();
+    if (cached->matches(shape, first_lane, n_kv)) return cached.get();
   }
   return nullptr;
 }
@@ -102,19 +102,19 @@ ResidentGraph* GraphBridge::prepare(const PassShape& shape, int first_lane, std:
   const int64_t n_kv = std::min(kv_size(), padded_cells(end));
 
   CachedGraph* cached = impl_->find(shape, first_lane, n_kv);
-  // A new graph takes n_kv and its streams from a memory context, which must itself claim something: it gets the last
-  // row of every range.
-  const int left_to_memory = cached == nullptr ? 1 : 0;
+  // A new graph takes n_kv and its streams from a memory context, which must itself claim rows. So the
+  // last row of every range is left to it.
+  const int rows_left_to_memory = cached == nullptr ? 1 : 0;
   for (size_t b = 0; b < cells.size(); b++) {
     const int rows = cells[b].end - cells[b].first;
-    if (!impl_->claim(first_lane + static_cast<int>(b), cells[b].first, rows - left_to_memory)) {
+    if (!impl_->claim(first_lane + static_cast<int>(b), cells[b].first, rows - rows_left_to_memory)) {
       reason = "a lane's KV rows are not at its positions";
       return nullptr;
     }
   }
   if (cached == nullptr) cached = impl_->add(shape, first_lane, n_kv, cells, reason);
   if (cached == nullptr) return nullptr;
-  cached->last_use = ++impl_->uses;
+  cached->last_use = ++impl_->use_count;
   return &cached->graph;
 }
 

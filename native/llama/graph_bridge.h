@@ -50,10 +50,10 @@ class GraphBridge {
     int first;
     int end;
   };
-  /// Claims cells[b] for lane first_lane + b and returns the graph for `shape` that attends to all of them. Of its
-  /// inputs only the constants are written. `first` is the lane's position: the lane's rows must be at their positions,
-  /// and the cells must be free. A graph is built at its first use; the 16 last used ones are kept. On failure it
-  /// returns null and sets `reason`; some cells may be claimed then.
+  /// Claims cells[b] for lane first_lane + b and returns the graph for `shape` that attends to all of them. It
+  /// writes only those inputs that are constants. `first` is the lane's position: the lane's rows must be at their
+  /// positions, and the cells must be free. A graph is built at its first use; the 16 last used ones are kept. On
+  /// failure it returns null and sets `reason`; some cells may be claimed then.
   ResidentGraph* prepare(const PassShape& shape, int first_lane, std::span<const CellRange> cells, std::string& reason);
   /// Changes whenever graphs that were returned have become invalid.
   uint64_t epoch() const;

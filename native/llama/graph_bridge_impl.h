@@ -66,7 +66,7 @@ struct CachedGraph {
   BufferPointer input_buffer;
   ResidentGraph graph;
 
-  bool is(const PassShape& wanted, int lane, int64_t kv) const {
+  bool matches(const PassShape& wanted, int lane, int64_t kv) const {
     return shape == wanted && first_lane == lane && n_kv == kv;
   }
 };
@@ -78,13 +78,14 @@ struct GraphBridge::Impl {
   int threads = 1;
   ggml_threadpool* pool = nullptr;
   bool on_cpu = true;
-  // llama_context keeps its own ones private. These stay empty, because the bridge refuses contexts with adapters.
+  // llama_context keeps its own adapters private. The following stay empty, because the bridge refuses contexts with
+  // adapters.
   llama_adapter_cvec no_control_vector;
   llama_adapter_loras no_loras;
   llama_cross no_cross;
   AllocatorPointer allocator;  // one buffer for the intermediate values of all graphs
   std::vector<std::unique_ptr<CachedGraph>> graphs;
-  uint64_t uses = 0;
+  uint64_t use_count = 0;
   std::vector<KvTensor> kv_tensors;
   uint64_t epoch = 0;
 

@@ -9,7 +9,7 @@ class tensor_traits;
 namespace cllm {
 
 /// Our attention (native/products/attention.h) for an operation GGML_OP_FLASH_ATTN_EXT that it can compute, else null.
-/// It is used in layers whose query weights are packed. ggml's own attention takes half of a block's time where the
+/// It runs in layers whose query weights are packed. ggml's own attention takes half of a block's time where the
 /// model is small.
 ggml::cpu::tensor_traits* packed_attention(const ggml_tensor* op);
 

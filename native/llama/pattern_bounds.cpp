@@ -8,28 +8,28 @@ namespace cllm {
 
 namespace {
 
-constexpr size_t kLongestPattern = 10'000;  // bytes: the converter's time is quadratic in them
+constexpr size_t kMaxPatternBytes = 10'000;  // the converter's time is quadratic in the bytes
 
 /// Checks the text between braces. The converter gives up a pattern whose braces hold no number.
 std::string why_count_refused(const std::string& count) {
   if (count.find_first_of("0123456789") == std::string::npos) return "";
-  uint64_t least = 0, most = 0;
-  const char* at = read_number(count.c_str(), least);
-  most = least;
+  uint64_t minimum = 0, maximum = 0;
+  const char* at = read_number(count.c_str(), minimum);
+  maximum = minimum;
   if (*at == ',') {
     const char* from = ++at;
-    at = read_number(at, most);
-    if (at == from) most = kNoMaximum;
+    at = read_number(at, maximum);
+    if (at == from) maximum = kNoMaximum;
   }
   if (at != count.c_str() + count.size()) return "counts in the form {m}, {m,} or {m,n}";
-  if (why_repetition_refused(least, most).empty()) return "";
-  return "counts from 0 to " + std::to_string(kMostRepetitions) + ", the larger one last,";
+  if (why_repetition_refused(minimum, maximum).empty()) return "";
+  return "counts from 0 to " + std::to_string(kMaxRepetitions) + ", the larger one last,";
 }
 
 }  // namespace
 
 std::string why_pattern_refused(const std::string& pattern) {
-  if (pattern.size() > kLongestPattern) return "at most " + std::to_string(kLongestPattern) + " bytes";
+  if (pattern.size() > kMaxPatternBytes) return "at most " + std::to_string(kMaxPatternBytes) + " bytes";
   bool in_class = false;
   for (size_t i = 0; i < pattern.size(); i++) {
     if (pattern[i] == '\\') {

@@ -15,42 +15,43 @@ namespace cllm {
 
 namespace {
 
-constexpr int kDeepestText = 200;      // levels of the text
-constexpr int kDeepestWalk = 1000;     // schemas within schemas, those behind every $ref added: frames of the converter
-constexpr size_t kMostMembers = 4096;  // of one object: its keys are found by looking at each
-constexpr size_t kLongestName = 1024;  // bytes: the converter's regular expressions call themselves for each
-constexpr size_t kMostSchemas = 1 << 15;      // with those that a list of types repeats
-constexpr size_t kMostOptional = 400;         // properties of one object: the converter's time is cubic in them
-constexpr size_t kMostPatterns = 1000;        // the converter copies all its rules for each
-constexpr size_t kMostPathBytes = 1 << 22;    // a rule has the name of its path
-constexpr size_t kMostCopiedBytes = 1 << 24;  // a list of types copies the schema for each
+constexpr int kMaxTextDepth = 200;    // nesting of brackets in the text
+constexpr int kMaxWalkDepth = 1000;   // nested schemas, with those behind every $ref: each is a frame of the converter
+constexpr size_t kMaxMembers = 4096;  // members of one object, whose keys are searched one by one
+constexpr size_t kMaxNameLength = 1024;  // bytes, for each of which the converter's regular expressions call themselves
+constexpr size_t kMaxSchemas = 1 << 15;  // schemas, including those that a list of types repeats
+constexpr size_t kMaxOptional = 400;     // optional properties of one object: the converter's time is cubic in them
+constexpr size_t kMaxPatterns = 1000;    // patterns, for each of which the converter copies all its rules
+constexpr size_t kMaxPathBytes = 1 << 22;    // paths of all schemas together: each rule is named after its path
+constexpr size_t kMaxCopiedBytes = 1 << 24;  // bytes that lists of types copy, a schema for each type
 
 [[noreturn]] void refuse(const std::string& what) { throw Error("CLLM_INVALID_GRAMMAR", "Expected " + what); }
 
-/// Goes where the converter goes. The converter builds the schema behind a $ref once, within the first one that it
-/// meets: so depths of these schemas are added up. What an allOf refers to is written out in its place, each time.
-class Walk {
+/// Visits the schemas that the converter visits. The converter builds the schema behind a $ref once, inside the first
+/// schema that refers to it, so the depths of such schemas are added up. A schema that an allOf refers to is written
+/// out in its place, each time.
+class SchemaWalk {
  public:
-  explicit Walk(common_json& root) : root_(root) {}
+  explicit SchemaWalk(common_json& root) : root_(root) {}
 
   void run() {
     walk_apart(root_, "#");
-    while (!targets_.empty()) {
-      const auto [reference, target] = targets_.back();
-      targets_.pop_back();
+    while (!unwalked_targets_.empty()) {
+      const auto [reference, target] = unwalked_targets_.back();
+      unwalked_targets_.pop_back();
       walk_apart(*target, reference);
     }
   }
 
  private:
-  /// Adds a level to the walk, and a part to the path, as long as it lives.
+  /// Adds a level to the walk, and a part to the path, for as long as the Level lives.
   class Level {
    public:
-    Level(Walk& walk, const std::string& part) : walk_(walk), length_(walk.path_.size()) {
+    Level(SchemaWalk& walk, const std::string& part) : walk_(walk), length_(walk.path_.size()) {
       walk_.path_ += part;
-      walk_.deepest_ = std::max(walk_.deepest_, ++walk_.depth_);
-      if (walk_.depths_before_ + walk_.deepest_ > kDeepestWalk) {
-        refuse("a JSON schema of at most " + std::to_string(kDeepestWalk) + " levels, with what each $ref leads to");
+      walk_.max_depth_ = std::max(walk_.max_depth_, ++walk_.depth_);
+      if (walk_.depths_before_ + walk_.max_depth_ > kMaxWalkDepth) {
+        refuse("a JSON schema of at most " + std::to_string(kMaxWalkDepth) + " levels, with what each $ref leads to");
       }
     }
     ~Level() {
@@ -60,15 +61,15 @@ class Walk {
     Level(const Level&) = delete;
 
    private:
-    Walk& walk_;
+    SchemaWalk& walk_;
     const size_t length_;
   };
 
   void walk_apart(common_json& schema, const std::string& path) {
     path_.clear();
-    deepest_ = 0;
+    max_depth_ = 0;
     walk(schema, path);
-    depths_before_ += deepest_;
+    depths_before_ += max_depth_;
   }
 
   void walk(common_json& schema, const std::string& part) {
@@ -194,16 +195,16 @@ class Walk {
     const auto text = reference.get<std::string>();
     if (text.compare(0, 2, "#/") != 0) return nullptr;
     check_length(text);
-    const auto [known, is_new] = known_.try_emplace(text, nullptr);
-    if (!is_new) return known->second;
+    const auto [target_of, is_new] = targets_by_reference_.try_emplace(text, nullptr);
+    if (!is_new) return target_of->second;
     common_json* target = &root_;
     for (size_t from = 2; target != nullptr && from <= text.size();) {
       const size_t to = std::min(text.find('/', from), text.size());
       target = member(*target, text.substr(from, to - from));
       from = to + 1;
     }
-    known->second = target;
-    if (target != nullptr) targets_.emplace_back(text, target);
+    target_of->second = target;
+    if (target != nullptr) unwalked_targets_.emplace_back(text, target);
     return target;
   }
 
@@ -235,14 +236,14 @@ class Walk {
   }
 
   static void check_length(const std::string& name) {
-    if (name.size() <= kLongestName) return;
-    refuse("names and references of at most " + std::to_string(kLongestName) + " bytes in a JSON schema");
+    if (name.size() <= kMaxNameLength) return;
+    refuse("names and references of at most " + std::to_string(kMaxNameLength) + " bytes in a JSON schema");
   }
 
-  /// Each property makes a rule, and each optional one another.
+  /// Each property makes a rule, and each optional property makes a second one.
   void add_properties(size_t all, size_t optional) {
-    if (optional > kMostOptional) {
-      refuse("at most " + std::to_string(kMostOptional) + " optional properties for " + path_ +
+    if (optional > kMaxOptional) {
+      refuse("at most " + std::to_string(kMaxOptional) + " optional properties for " + path_ +
              " of the JSON schema but " + "received " + std::to_string(optional));
     }
     rules_ += all + optional;
@@ -250,29 +251,28 @@ class Walk {
   }
 
   void check_size() const {
-    if (rules_ > kMostGrammarRules) {
-      refuse("a JSON schema of at most " + std::to_string(kMostGrammarRules) +
+    if (rules_ > kMaxGrammarRules) {
+      refuse("a JSON schema of at most " + std::to_string(kMaxGrammarRules) +
              " properties, optional ones counted twice");
     }
-    if (schemas_ > kMostSchemas)
-      refuse("a JSON schema with at most " + std::to_string(kMostSchemas) + " schemas in it");
-    if (patterns_ > kMostPatterns) refuse("a JSON schema with at most " + std::to_string(kMostPatterns) + " patterns");
-    if (path_bytes_ > kMostPathBytes) refuse("a JSON schema with shorter names, or fewer levels");
-    if (copied_bytes_ > kMostCopiedBytes) refuse("a JSON schema with shorter lists of types");
+    if (schemas_ > kMaxSchemas) refuse("a JSON schema with at most " + std::to_string(kMaxSchemas) + " schemas in it");
+    if (patterns_ > kMaxPatterns) refuse("a JSON schema with at most " + std::to_string(kMaxPatterns) + " patterns");
+    if (path_bytes_ > kMaxPathBytes) refuse("a JSON schema with shorter names, or fewer levels");
+    if (copied_bytes_ > kMaxCopiedBytes) refuse("a JSON schema with shorter lists of types");
   }
 
   common_json& root_;
   std::string path_;
-  int depth_ = 0, deepest_ = 0, depths_before_ = 0;
+  int depth_ = 0, max_depth_ = 0, depths_before_ = 0;
   size_t schemas_ = 0, rules_ = 0, patterns_ = 0, path_bytes_ = 0, copied_bytes_ = 0;
-  std::map<std::string, common_json*> known_;
-  std::vector<std::pair<std::string, common_json*>> targets_;
+  std::map<std::string, common_json*> targets_by_reference_;
+  std::vector<std::pair<std::string, common_json*>> unwalked_targets_;
 };
 
 }  // namespace
 
 void check_schema_text(const std::string& text) {
-  std::vector<size_t> members;  // so far, of each open bracket; an array has none
+  std::vector<size_t> members;  // for each open bracket: its members so far; an array has none
   bool in_string = false;
   for (size_t i = 0; i < text.size(); i++) {
     if (in_string && text[i] == '\\') {
@@ -283,17 +283,17 @@ void check_schema_text(const std::string& text) {
       continue;
     } else if (text[i] == '{' || text[i] == '[') {
       members.push_back(0);
-      if (members.size() > kDeepestText) {
-        refuse("a JSON schema of at most " + std::to_string(kDeepestText) + " levels");
+      if (members.size() > kMaxTextDepth) {
+        refuse("a JSON schema of at most " + std::to_string(kMaxTextDepth) + " levels");
       }
     } else if ((text[i] == '}' || text[i] == ']') && !members.empty()) {
       members.pop_back();
-    } else if (text[i] == ':' && !members.empty() && ++members.back() > kMostMembers) {
-      refuse("a JSON schema with at most " + std::to_string(kMostMembers) + " members in an object");
+    } else if (text[i] == ':' && !members.empty() && ++members.back() > kMaxMembers) {
+      refuse("a JSON schema with at most " + std::to_string(kMaxMembers) + " members in an object");
     }
   }
 }
 
-void check_schema_bounds(common_json& schema) { Walk(schema).run(); }
+void check_schema_bounds(common_json& schema) { SchemaWalk(schema).run(); }
 
 }  // namespace cllm

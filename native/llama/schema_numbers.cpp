@@ -13,9 +13,9 @@ namespace cllm {
 
 namespace {
 
-constexpr uint64_t kMostItems = 1990;  // the parser adds those of the brackets around to kMostRepetitions
-constexpr size_t kLongestQuote = 60, kLongestPath = 200;
-constexpr int64_t kLargestBound = INT64_MAX - 1;  // the converter takes INT64_MAX for none, and negates bounds
+constexpr uint64_t kMaxItems = 1990;  // below kMaxRepetitions, because the parser adds repetitions of outer brackets
+constexpr size_t kMaxQuoteLength = 60, kMaxPathLength = 200;
+constexpr int64_t kMaxBound = INT64_MAX - 1;  // the converter takes INT64_MAX for no bound, and negates bounds
 
 std::string type_of(const common_json& value) {
   if (value.is_string()) return "string";
@@ -27,7 +27,7 @@ std::string type_of(const common_json& value) {
 
 bool names_integer(const common_json& type) {
   if (!type.is_array()) return type.is_string() && type == "integer";
-  return std::any_of(type.begin(), type.end(), [](const common_json& one) { return names_integer(one); });
+  return std::any_of(type.begin(), type.end(), [](const common_json& element) { return names_integer(element); });
 }
 
 /// Rounds a bound of integers to a whole number, or to the nearest one that 64 bits hold.
@@ -42,20 +42,20 @@ int64_t whole_number(const common_json& value, bool round_up) {
   return whole <= -0x1p63 ? INT64_MIN : static_cast<int64_t>(whole);
 }
 
-/// Bounds of one schema.
+/// The numeric bounds of one schema.
 class Bounds {
  public:
   Bounds(common_json& schema, const std::string& path) : schema_(schema), path_(path) {}
 
   void check() {
-    check_counts("minLength", "maxLength", kMostRepetitions);
-    check_counts("minItems", "maxItems", kMostItems);
-    check_counts("minProperties", "maxProperties", kLargestNumber);
-    check_counts("minContains", "maxContains", kLargestNumber);
+    check_counts("minLength", "maxLength", kMaxRepetitions);
+    check_counts("minItems", "maxItems", kMaxItems);
+    check_counts("minProperties", "maxProperties", kMaxNumber);
+    check_counts("minContains", "maxContains", kMaxNumber);
     for (const char* name : {"minimum", "maximum", "multipleOf"}) {
       if (has(name) && !at(name).is_number()) refuse_value("a number", path_ + "/" + name, at(name));
     }
-    // In draft 4 they are booleans.
+    // In draft 4 of JSON Schema these two are booleans.
     for (const char* name : {"exclusiveMinimum", "exclusiveMaximum"}) {
       if (has(name) && !at(name).is_number() && !at(name).is_boolean())
         refuse_value("a number", path_ + "/" + name, at(name));
@@ -72,21 +72,22 @@ class Bounds {
   bool has_number(const std::string& name) const { return has(name) && at(name).is_number(); }
   common_json& at(const std::string& name) const { return schema_.at(name); }
 
-  void check_counts(const std::string& least, const std::string& most, uint64_t largest) const {
-    for (const std::string& name : {least, most}) {
+  void check_counts(const std::string& min_name, const std::string& max_name, uint64_t max_count) const {
+    for (const std::string& name : {min_name, max_name}) {
       if (!has(name)) continue;
       const bool counts = at(name).is_number_integer() && at(name).get<double>() >= 0;
-      if (counts && at(name).get<unsigned long long>() <= largest) continue;
-      const std::string range = largest == kLargestNumber ? "from 0" : "from 0 to " + std::to_string(largest);
+      if (counts && at(name).get<unsigned long long>() <= max_count) continue;
+      const std::string range = max_count == kMaxNumber ? "from 0" : "from 0 to " + std::to_string(max_count);
       refuse_value("an integer " + range, path_ + "/" + name, at(name));
     }
-    if (!has(least) || !has(most)) return;
-    if (at(least).get<unsigned long long>() <= at(most).get<unsigned long long>()) return;
-    refuse_value("an integer of at least " + least + ", " + at(least).dump() + ",", path_ + "/" + most, at(most));
+    if (!has(min_name) || !has(max_name)) return;
+    if (at(min_name).get<unsigned long long>() <= at(max_name).get<unsigned long long>()) return;
+    refuse_value("an integer of at least " + min_name + ", " + at(min_name).dump() + ",", path_ + "/" + max_name,
+                 at(max_name));
   }
 
-  /// Values are replaced in their places and no key is added: pointers into the schema stay valid. A second time
-  /// changes nothing.
+  /// Replaces values in their places and adds no key, so pointers into the schema stay valid. A second call changes
+  /// nothing.
   void check_integers() {
     int64_t lowest = INT64_MIN, highest = INT64_MAX;
     if (has("minimum")) lowest = whole_number(at("minimum"), true);
@@ -99,22 +100,22 @@ class Bounds {
       const int64_t above = whole_number(at("exclusiveMaximum"), true);
       highest = std::min(highest, above == INT64_MIN ? above : above - 1);
     }
-    const std::string least = has("minimum") ? "minimum" : "exclusiveMinimum";
-    const std::string most = has("maximum") ? "maximum" : "exclusiveMaximum";
-    if (lowest > kLargestBound) {
-      refuse_value("a number of at most " + std::to_string(kLargestBound), path_ + "/" + least, at(least));
+    const std::string min_name = has("minimum") ? "minimum" : "exclusiveMinimum";
+    const std::string max_name = has("maximum") ? "maximum" : "exclusiveMaximum";
+    if (lowest > kMaxBound) {
+      refuse_value("a number of at most " + std::to_string(kMaxBound), path_ + "/" + min_name, at(min_name));
     }
-    if (highest < -kLargestBound) {
-      refuse_value("a number of at least -" + std::to_string(kLargestBound), path_ + "/" + most, at(most));
+    if (highest < -kMaxBound) {
+      refuse_value("a number of at least -" + std::to_string(kMaxBound), path_ + "/" + max_name, at(max_name));
     }
     if (lowest > highest) {
-      refuse_value("a number that allows an integer from " + std::to_string(lowest) + ",", path_ + "/" + most,
-                   at(most));
+      refuse_value("a number that allows an integer from " + std::to_string(lowest) + ",", path_ + "/" + max_name,
+                   at(max_name));
     }
-    lowest = std::max(lowest, -kLargestBound);
-    highest = std::min(highest, kLargestBound);
-    if (has_number(least)) at(least) = least == "minimum" ? lowest : lowest - 1;
-    if (has_number(most)) at(most) = most == "maximum" ? highest : highest + 1;
+    lowest = std::max(lowest, -kMaxBound);
+    highest = std::min(highest, kMaxBound);
+    if (has_number(min_name)) at(min_name) = min_name == "minimum" ? lowest : lowest - 1;
+    if (has_number(max_name)) at(max_name) = max_name == "maximum" ? highest : highest + 1;
   }
 
   common_json& schema_;
@@ -124,9 +125,9 @@ class Bounds {
 }  // namespace
 
 void refuse_value(const std::string& what, std::string path, const common_json& value) {
-  if (path.size() > kLongestPath) path = "..." + path.substr(path.size() - kLongestPath);
+  if (path.size() > kMaxPathLength) path = "..." + path.substr(path.size() - kMaxPathLength);
   throw Error("CLLM_INVALID_GRAMMAR", "Expected " + what + " for " + path + " of the JSON schema but received " +
-                                          value.dump_safe().substr(0, kLongestQuote) + " of type " + type_of(value));
+                                          value.dump_safe().substr(0, kMaxQuoteLength) + " of type " + type_of(value));
 }
 
 void check_schema_numbers(common_json& schema, const std::string& path) { Bounds(schema, path).check(); }
@@ -156,8 +157,8 @@ void complete_integer_bounds(common_chat_schema_document& document) {
       }
       case common_chat_schema::KIND_INTEGER: {
         auto* integer = static_cast<common_chat_schema_integer*>(node);
-        if (integer->maximum == INT64_MAX && integer->minimum >= 10) integer->maximum = kLargestBound;
-        if (integer->minimum == INT64_MIN && integer->maximum < 0) integer->minimum = -kLargestBound;
+        if (integer->maximum == INT64_MAX && integer->minimum >= 10) integer->maximum = kMaxBound;
+        if (integer->minimum == INT64_MIN && integer->maximum < 0) integer->minimum = -kMaxBound;
         break;
       }
       default: break;

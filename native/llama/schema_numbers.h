@@ -7,13 +7,13 @@ struct common_chat_schema_document;
 
 namespace cllm {
 
-/// Checks the keywords of one schema that are numbers, those of the schemas in it excepted. Throws Error
-/// CLLM_INVALID_GRAMMAR. Bounds of integers that 64 bits do not hold are replaced by the nearest that they do; where
-/// both are given, exclusive ones are folded into the others. No key is added.
+/// Checks the numeric keywords of one schema, but not those of the schemas inside it. Throws Error
+/// CLLM_INVALID_GRAMMAR. Integer bounds that do not fit into 64 bits are replaced by the nearest that do. An exclusive
+/// bound is folded into the inclusive one where both are given. No key is added.
 void check_schema_numbers(common_json& schema, const std::string& path);
 
-/// Gives integers with one bound the other one where the converter's one-sided form is wrong: with two digits or more
-/// it allows smaller numbers, and in front of negative ones it allows zeros.
+/// Gives integers that have one bound the other one, where the converter's one-sided form is wrong: above a minimum of
+/// two digits or more it allows smaller numbers, and below a negative maximum it allows leading zeros.
 void complete_integer_bounds(common_chat_schema_document& document);
 
 /// Throws Error CLLM_INVALID_GRAMMAR: "Expected <what> for <path> of the JSON schema but received <value> of type

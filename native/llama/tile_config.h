@@ -4,7 +4,7 @@
 //
 // GCC's _tile_loadconfig() (12 and 13, perhaps others) tells the compiler that it reads only 8 of the configuration's
 // 64 bytes. So the compiler drops ggml's writes to the other bytes, and ggml's AMX kernels end the process with an
-// illegal instruction. That concerns all Q4_0 and Q8_0 models on a CPU with AMX.
+// illegal instruction. This concerns all Q4_0 and Q8_0 models on a CPU with AMX.
 #if defined(__AMX_TILE__) && defined(__GNUC__)
 
 #include <immintrin.h>

@@ -31,7 +31,7 @@ std::string vocab_type_name(enum llama_vocab_type type) {
   }
 }
 
-// llama.cpp's string getters truncate and return the length that they needed. So a second call gets what did not fit.
+// llama.cpp's string getters truncate and return the length that they need. So a second call gets the whole string.
 template <typename Get>
 std::optional<std::string> read_string(Get get) {
   char probe[256];
@@ -116,12 +116,12 @@ ggml_backend_dev_t first_gpu() {
   return nullptr;
 }
 
-/// Whether the device can look up rows of the file's table of embeddings `name`, in the type that it has there. False
+/// Whether the device can look up rows of the file's table of embeddings `name`, in the table's own type. False
 /// where the file (the first part of a split model) has no such table.
 bool looks_up(ggml_backend_dev_t device, const std::string& path, const char* name) {
-  ggml_context* made = nullptr;
-  const GgufPointer file(gguf_init_from_file(path.c_str(), {/*no_alloc=*/true, &made}));
-  const GgmlContextPointer tensors(made);
+  ggml_context* tensors_context = nullptr;
+  const GgufPointer file(gguf_init_from_file(path.c_str(), {/*no_alloc=*/true, &tensors_context}));
+  const GgmlContextPointer tensors(tensors_context);
   if (!file) return false;
   ggml_tensor* table = ggml_get_tensor(tensors.get(), name);
   if (table == nullptr) return false;
@@ -130,9 +130,9 @@ bool looks_up(ggml_backend_dev_t device, const std::string& path, const char* na
   return ggml_backend_dev_supports_op(device, ggml_get_rows(scratch.get(), table, ids));
 }
 
-/// Which tables of embeddings go to the GPU, as a list that ends with nulls. llama.cpp keeps them in host memory, and a
-/// pass would begin on the CPU. On the GPU a graph can run from token ids in device memory; with tied weights the
-/// output shares the table. The list is empty unless all layers are on the GPU.
+/// The tables of embeddings that go to the GPU, as a list that ends with nulls. By itself llama.cpp keeps them in host
+/// memory, and a pass would begin on the CPU. On the GPU a graph can run from token ids in device memory; with tied
+/// weights the output shares the table. The list is empty unless all layers are on the GPU.
 std::vector<llama_model_tensor_buft_override> embeddings_on_gpu(const std::string& path, int gpu_layers) {
   ggml_backend_dev_t gpu = gpu_layers < 0 ? first_gpu() : nullptr;
   if (gpu == nullptr) return {};
@@ -146,7 +146,7 @@ std::vector<llama_model_tensor_buft_override> embeddings_on_gpu(const std::strin
   return overrides;
 }
 
-/// Whether ggml would repack weights of the file into a layout whose products depend on how many columns there are: for
+/// Whether ggml would repack weights of the file into a layout whose products depend on the number of columns. For
 /// K-quants it computes four columns at a time by one kernel and the rest by another, which adds up in another order.
 /// Our own products for K-quants come first where the CPU has them, but there are none for Q2_K.
 bool repacks_inexactly(const std::set<uint32_t>& types, bool has_k_products) {
@@ -155,7 +155,7 @@ bool repacks_inexactly(const std::set<uint32_t>& types, bool has_k_products) {
          (types.contains(GGML_TYPE_Q4_K) || types.contains(GGML_TYPE_Q5_K) || types.contains(GGML_TYPE_Q6_K));
 }
 
-/// llama.cpp's loader returns null for every failure, also where progress returns false: this tells them apart.
+/// llama.cpp's loader returns null for every failure, even where progress returns false; `cancelled` tells.
 struct LoadProgress {
   const std::function<bool(float)>& report;
   bool cancelled = false;
@@ -167,7 +167,7 @@ struct LoadProgress {
   }
 };
 
-/// What llama.cpp said when it refused the file.
+/// The error for a file that llama.cpp refused for `reason`.
 Error load_failure(const std::string& path, const std::string& reason) {
   const auto says = [&](const char* text) { return reason.find(text) != std::string::npos; };
   const char* code = says("unknown model architecture") ? "CLLM_UNSUPPORTED_MODEL"

@@ -1,6 +1,6 @@
 #pragma once
 
-// The checks of check_model_file(). Each knows one part of the file, and comes after the checks that it relies on.
+// The checks of check_model_file(). Each checks one part of the file, and runs after the checks that it relies on.
 
 #include <cstdint>
 #include <optional>
@@ -21,13 +21,14 @@ Problem invalid(const std::string& path, const std::string& what);
 
 struct TensorEntry {
   std::string name;
-  std::vector<uint64_t> shape;  // the first is the contiguous one
+  std::vector<uint64_t> shape;  // the first dimension is contiguous
   uint64_t elements;
-  uint32_t type;  // a ggml_type where the number is one
+  uint32_t type;  // a ggml_type if the file is right
 };
 
 /// Reads the file's header with a reader of its own. It compares every count and length with the rest of the file, and
-/// with what a model can need, before it allocates anything of that size. After it, ggml's reader is safe and quick.
+/// with what a model can need, before it allocates anything of that size. After this check ggml's reader is safe and
+/// quick.
 Problem check_header(const std::string& path, std::vector<TensorEntry>& tensors);
 
 /// Whether ggml's CPU operators read the tensor of this name in F32 alone: vectors and convolutions do, matrices do

@@ -13,14 +13,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Limits far beyond any published model. ggml compares every name with all names before it: more would take minutes.
+// Limits far beyond any published model. ggml compares every name with all names before it, so more of them
+// would take minutes.
 constexpr uint64_t kMaxKeys = 1 << 14;
 constexpr uint64_t kMaxTensors = 1 << 15;
 constexpr uint64_t kMaxNameBytes = 65535;         // of a key, by the GGUF specification
 constexpr uint64_t kMaxStringBytes = 256u << 20;  // tokenizer.huggingface.json has tens of megabytes
 constexpr uint64_t kMaxElements = 1 << 24;        // of an array; the largest vocabularies have half a million merges
 constexpr uint64_t kMaxStrings = 1 << 25;         // of all arrays: each takes 32 bytes of memory and 8 of the file
-constexpr uint64_t kMaxElementsPerByte = 64;      // no type packs more: a bound before any size is computed
+constexpr uint64_t kMaxElementsPerByte = 64;      // no type packs more; it bounds a tensor before its size is computed
 
 // What users often pass instead of a GGUF file, recognised by its first bytes.
 const char* other_format(std::string_view head) {
@@ -112,9 +113,9 @@ uint64_t size_of(uint32_t type) {
 }
 
 // Walks over keys and tensors. Its methods return what is wrong, as the end of a sentence, or an empty string.
-class Walk {
+class HeaderWalk {
  public:
-  Walk(Reader& in, uint64_t file_size) : in_(in), file_size_(file_size) {}
+  HeaderWalk(Reader& in, uint64_t file_size) : in_(in), file_size_(file_size) {}
 
   std::string keys(uint64_t count) {
     for (uint64_t i = 0; i < count; i++) {
@@ -137,7 +138,7 @@ class Walk {
       for (uint32_t d = 0; d < dimensions; d++) {
         uint64_t size = 0;
         if (!in_.number(size)) return damaged(tensor);
-        // In this order nothing can overflow.
+        // The division comes before the multiplication of sizes, so that nothing can overflow.
         if (size == 0 || size > file_size_ * kMaxElementsPerByte / entry.elements) {
           return damaged(tensor + ": a dimension of " + std::to_string(size) + " cannot be");
         }
@@ -240,7 +241,7 @@ Problem check_header(const std::string& path, std::vector<TensorEntry>& tensors)
     return invalid(path, "declares " + std::to_string(keys) + " keys, more than can be");
   }
   Reader reader(in, file_size - sizeof(head));
-  Walk walk(reader, file_size);
+  HeaderWalk walk(reader, file_size);
   std::string problem = walk.keys(keys);
   if (problem.empty()) problem = walk.tensors(tensor_count, tensors);
   if (!problem.empty()) return invalid(path, problem);

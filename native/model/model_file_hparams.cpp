@@ -20,11 +20,11 @@ std::vector<int64_t> integers_of(const gguf_context* gguf, const std::string& ke
   return {data, data + gguf_get_arr_n(gguf, id)};
 }
 
-// Ranges of the sizes that llama.cpp computes with before it has compared them with the tensors. Its arithmetic is safe
-// in them, and every published model fits. All keys are checked, whatever the architecture.
+// Ranges of the sizes that llama.cpp computes with before it has compared them with the tensors. Within
+// these ranges its arithmetic is safe, and every published model fits. All keys are checked, whatever the architecture.
 constexpr struct {
   const char* key;
-  int64_t lowest, highest;
+  int64_t minimum, maximum;
 } kRanges[] = {
     {"block_count", 1, 512},
     {"context_length", 1, INT32_MAX},
@@ -103,9 +103,9 @@ Problem check_ranges(const std::string& path, const gguf_context* gguf, const st
   for (const auto& range : kRanges) {
     const std::string key = architecture + "." + range.key;
     for (const int64_t value : integers_of(gguf, key)) {
-      if (value >= range.lowest && value <= range.highest) continue;
-      return invalid(path, "has " + key + " = " + std::to_string(value) + ", expected " + std::to_string(range.lowest) +
-                               " to " + std::to_string(range.highest));
+      if (value >= range.minimum && value <= range.maximum) continue;
+      return invalid(path, "has " + key + " = " + std::to_string(value) + ", expected " +
+                               std::to_string(range.minimum) + " to " + std::to_string(range.maximum));
     }
   }
   for (const char* name : kEpsilons) {
@@ -144,14 +144,14 @@ Problem check_heads(const std::string& path, const gguf_context* gguf, const std
                        : !heads.empty() && heads.front() > 0 ? embedding / heads.front()
                                                              : 0;
   const struct {
-    const char* rotated;
+    const char* key;
     int64_t head;
   } rotations[] = {{"rope.dimension_count", head},
                    {"rope.dimension_count_swa", integer_key(gguf, key("attention.key_length_swa"), head)}};
   for (const auto& rotation : rotations) {
-    const int64_t rotated = integer_key(gguf, key(rotation.rotated), 0);
+    const int64_t rotated = integer_key(gguf, key(rotation.key), 0);
     if (rotation.head > 0 && (rotated > rotation.head || rotated % 2 != 0)) {
-      return invalid(path, "has " + key(rotation.rotated) + " = " + std::to_string(rotated) + " for heads of " +
+      return invalid(path, "has " + key(rotation.key) + " = " + std::to_string(rotated) + " for heads of " +
                                std::to_string(rotation.head));
     }
   }

@@ -42,12 +42,12 @@ bool is_norm(std::string_view leaf) {
   return false;
 }
 
-// Beside a tensor of the same name that ends with "weight".
+// Last components of tensors that stand beside a tensor of the same name ending with "weight".
 constexpr std::string_view kAddedOrScaled[] = {"bias", "scale", "scales", "input_scale"};
 
-// What llama.cpp adds to activations or multiplies them with, element by element, or hands to an operator that reads
-// F32 alone (convolution, scan, rotation, sinks). LLM_TENSOR_INFOS in its src/llama-arch.cpp names the operator of each
-// tensor; test/native/model_test.cpp compares this list with it.
+// Tensors that llama.cpp adds to activations or multiplies them with, element by element, or hands to an operator that
+// reads F32 alone (convolution, scan, rotation, sinks). LLM_TENSOR_INFOS in its src/llama-arch.cpp names the operator
+// of each tensor; test/native/model_test.cpp compares this list with it.
 constexpr std::string_view kElementwise[] = {
     // recurrent layers
     "ssm_a", "ssm_d", "ssm_conv1d", "ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v",

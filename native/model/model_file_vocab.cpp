@@ -10,7 +10,7 @@ namespace {
 // llama.cpp repeats a whole byte-level BPE token for every character in it that is not of the byte alphabet: a token of
 // 100 KB becomes 4 GB. The longest token in published vocabularies has about 1000 bytes.
 constexpr uint64_t kMaxTokenBytes = 1 << 14;
-constexpr uint64_t kMaxSquares = 1u << 29;  // sum of squared lengths: what all tokens together may grow to
+constexpr uint64_t kMaxSquares = 1u << 29;  // sum of squared lengths: bytes to which all tokens together may grow
 
 bool is_array_of(const gguf_context* gguf, int64_t id, gguf_type type) {
   return gguf_get_kv_type(gguf, id) == GGUF_TYPE_ARRAY && gguf_get_arr_type(gguf, id) == type;

@@ -2,13 +2,10 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <mutex>
-#include <system_error>
-#include <thread>
-#include <vector>
 
 #include "base/error.h"
 #include "base/ggml_guard.h"
+#include "base/threadpool.h"
 #include "llama.h"
 #include "model/model_file.h"
 
@@ -38,34 +35,18 @@ llama_ftype to_ftype(const std::string& name) {
   throw Error("CLLM_QUANTIZE_FAILED", "Expected one of " + names + " for type but received " + name);
 }
 
-// Leaves llama.cpp's quantiser, which catches std::exception and returns.
+// Thrown to leave llama.cpp's quantiser, which catches std::exception and returns.
 struct Cancelled : std::exception {};
-
-/// How many threads can run at once, at most `wanted`. Where llama.cpp's quantiser has started some of its threads and
-/// the next one cannot start, the destructors of the others end the process: it may only be given what can start.
-int startable_threads(int wanted) {
-  std::mutex all_started;
-  std::vector<std::thread> threads;
-  {
-    const std::lock_guard hold(all_started);
-    try {
-      while (static_cast<int>(threads.size()) < wanted) {
-        threads.emplace_back([&] { const std::lock_guard wait(all_started); });
-      }
-    } catch (const std::system_error&) {
-      // The threads that did start are enough.
-    }
-  }
-  for (auto& thread : threads) thread.join();
-  return static_cast<int>(threads.size());
-}
 
 }  // namespace
 
 void quantize_model(const QuantizeOptions& options, const std::function<bool(float)>& progress) {
   llama_model_quantize_params params = llama_model_quantize_default_params();
   params.ftype = to_ftype(options.type);
-  params.nthread = std::max(1, options.threads > 1 ? startable_threads(options.threads) : 1);
+  // Where the quantiser has started some of its threads and the next one cannot start, the destructors of the others
+  // end the process. So it is given only as many as can start.
+  std::string refusal;
+  params.nthread = std::max(1, options.threads > 1 ? startable_threads(options.threads, refusal) : 1);
   params.allow_requantize = options.allow_requantize;
   if (const auto problem = check_model_file(options.input)) throw Error(problem->code, problem->message);
 

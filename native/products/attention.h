@@ -9,9 +9,9 @@ namespace cllm {
 /// row to the next.
 ///
 /// out[r] = sum over the cells i that row r sees of softmax(scale * q[r] . k[i] + mask[r][i]) v[i], in F32. A row's
-/// result is bit-identical whatever other rows are computed with it, whatever cells it does not see, and wherever the
-/// cells that it sees lie, as long as their order is the same. So the tokens of a block get the results that they would
-/// get one by one, in the lane's own rows or in a candidate's.
+/// result is bit-identical whatever other rows are computed with it, whatever the cells that it does not see hold, and
+/// wherever the cells that it sees lie, as long as their order is the same. So the tokens of a block get the results
+/// that they would get one by one, in the lane's own rows or in a candidate's.
 struct AttentionArgs {
   const char* q = nullptr;  // [rows, size] f32
   size_t q_stride = 0;
@@ -29,7 +29,7 @@ struct AttentionArgs {
   float scale = 1;
 };
 
-/// Whether this binary has the implementation. attend() may only be called then.
+/// Whether this binary has the implementation. Only then may attend() be called.
 bool has_attention();
 /// Largest number of rows in one call. The more rows a call has, the less each of them costs.
 constexpr int64_t kAttentionRows = 16;

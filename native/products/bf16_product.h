@@ -6,7 +6,7 @@
 namespace cllm {
 
 /// Interface of the BF16 matrix products, for CPUs with AVX512-BF16 (bf16_product_avx512.cpp) and, where the CPU has
-/// it, AMX (bf16_product_amx.cpp). The weights are packed for them. A register holds 16 outputs, so no sum across a
+/// it, AMX (bf16_product_amx.cpp). The weights are packed for both. A register holds 16 outputs, so no sum across a
 /// register is ever needed, and every output is summed over k in one order, pair after pair, whatever the number of
 /// columns. So a product is bit-identical however many tokens go through at once.
 ///
@@ -16,7 +16,7 @@ namespace cllm {
 
 inline constexpr int64_t kPanelLanes = 16;
 
-/// Whether this binary has the products. The functions below may only be called then.
+/// Whether this binary has the products. Only then may the functions below be called.
 bool has_bf16_product();
 
 /// Packs `registers` * 16 rows (registers 1 or 2) of `pairs` pairs, `stride` bytes apart.

@@ -51,8 +51,8 @@ void load_config(TileConfig& config) {
   _tile_loadconfig(&config);
 }
 
-// Tiles 0 to 3 hold sums, 4 and 5 columns of b, 6 and 7 packed weights. The destructor restores the configuration that
-// the thread had before.
+// The thread's tiles: 0 to 3 hold sums, 4 and 5 columns of b, 6 and 7 packed weights. The destructor restores the
+// configuration that the thread had before.
 class Tiles {
  public:
   Tiles() {
@@ -113,32 +113,32 @@ void pad_weights(const char* packed, size_t stride, int64_t pairs, char* target)
 // Multiplies one panel (16 outputs, or 32 with registers == 2) by up to 32 columns: `first` + `second`, each up to 16.
 void one_panel(const char* packed, int registers, int64_t pairs, const char* b, size_t b_stride, int64_t first,
                int64_t second, float* c, size_t c_stride, bool add) {
-  const size_t a_stride = registers * kRowBytes, line = c_stride * sizeof(float);
-  const bool both = registers == 2, more = second > 0;
-  float* below = c + first * c_stride;
+  const size_t a_stride = registers * kRowBytes, c_row_bytes = c_stride * sizeof(float);
+  const bool two_registers = registers == 2, two_column_tiles = second > 0;
+  float* second_c = c + first * c_stride;
   if (add) {
-    _tile_loadd(0, c, line);
-    if (both) _tile_loadd(1, c + kTileRows, line);
-    if (more) _tile_loadd(2, below, line);
-    if (more && both) _tile_loadd(3, below + kTileRows, line);
+    _tile_loadd(0, c, c_row_bytes);
+    if (two_registers) _tile_loadd(1, c + kTileRows, c_row_bytes);
+    if (two_column_tiles) _tile_loadd(2, second_c, c_row_bytes);
+    if (two_column_tiles && two_registers) _tile_loadd(3, second_c + kTileRows, c_row_bytes);
   } else {
     _tile_zero(0);
-    if (both) _tile_zero(1);
-    if (more) _tile_zero(2);
-    if (more && both) _tile_zero(3);
+    if (two_registers) _tile_zero(1);
+    if (two_column_tiles) _tile_zero(2);
+    if (two_column_tiles && two_registers) _tile_zero(3);
   }
   const auto step = [&](const char* columns, size_t column_stride, const char* low, const char* high, size_t stride) {
     _tile_loadd(4, columns, column_stride);
     _tile_loadd(6, low, stride);
     _tile_dpbf16ps(0, 4, 6);
-    if (both) {
+    if (two_registers) {
       _tile_loadd(7, high, stride);
       _tile_dpbf16ps(1, 4, 7);
     }
-    if (more) {
+    if (two_column_tiles) {
       _tile_loadd(5, columns + first * column_stride, column_stride);
       _tile_dpbf16ps(2, 5, 6);
-      if (both) _tile_dpbf16ps(3, 5, 7);
+      if (two_registers) _tile_dpbf16ps(3, 5, 7);
     }
   };
   int64_t p = 0;
@@ -155,10 +155,10 @@ void one_panel(const char* packed, int registers, int64_t pairs, const char* b, 
     use_memory(&tail);
     step(tail.columns, kRowBytes, tail.weights[0], tail.weights[1], kRowBytes);
   }
-  _tile_stored(0, c, line);
-  if (both) _tile_stored(1, c + kTileRows, line);
-  if (more) _tile_stored(2, below, line);
-  if (more && both) _tile_stored(3, below + kTileRows, line);
+  _tile_stored(0, c, c_row_bytes);
+  if (two_registers) _tile_stored(1, c + kTileRows, c_row_bytes);
+  if (two_column_tiles) _tile_stored(2, second_c, c_row_bytes);
+  if (two_column_tiles && two_registers) _tile_stored(3, second_c + kTileRows, c_row_bytes);
 }
 
 // Multiplies two panels of 32 outputs each, adjacent in c, by up to 16 columns. The four independent sums hide each
@@ -166,7 +166,7 @@ void one_panel(const char* packed, int registers, int64_t pairs, const char* b, 
 void two_panels(const char* packed, int64_t pairs, const char* b, size_t b_stride, int64_t columns, float* c,
                 size_t c_stride) {
   constexpr size_t kStride = 2 * kRowBytes;
-  const size_t line = c_stride * sizeof(float);
+  const size_t c_row_bytes = c_stride * sizeof(float);
   const char* other = packed + pairs * kStride;
   _tile_zero(0);
   _tile_zero(1);
@@ -197,10 +197,10 @@ void two_panels(const char* packed, int64_t pairs, const char* b, size_t b_strid
     use_memory(&tail);
     step(tail.columns, kRowBytes, {tail.weights[0], tail.weights[1], tail.weights[2], tail.weights[3]}, kRowBytes);
   }
-  _tile_stored(0, c, line);
-  _tile_stored(1, c + kTileRows, line);
-  _tile_stored(2, c + 2 * kTileRows, line);
-  _tile_stored(3, c + 3 * kTileRows, line);
+  _tile_stored(0, c, c_row_bytes);
+  _tile_stored(1, c + kTileRows, c_row_bytes);
+  _tile_stored(2, c + 2 * kTileRows, c_row_bytes);
+  _tile_stored(3, c + 3 * kTileRows, c_row_bytes);
 }
 
 }  // namespace

@@ -6,8 +6,8 @@
 namespace cllm {
 
 /// AMX implementation of panel_product() (bf16_product.h), for Intel's Sapphire Rapids and later: one instruction
-/// computes 16 outputs of 16 columns in tile registers. Here too the summation order of an output does not depend on
-/// the number of columns, but it differs from the order of the AVX512-BF16 implementation.
+/// computes 16 outputs of 16 columns in tile registers. The summation order of an output does not depend on the
+/// number of columns here either, but it differs from the order of the AVX512-BF16 implementation.
 
 /// Whether the CPU and the operating system let us use AMX; the environment variable CLLM_AMX=off forbids it. Checked
 /// once per process.

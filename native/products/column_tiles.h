@@ -4,8 +4,8 @@
 
 namespace cllm {
 
-/// Calls run.operator()<columns>(), so that the number of columns is a constant of the called code. 1 <= columns <=
-/// Columns.
+/// Calls run.operator()<columns>(), so that the number of columns, 1 <= columns <= Columns, is a constant of the called
+/// code.
 template <int Columns, typename Run>
 void with_columns(int64_t columns, const Run& run) {
   if constexpr (Columns > 0) {

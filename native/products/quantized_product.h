@@ -7,7 +7,7 @@ namespace cllm {
 
 /// Interface of the matrix products with weights in GGUF's block formats, for CPUs with AVX512-VNNI
 /// (quantized_product_avx512.cpp). Weights are repacked (quantized_pack.cpp, for every CPU); columns are rounded to 8
-/// bits in blocks of 32, each block with its own scale, as in ggml. Sums within a block are sums of integers and so
+/// bits in blocks of 32, each block with its own scale, as in ggml. Sums within a block are sums of integers and thus
 /// exact; blocks are added up in one order whatever the number of columns. So a product is bit-identical however many
 /// tokens go through at once. Unpacking costs the same for one column as for sixteen.
 
@@ -22,7 +22,7 @@ enum class BlockFormat {
 inline constexpr int64_t kBlockWeights = 32;
 inline constexpr int64_t kBlockRows = 16;  // rows that are packed together
 
-/// Whether this binary has the products. quantized_product() and round_to_blocks() may only be called then.
+/// Whether this binary has the products. Only then may quantized_product() and round_to_blocks() be called.
 bool has_quantized_product();
 
 /// The number of blocks in a row must be a multiple of this.

@@ -97,11 +97,11 @@ __m512i load_weights(const Panel& panel, int64_t block, int half, int i) {
   return _mm512_or_si512(low, _mm512_and_si512(bits, _mm512_set1_epi8(0x30)));
 }
 
-/// Scales of a block of 16 rows. In kQ6_K `scale` is that of the block's first half and `second` that of its second
-/// half, elsewhere `scale` is that of all weights. `min` is the amount that is added to every weight.
+/// Scales of a block of 16 rows. In kQ6_K `scale` belongs to the block's first half and `second_scale` to its second
+/// half; in the other formats `scale` belongs to all weights. `min` is added to every weight.
 template <BlockFormat Format>
 struct Scales {
-  __m512 scale, second, min;
+  __m512 scale, second_scale, min;
 
   Scales(const Panel& panel, int64_t block) {
     if constexpr (!BlockLayout::is_k(Format)) {
@@ -117,7 +117,7 @@ struct Scales {
                             _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), _mm512_cvtepu8_epi32(other))));
       } else {
         scale = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(first)));
-        second = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(other)));
+        second_scale = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(other)));
       }
     }
   }
@@ -167,7 +167,7 @@ void tile(const Panel& panel, int64_t blocks, const char* rounded, float* c, int
       const __m512 factor = _mm512_set1_ps(reinterpret_cast<const float*>(at(j, layout.factors))[block]);
       const __m512 dot = _mm512_cvtepi32_ps(total[j]);
       if constexpr (two_scales) {
-        sum[j] = _mm512_fmadd_ps(_mm512_fmadd_ps(dot, scales.second, first[j]), factor, sum[j]);
+        sum[j] = _mm512_fmadd_ps(_mm512_fmadd_ps(dot, scales.second_scale, first[j]), factor, sum[j]);
       } else {
         sum[j] = _mm512_fmadd_ps(dot, _mm512_mul_ps(scales.scale, factor), sum[j]);
       }

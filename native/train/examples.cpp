@@ -7,8 +7,8 @@ namespace cllm {
 
 namespace {
 
-// An example joins a group while this share of the group's prefix stays common. Within one schema only the first words
-// of the question differ, between two schemas nearly everything does.
+// An example joins a group if the group keeps at least this share of its prefix. Within one schema only the question
+// differs, from its first words on; between two schemas nearly everything differs.
 constexpr double kMinSharedPrefix = 0.6;
 constexpr int64_t kMinPrefix = 8;
 
@@ -21,12 +21,12 @@ int64_t common_prefix(const std::vector<int32_t>& a, int64_t limit, const std::v
 
 template <typename T>
 void shuffle(std::vector<T>& values, uint64_t seed, uint64_t stream) {
-  for (size_t i = values.size(); i > 1; i--) std::swap(values[i - 1], values[mixed(seed, stream, i) % i]);
+  for (size_t i = values.size(); i > 1; i--) std::swap(values[i - 1], values[hash_of(seed, stream, i) % i]);
 }
 
 }  // namespace
 
-uint64_t mixed(uint64_t seed, uint64_t a, uint64_t b) {
+uint64_t hash_of(uint64_t seed, uint64_t a, uint64_t b) {
   uint64_t z = seed;
   for (const uint64_t part : {a, b}) {  // splitmix64
     z = z * 0x9E3779B97F4A7C15ull + part + 0x9E3779B97F4A7C15ull;
@@ -78,7 +78,7 @@ std::vector<PackedRow> Packer::epoch(const PackLimits& limits, uint64_t seed, ui
   for (const int32_t index : order) {
     const Group& group = groups_[index];
     auto members = group.members;
-    shuffle(members, mixed(seed, epoch, 1), static_cast<uint64_t>(index));
+    shuffle(members, hash_of(seed, epoch, 1), static_cast<uint64_t>(index));
     bool leads = true;
     for (const int32_t member : members) {
       const Example& example = examples_[member];

@@ -13,12 +13,12 @@ struct Example {
   int64_t size() const { return static_cast<int64_t>(prompt.size() + answer.size()) - 1; }
 };
 
-/// An example in a packed row. Examples of one group share the first `prefix` tokens of their prompts. The row has
-/// those once, in front of the group's first example.
+/// An example in a packed row. Examples of one group share the first `prefix` tokens of their prompts. The row holds
+/// these tokens once, in front of the group's first example.
 struct Segment {
   int32_t example;
   int32_t prefix;
-  bool leads;  // it is the first of its group in this row
+  bool leads;  // the example is the first of its group in this row
 };
 
 using PackedRow = std::vector<Segment>;
@@ -48,6 +48,6 @@ class Packer {
 
 /// A hash of (seed, a, b). Everything random in training is a function of its place, so that a resumed run draws what
 /// an unbroken one would have drawn.
-uint64_t mixed(uint64_t seed, uint64_t a, uint64_t b);
+uint64_t hash_of(uint64_t seed, uint64_t a, uint64_t b);
 
 }  // namespace cllm

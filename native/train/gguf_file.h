@@ -15,7 +15,7 @@ struct FileDeleter {
 };
 using FilePointer = std::unique_ptr<std::FILE, FileDeleter>;
 
-/// Reads the bytes of a tensor as they are in the file. False: they cannot be read.
+/// Reads the bytes of a tensor as they are in the file. Returns false where they cannot be read.
 bool read_tensor(const gguf_context* file, std::FILE* data, int64_t tensor, std::vector<char>& bytes);
 
 /// Writes a GGUF file tensor by tensor, so that at most one of them is in memory a second time.

@@ -25,8 +25,8 @@ TrainingGraph::TrainingGraph(Weights& weights, ggml_backend_t backend, const Tra
   graph_ = ggml_new_graph_custom(ctx_.get(), nodes, false);
   build();
   allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend_)));
-  // This computes sizes only; inputs and nodes get no memory yet. The weights must not count as the graph's memory, and
-  // ggml takes a tensor with a buffer for allocated.
+  // Only sizes are computed here; inputs and nodes get no memory yet. The weights must not count as the graph's memory,
+  // so they have a placeholder for a buffer: ggml takes a tensor with a buffer for allocated.
   const BufferPointer placeholder(ggml_backend_buft_alloc_buffer(ggml_backend_get_default_buffer_type(backend_), 0));
   weights_.set_buffer(placeholder.get());
   ggml_gallocr_reserve_n_size(allocator_.get(), graph_, nullptr, nullptr, &bytes_);
@@ -61,7 +61,7 @@ ggml_tensor* TrainingGraph::constant(float value, int64_t ne0, int64_t ne1) {
 ggml_tensor* TrainingGraph::multiply(ggml_tensor* a, ggml_tensor* b) {
   if (!custom_product_ || a->type != GGML_TYPE_BF16) return ggml_mul_mat(ctx_.get(), a, b);
   if (b->type == GGML_TYPE_F32) b = rounded(b);
-  return can_product(a, b) ? product(ctx_.get(), a, b) : ggml_mul_mat(ctx_.get(), a, b);
+  return product_takes(a, b) ? product(ctx_.get(), a, b) : ggml_mul_mat(ctx_.get(), a, b);
 }
 
 // One activation is an operand of several products that follow each other, so the last rounded one is kept.
@@ -73,13 +73,13 @@ ggml_tensor* TrainingGraph::rounded(ggml_tensor* x) {
   return rounded_;
 }
 
-ggml_tensor* TrainingGraph::left(ggml_tensor* x) {
-  if (product_ == GGML_TYPE_F32) return right(x);
+ggml_tensor* TrainingGraph::left_operand(ggml_tensor* x) {
+  if (product_ == GGML_TYPE_F32) return right_operand(x);
   if (custom_product_) return to_bf16(ctx_.get(), x);
   return ggml_cast(ctx_.get(), x, product_);
 }
 
-ggml_tensor* TrainingGraph::right(ggml_tensor* x) {
+ggml_tensor* TrainingGraph::right_operand(ggml_tensor* x) {
   // Products in BF16 convert x to a contiguous copy themselves, and cuBLAS takes strides.
   return product_ != GGML_TYPE_F32 || !on_cpu_ || ggml_is_contiguous(x) ? x : ggml_cont(ctx_.get(), x);
 }
@@ -139,7 +139,7 @@ void TrainingGraph::build() {
   if (embedding.trained) accumulate(embedding, embedding_back(dx, embedding.master));
 }
 
-PassResult TrainingGraph::run(const PassInput& pass) {
+LabelResults TrainingGraph::run(const PassInput& pass) {
   const size_t labels = shape_.labels;
   const auto send = [](ggml_tensor* tensor, const void* data) {
     ggml_backend_tensor_set(tensor, data, 0, ggml_nbytes(tensor));
@@ -178,7 +178,7 @@ PassResult TrainingGraph::run(const PassInput& pass) {
   const ggml_status status = ggml_backend_graph_compute(backend_, graph_);
   if (status == GGML_STATUS_ABORTED) throw Error("CLLM_ABORTED", "Training was aborted");
   if (status != GGML_STATUS_SUCCESS) throw Error("CLLM_TRAINING_FAILED", "ggml could not compute a training pass");
-  PassResult result{std::vector<int32_t>(labels), std::vector<float>(labels)};
+  LabelResults result{std::vector<int32_t>(labels), std::vector<float>(labels)};
   ggml_backend_tensor_get(choice_, result.choice.data(), 0, ggml_nbytes(choice_));
   ggml_backend_tensor_get(probability_, result.probability.data(), 0, ggml_nbytes(probability_));
   return result;

@@ -22,7 +22,7 @@ struct PassInput {
   std::vector<int32_t> positions;  // [T] within the sequence that the token belongs to
   std::vector<float> mask;         // [rows, length (query), length (key)], 0 or -INFINITY; a token sees itself
   // Labels: arrays of equal length, at most N. run() fills them up to N with labels that weigh nothing.
-  std::vector<int32_t> at;      // which of the T positions
+  std::vector<int32_t> at;      // index of the token, 0 <= at < T
   std::vector<int32_t> target;  // the token that should be chosen there
   std::vector<float> hard;      // weight of the cross entropy against `target`
   std::vector<float> soft;      // weight of the cross entropy against the distribution at label `soft_source`
@@ -30,13 +30,13 @@ struct PassInput {
 };
 
 /// What comes out of one pass, one entry per label.
-struct PassResult {
+struct LabelResults {
   std::vector<int32_t> choice;     // the token with the largest logit
-  std::vector<float> probability;  // of `target`
+  std::vector<float> probability;  // probability of `target`
 };
 
-/// Forward and backward pass of one shape as one ggml graph. It consists of public ggml operations, and on the CPU of
-/// custom ones (transpose.h, product.h). The backward pass is written out here, because ggml's own needs F32 weights
+/// Forward and backward pass of one shape as one ggml graph. It consists of public ggml operations, and on the CPU also
+/// of custom ones (transpose.h, product.h). The backward pass is written out here, because ggml's own needs F32 weights
 /// and out_prod, which has no fast kernel. Every product is a mul_mat: dx = W^T dy with a transposed copy of W, dW = x
 /// dy^T with transposed x and dy.
 ///
@@ -54,14 +54,14 @@ class TrainingGraph {
   /// Throws Error CLLM_OUT_OF_MEMORY.
   void allocate();
   /// Throws Error CLLM_TRAINING_FAILED, CLLM_ABORTED (the backend's abort callback).
-  PassResult run(const PassInput& input);
+  LabelResults run(const PassInput& input);
   /// For tests: makes probabilities() available. Call it before allocate().
   void keep_probabilities();
   /// [N, vocab] probabilities of the last pass.
   std::vector<float> probabilities() const;
 
  private:
-  /// What the backward pass needs of a layer's forward pass. What is cheap is computed again instead of being kept.
+  /// The values of a layer's forward pass that the backward pass needs. Cheap values are computed again and not kept.
   struct Layer {
     int index;
     ggml_tensor* input;            // [width, T]
@@ -79,8 +79,8 @@ class TrainingGraph {
   ggml_tensor* constant(float value, int64_t ne0, int64_t ne1);  // each pass fills it
   ggml_tensor* multiply(ggml_tensor* a, ggml_tensor* b);         // as ggml_mul_mat
   ggml_tensor* rounded(ggml_tensor* x);                          // to BF16
-  ggml_tensor* left(ggml_tensor* x);                             // as first operand of a product
-  ggml_tensor* right(ggml_tensor* x);                            // as second operand of a product
+  ggml_tensor* left_operand(ggml_tensor* x);                     // as first operand of a product
+  ggml_tensor* right_operand(ggml_tensor* x);                    // as second operand of a product
   ggml_tensor* transposed(ggml_tensor* x, ggml_type type);
   ggml_tensor* transposed_left(ggml_tensor* x) { return transposed(x, product_); }
   // Backends other than the CPU's take F32 as second operand.
@@ -121,7 +121,7 @@ class TrainingGraph {
   ggml_cgraph* graph_ = nullptr;
   AllocatorPointer allocator_;
 
-  ggml_tensor *rounded_from_ = nullptr, *rounded_ = nullptr;  // of the last call of rounded()
+  ggml_tensor *rounded_from_ = nullptr, *rounded_ = nullptr;  // argument and result of the last rounded()
   ggml_tensor *tokens_, *positions_, *mask_, *at_, *flat_, *flat64_, *hard_, *soft_, *weight_, *soft_source_;
   ggml_tensor *label_at_, *token_places_ = nullptr;
   ggml_tensor *choice_ = nullptr, *probability_ = nullptr, *probabilities_ = nullptr;

@@ -13,7 +13,7 @@ void TrainingGraph::accumulate(const Parameter& parameter, ggml_tensor* gradient
 ggml_tensor* TrainingGraph::embedding_back(ggml_tensor* dx, ggml_tensor* like) {
   if (on_cpu_) return ggml_get_rows_back(ctx_.get(), dx, tokens_, like);
   // ggml-cuda's get_rows_back goes through all tokens for each entry of the vocabulary, which took a tenth of a pass. A
-  // product with one-hot rows costs next to nothing there.
+  // product with one-hot rows costs next to nothing on a GPU.
   const int64_t vocab = arch_.vocab;
   token_places_ = input(GGML_TYPE_I64, token_count_);
   ggml_tensor* one_hot =
@@ -56,7 +56,7 @@ ggml_tensor* TrainingGraph::attention_back(Layer& layer, ggml_tensor* doutput) {
   doutput = to_heads(doutput, arch_.heads);
   ggml_tensor* dv = multiply(transposed_left(doutput), transposed_right(layer.attention));
   dv = node(from_heads(sum_heads(dv), arch_.kv_heads));
-  ggml_tensor* dattention = multiply(left(layer.v), right(doutput));
+  ggml_tensor* dattention = multiply(left_operand(layer.v), right_operand(doutput));
   ggml_tensor* dscores = node(ggml_soft_max_ext_back(ctx_.get(), dattention, layer.attention, scale, 0));
   ggml_tensor* dq = multiply(transposed_left(layer.k), dscores);
   dq = node(from_heads(dq, arch_.heads));

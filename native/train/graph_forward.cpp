@@ -53,7 +53,7 @@ ggml_tensor* TrainingGraph::forward(Layer& layer, ggml_tensor* x) {
   layer.q = node(norm_and_rotate(layer.q_flat, "attn_q_norm.weight", arch_.heads));
   layer.k = node(norm_and_rotate(layer.k_flat, "attn_k_norm.weight", arch_.kv_heads));
   layer.v = node(to_heads(project("attn_v", arch_.kv_heads), arch_.kv_heads));
-  ggml_tensor* scores = multiply(left(layer.k), right(layer.q));
+  ggml_tensor* scores = multiply(left_operand(layer.k), right_operand(layer.q));
   const float scale = 1 / std::sqrt(static_cast<float>(size));
   layer.attention = node(ggml_soft_max_ext(ctx_.get(), scores, mask_, scale, 0));
   ggml_tensor* values = transposed_left(layer.v);  // [L, size, kv_heads, B]

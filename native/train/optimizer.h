@@ -20,8 +20,8 @@ class Optimizer {
 
   Optimizer(Weights& weights, ggml_backend_t backend);
   void clear_gradients();
-  /// One update; `update` counts them from 1. Returns the gradients' norm before clipping. A norm that is not finite
-  /// leaves everything as it was.
+  /// Makes one update; `update` is its number, from 1 on. Returns the gradients' norm before clipping. A norm that is
+  /// not finite leaves everything as it was.
   float step(const AdamW& options, int64_t update);
   /// Brings `value` and `transposed` up to `master`, after the masters were set from outside.
   void refresh();

@@ -128,11 +128,11 @@ RowState& Trainer::next_pool_row() {
   const bool empty = state.segments.empty();
   if (empty || state.age >= options_.row_steps) replace_row(state);
   // The first rows begin at random ages, so that the pool has rows of all ages from the start.
-  if (empty) state.age = static_cast<int32_t>(mixed(options_.seed, 3, pool_cursor_) % options_.row_steps);
+  if (empty) state.age = static_cast<int32_t>(hash_of(options_.seed, 3, pool_cursor_) % options_.row_steps);
   return state;
 }
 
-double Trainer::rate() const {
+double Trainer::learning_rate() const {
   const bool consistency = step_ >= ar_steps_;
   const double peak = consistency ? options_.adam.learning_rate : options_.ar_learning_rate;
   const auto done = static_cast<double>(consistency ? step_ - ar_steps_ : step_);
@@ -144,23 +144,23 @@ double Trainer::rate() const {
 StepReport Trainer::advance() {
   const bool consistency = step_ >= ar_steps_;
   if (step_ == ar_steps_) row_cursor_ = 0;  // the second phase has a stream of its own
-  StepReport report{.step = step_ + 1, .consistency = consistency, .learning_rate = rate()};
+  StepReport report{.step = step_ + 1, .consistency = consistency, .learning_rate = learning_rate()};
   optimizer_->clear_gradients();
-  std::vector<RowState> plain(consistency ? 0 : options_.pass.rows);
+  std::vector<RowState> plain_rows(consistency ? 0 : options_.pass.rows);
   for (int p = 0; p < options_.passes; p++) {
     if (stop_()) throw Error("CLLM_ABORTED", "Training was aborted");
     Pass pass;
     for (int r = 0; r < options_.pass.rows; r++) {
-      if (!consistency) plain[r] = RowState{next_row(false), {}, 0};
-      pass.rows.push_back(consistency ? &next_pool_row() : &plain[r]);
+      if (!consistency) plain_rows[r] = RowState{next_row(false), {}, 0};
+      pass.rows.push_back(consistency ? &next_pool_row() : &plain_rows[r]);
     }
     pass.labels = lay_out_pass(examples_, pass.rows, options_.pass, options_.loss, input_);
     const auto share = static_cast<float>(1.0 / options_.passes);
     for (auto& weight : input_.hard) weight *= share;
     for (auto& weight : input_.soft) weight *= share;
-    const PassResult result = graph_->run(input_);
+    const LabelResults result = graph_->run(input_);
     advance_rows(pass, result, report);
-    report.tokens += pass.labels.used;
+    report.tokens += pass.labels.token_count;
   }
   AdamW adam = options_.adam;
   adam.learning_rate = static_cast<float>(report.learning_rate);
@@ -177,7 +177,7 @@ StepReport Trainer::advance() {
   return report;
 }
 
-void Trainer::advance_rows(const Pass& pass, const PassResult& result, StepReport& report) {
+void Trainer::advance_rows(const Pass& pass, const LabelResults& result, StepReport& report) {
   double answers = 0, blocks = 0, answer_loss = 0, block_loss = 0, emitted = 0, advanced = 0;
   const int n = options_.block;
   std::vector<std::vector<int32_t>> choices(pass.rows.size());

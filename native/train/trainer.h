@@ -37,7 +37,7 @@ struct StepReport {
   bool consistency = false;
   double answer_loss = 0;           // mean cross entropy of clean answer tokens
   double block_loss = 0;            // weighted mean cross entropy of block tokens against the answer
-  double tokens_per_iteration = 0;  // mean accepted drafts + 1 of the blocks in training
+  double tokens_per_iteration = 0;  // mean of accepted drafts + 1 over the blocks in training
   int64_t tokens = 0;               // tokens that went through the model, without padding
   double gradient_norm = 0;         // before clipping
   double learning_rate = 0;
@@ -49,7 +49,7 @@ class Trainer {
  public:
   Trainer(TrainOptions options, std::vector<Example> examples);
 
-  /// Bytes that load() will take. They are known without taking them.
+  /// Bytes that load() will take. They are known before any memory is taken.
   size_t bytes() const;
   const Weights& weights() const { return weights_; }
   int64_t steps() const { return ar_steps_ + consistency_steps_; }
@@ -79,8 +79,8 @@ class Trainer {
   void replace_row(RowState& state);
   /// The next row of the pool, replaced where it has stayed long enough.
   RowState& next_pool_row();
-  void advance_rows(const Pass& pass, const PassResult& result, StepReport& report);
-  double rate() const;
+  void advance_rows(const Pass& pass, const LabelResults& result, StepReport& report);
+  double learning_rate() const;
 
   TrainOptions options_;
   std::function<bool()> stop_;

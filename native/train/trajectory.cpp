@@ -86,7 +86,7 @@ void place_block(const Example& example, const Segment& segment, const PlacedSeg
   for (int32_t j = 0; j < static_cast<int32_t>(block.tokens.size()); j++) {
     const int64_t at = layout.add_token(block.tokens[j], first + j);
     layout.attend(at, placed.prefix_begin, placed.prefix_begin + segment.prefix);
-    // The segment in front of tokens[0]. That token itself is in the block.
+    // The block sees the segment in front of tokens[0]; tokens[0] itself is in the block.
     layout.attend(at, placed.begin, placed.begin + std::max<int64_t>(0, first - segment.prefix));
     layout.attend(at, begin, at + 1);
     const int32_t a = block.start + j;
@@ -178,7 +178,7 @@ PassLabels lay_out_pass(const std::vector<Example>& examples, const std::vector<
       place_block(examples[segment.example], segment, placed[block.segment], block, static_cast<int32_t>(b), layout,
                   pass);
     }
-    labels.used += layout.cursor();
+    labels.token_count += layout.cursor();
   }
   weigh(labels, loss, pass);
   return labels;

@@ -27,7 +27,7 @@ struct BlockLoss {
   float answers = 1;  // weight of the AR loss on the clean answers
   float blocks = 1;   // weight of the consistency loss
   float soft = 0.5f;  // share of the consistency loss against the clean positions' distribution, not the answer's token
-  float decay = 0.85f;  // weight of a block position over that of the one before: far tokens cannot be known yet
+  float decay = 0.85f;  // weight of a block position over that of the position before: far tokens cannot be known yet
 };
 
 /// Where the labels of a pass come from.
@@ -37,14 +37,14 @@ struct PassLabels {
     int32_t offset;      // position in the block, or in the answer
   };
   std::vector<Entry> entries;
-  int64_t used = 0;  // tokens of the pass without padding
+  int64_t token_count = 0;  // tokens of the pass without padding
 };
 
-/// Random numbers for draft tokens and places. The n-th one depends on the seed and n alone.
+/// Random numbers for draft tokens and places. The n-th number depends on the seed and n alone.
 class Draws {
  public:
   Draws(uint64_t seed, uint64_t count) : seed_(seed), count_(count) {}
-  uint64_t next(uint64_t below) { return mixed(seed_, 0xD2A75, count_++) % below; }
+  uint64_t next(uint64_t below) { return hash_of(seed_, 0xD2A75, count_++) % below; }
   uint64_t count() const { return count_; }
 
  private:
@@ -57,7 +57,8 @@ Block first_block(const std::vector<Example>& examples, const PackedRow& row, in
 
 /// Moves a block on after a pass that chose `choices` [n] (-1 beyond the answer's end). It skips the accepted drafts;
 /// the later choices shift to the front, and random prompt tokens fill the tail (CLLM, arXiv 2403.00835, algorithm 1).
-/// The confirmed token is taken from the answer, so that a trajectory stays on it. False: the answer is complete.
+/// The confirmed token is taken from the answer, so that a trajectory stays on it. Returns false
+/// where the answer is complete.
 bool advance_block(const Example& example, Block& block, const int32_t* choices, int& accepted, Draws& draws);
 
 /// Lays rows out as one pass. The clean text of a row comes first, then its blocks. A mask keeps segments and blocks

@@ -38,20 +38,21 @@ void whole_tile(const char* source, size_t stride, T* target, int64_t rows) {
 }
 #endif
 
-// One tile of `tall` rows and `wide` columns. Element (column, row) of it goes to target[column * rows + row].
+// One tile of `tile_rows` rows and `tile_columns` columns. Element (column, row) of it goes to target[column * rows +
+// row].
 template <typename T>
-void tile(const char* source, size_t stride, T* target, int64_t rows, int64_t wide, int64_t tall) {
+void tile(const char* source, size_t stride, T* target, int64_t rows, int64_t tile_columns, int64_t tile_rows) {
 #ifdef CLLM_TRANSPOSE_16X16
-  if (wide == kTile && tall == kTile) return whole_tile(source, stride, target, rows);
+  if (tile_columns == kTile && tile_rows == kTile) return whole_tile(source, stride, target, rows);
 #endif
   T buffer[kTile][kTile];
-  for (int64_t r = 0; r < tall; r++) {
+  for (int64_t r = 0; r < tile_rows; r++) {
     uint32_t line[kTile];
-    std::memcpy(line, source + r * stride, sizeof(uint32_t) * wide);
-    for (int64_t c = 0; c < wide; c++) buffer[r][c] = convert(line[c], T{});
+    std::memcpy(line, source + r * stride, sizeof(uint32_t) * tile_columns);
+    for (int64_t c = 0; c < tile_columns; c++) buffer[r][c] = convert(line[c], T{});
   }
-  for (int64_t c = 0; c < wide; c++) {
-    for (int64_t r = 0; r < tall; r++) target[c * rows + r] = buffer[r][c];
+  for (int64_t c = 0; c < tile_columns; c++) {
+    for (int64_t r = 0; r < tile_rows; r++) target[c * rows + r] = buffer[r][c];
   }
 }
 
@@ -68,10 +69,10 @@ void transpose(ggml_tensor* dst, int ith, int nth) {
     const int64_t i2 = matrix % x->ne[2], i3 = matrix / x->ne[2];
     const char* source = static_cast<const char*>(x->data) + row * x->nb[1] + i2 * x->nb[2] + i3 * x->nb[3];
     T* target = static_cast<T*>(dst->data) + matrix * rows * columns + row;
-    const int64_t tall = std::min(kTile, rows - row);
+    const int64_t tile_rows = std::min(kTile, rows - row);
     for (int64_t column = 0; column < columns; column += kTile) {
       tile(source + column * sizeof(float), x->nb[1], target + column * rows, rows, std::min(kTile, columns - column),
-           tall);
+           tile_rows);
     }
   }
 }

@@ -12,7 +12,7 @@ namespace cllm {
 
 namespace {
 
-// The operands of products begin at multiples of so many elements.
+// The operands of products begin at multiples of this many elements.
 constexpr int64_t kAlignment = 32;
 
 constexpr std::string_view kLayerMatrices[] = {"attn_q.weight",      "attn_k.weight",   "attn_v.weight",
@@ -88,7 +88,7 @@ void Weights::lay_out() {
     add(name, ne[0], ne[1], vector, trained, vector ? GGML_TYPE_F32 : options_.product,
         !vector && (!embedding || name == head));
     if (adapters && is_layer_matrix(name)) {
-      // The rank, which is their inner size, is too short for the BF16 kernels.
+      // Adapters are in F32: their inner size, the rank, is too short for the BF16 kernels.
       add(name + ".lora_a", ne[0], options_.lora_rank, false, true, GGML_TYPE_F32, true);
       add(name + ".lora_b", options_.lora_rank, ne[1], false, true, GGML_TYPE_F32, true);
     }
@@ -122,7 +122,7 @@ void Weights::lay_out_group(bool vectors) {
   group.gradient = tensor(GGML_TYPE_F32);
   group.first_moment = tensor(GGML_TYPE_F32);
   group.second_moment = tensor(GGML_TYPE_F32);
-  // Adapters are in F32.
+  // Adapters need no values in BF16, because they are in F32.
   if (!vectors && options_.product != GGML_TYPE_F32 && options_.lora_rank == 0) group.value = tensor(options_.product);
   int64_t at = 0;
   for (auto& p : parameters_) {

@@ -23,7 +23,7 @@ struct Parameter {
   int64_t in = 0, out = 1;
   bool vector = false;
   bool trained = false;
-  ggml_tensor* value = nullptr;       // what products read, in BF16 or F32
+  ggml_tensor* value = nullptr;       // operand of products, in BF16 or F32
   ggml_tensor* transposed = nullptr;  // [out, in]; only matrices that a gradient flows through have it
   // Only trained parameters have these: views of a TrainedGroup, in F32 and of the parameter's shape. `master` is
   // `value` itself where products are in F32.
@@ -34,7 +34,7 @@ struct Parameter {
 };
 
 /// All trained matrices, or all trained vectors, one behind the other in tensors [kGroupColumns, ...], with zeros
-/// between and behind them. So an optimiser step is one operation on all of them. There are no tensors where nothing is
+/// between and behind them. So an optimiser step is one operation on all of them. The tensors are null where nothing is
 /// trained.
 struct TrainedGroup {
   ggml_tensor* value = nullptr;  // in BF16; null where the masters serve as values

@@ -2,8 +2,8 @@
 
 // The part of CUDA that cuda/kernels/*.cu use, emulated on the CPU for tests: the unchanged sources compile as C++20
 // with this header. Every CUDA thread is a fiber. Blocks and threads run in an order shuffled by a seed
-// (CLLM_HARNESS_SEED) and take turns at every barrier, shuffle, vote, atomic and fence. So a missing barrier is found,
-// because some seed lets a thread run ahead of all others, or leaves it behind them. Shared memory is poisoned before a
+// (CLLM_HARNESS_SEED) and take turns at every barrier, shuffle, vote, atomic and fence. A missing barrier is found,
+// because with some seed a thread runs ahead of all others, or stays behind them. Shared memory is poisoned before a
 // block begins. The harness reports a barrier or warp operation that not all threads reach.
 //
 // It cannot show reordered memory accesses (a missing __threadfence), coalescing or timing.
@@ -46,8 +46,8 @@ void* shared(const void* place, size_t bytes);
 void sync_threads();
 /// Lets other fibers run.
 void yield();
-/// Waits until all threads of the warp have reached an operation of this name. Returns the values that they brought, by
-/// thread.
+/// Waits until all threads of the warp have reached the operation of this name. Returns the values that the threads
+/// passed, one per thread.
 const uint64_t* warp_meet(const char* operation, unsigned mask, uint64_t value);
 unsigned warp_lane();
 
@@ -91,7 +91,7 @@ inline float __uint_as_float(unsigned bits) {
   return value;
 }
 
-// Only one fiber runs at a time, so these functions are atomic. Others may run before and after.
+// Only one fiber runs at a time, so these functions are atomic. Other fibers may run before and after them.
 template <typename T>
 T atomicMax(T* at, T value) {
   cuda_harness::yield();

@@ -22,7 +22,7 @@ namespace {
 constexpr size_t kStack = 32 * 1024;
 constexpr size_t kResidentBlocks = 6;  // blocks that run at the same time
 constexpr size_t kGuard = 1024;        // poisoned bytes behind a shared array
-// One in this many pauses at atomics and fences lasts until nothing else can run. So all other blocks may run between
+// One in this many pauses at atomics and fences lasts until no other fiber can run. So all other blocks may run between
 // two such operations of a block.
 constexpr uint64_t kLongPause = 4;
 
@@ -160,7 +160,7 @@ void finish(Block& block) {
 void launch(dim3 grid, dim3 block, const std::function<void()>& body) {
   gridDim = grid;
   blockDim = block;
-  if (block.y != 1 || block.z != 1) fail("blocks of more than one dimension are not written");
+  if (block.y != 1 || block.z != 1) fail("blocks of more than one dimension are not supported");
   kernel = &body;
   std::vector<dim3> waiting;
   for (unsigned z = 0; z < grid.z; z++) {

@@ -1,5 +1,5 @@
-// Attention of our own, against its definition in double. Every row alone, with other hidden cells behind it, or with
-// its cells elsewhere gives the same bits.
+// Compares our attention with its definition in double. Each row must have the same bits alone, with other hidden cells
+// behind it, and with its cells elsewhere.
 
 #include "products/attention.h"
 
@@ -15,7 +15,7 @@
 namespace {
 
 constexpr uint16_t kHidden = 0xfc00;  // -inf
-constexpr uint16_t kNan = 0x7e00;     // what a cell that nobody sees may hold
+constexpr uint16_t kNan = 0x7e00;     // value of cells that no row sees
 constexpr float kScale = 0.3f;
 
 /// Random rows and cells of one head.
@@ -77,7 +77,7 @@ void attend(const cllm::AttentionArgs& args) {
   cllm::attend(args, scratch.data());
 }
 
-/// Row r of the output in double.
+/// Computes row r of the output in double.
 std::vector<double> attended(const Head& head, size_t r) {
   const auto [size, cells] = std::pair(head.size, head.cells);
   const auto hidden = [&](size_t i) { return head.mask[r * cells + i] != 0; };
@@ -98,7 +98,7 @@ std::vector<double> attended(const Head& head, size_t r) {
   return out;
 }
 
-/// Row r by itself, before fewer hidden cells where that many are hidden for all rows.
+/// Computes row r by itself, and without the upper half of the cells where all rows hide that half.
 std::vector<float> attended_alone(const Head& head, size_t r) {
   std::vector<float> out(head.size);
   cllm::AttentionArgs args = arguments(head, out);
@@ -110,7 +110,7 @@ std::vector<float> attended_alone(const Head& head, size_t r) {
   return out;
 }
 
-/// All rows, with the cells from `position` on behind a gap, as a candidate's lie.
+/// Computes all rows with the cells from `position` on behind a gap, where the cells of a candidate lie.
 std::vector<float> attended_behind_gap(const Head& head, size_t gap) {
   Head moved = head;
   moved.cells = (head.cells + gap + 15) / 16 * 16;

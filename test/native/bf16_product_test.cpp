@@ -18,7 +18,7 @@ float from_bf16(uint16_t bits) {
   return value;
 }
 
-/// Leaves NaNs on the stack: a padding that was not zeroed would take them from there.
+/// Leaves NaNs on the stack, where a padding that was not zeroed would find them.
 __attribute__((noinline)) void soil_stack() {
   volatile unsigned char bytes[1 << 15];
   for (size_t i = 0; i < sizeof(bytes); i++) bytes[i] = i % 2 == 0 ? 0xff : 0x7f;
@@ -26,7 +26,7 @@ __attribute__((noinline)) void soil_stack() {
 
 }  // namespace
 
-// Compares with a plain loop; every number of columns, panels together or one by one must give the same bits.
+// Compares with a plain loop. Any number of columns, and panels together or one by one, must give the same bits.
 void test_bf16_product() {
   if (!cllm::has_bf16_product()) return;
   std::mt19937 random(4);

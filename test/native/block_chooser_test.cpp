@@ -14,10 +14,11 @@ using cllm::PassShape;
 namespace {
 
 struct Machine {
-  double per_token;  // cost of a further token over the first
+  double per_token;  // cost of a further token over that of the first
   double noise;
-  int candidates = 1;       // how many are allowed
-  double per_doubling = 0;  // what each doubling of the candidates adds to how often the first draft token is right
+  int candidates = 1;  // candidates that are allowed
+  // Added probability, for each doubling of the candidates, that the first draft token is right.
+  double per_doubling = 0;
 
   double cost(const PassShape& shape) const { return 1 + per_token * static_cast<double>(shape.rows() - 1); }
   bool fits(const PassShape& shape) const {
@@ -26,7 +27,7 @@ struct Machine {
   double first_right(double right, int count) const { return std::min(0.98, right + per_doubling * std::log2(count)); }
 };
 
-/// Tokens per millisecond on that machine, over those of the best fixed shape.
+/// Tokens per millisecond that the chooser gets from the machine, over those of the best fixed shape.
 double share_of_best(const Machine& machine, const std::vector<double>& right_by_phase, int passes, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::uniform_real_distribution<double> uniform;
@@ -37,7 +38,7 @@ double share_of_best(const Machine& machine, const std::vector<double>& right_by
   for (const double right : right_by_phase) {
     double best_rate = 0;
     for (const int n : {1, 2, 4, 8, 16}) {
-      for (const auto& [count, of] : odds) {
+      for (const auto& [count, odds_of_count] : odds) {
         if (n == 1 && count > 1) continue;
         double emitted = 1, all = 1;
         for (int j = 1; j < n; j++) emitted += all *= j == 1 ? machine.first_right(right, count) : right;
@@ -46,18 +47,19 @@ double share_of_best(const Machine& machine, const std::vector<double>& right_by
     }
     for (int i = 0; i < passes; i++) {
       const PassShape shape = chooser.choose(
-          1, [&](const PassShape& it) { return machine.fits(it); },
-          [&](const PassShape& it) { return odds.at(it.candidates).emitted(it.block); });
+          1, [&](const PassShape& offered) { return machine.fits(offered); },
+          [&](const PassShape& offered) { return odds.at(offered.candidates).emitted(offered.block); });
       const double first = uniform(random);
-      int then = 0;
-      while (then < 14 && uniform(random) < right) then++;
+      int right_behind_first = 0;
+      while (right_behind_first < 14 && uniform(random) < right) right_behind_first++;
       int accepted = 0;
-      for (auto& [count, of] : odds) {
-        const int came = first < machine.first_right(right, count) ? 1 + then : 0;
-        if (count == shape.candidates) accepted = std::min(came, shape.block - 1);
-        // A lane watches what candidates would have been, but its choices only where they were drafted.
-        if (count > 1) of.observe(came, true);
-        if (count == 1 && shape.block > 1) of.observe(std::min(came, shape.block - 1), came < shape.block - 1);
+      for (auto& [count, odds_of_count] : odds) {
+        const int right_tokens = first < machine.first_right(right, count) ? 1 + right_behind_first : 0;
+        if (count == shape.candidates) accepted = std::min(right_tokens, shape.block - 1);
+        // A lane watches all candidates, verified or not, but its choices only where they were drafted.
+        if (count > 1) odds_of_count.observe(right_tokens, true);
+        if (count == 1 && shape.block > 1)
+          odds_of_count.observe(std::min(right_tokens, shape.block - 1), right_tokens < shape.block - 1);
       }
       const double cost = machine.cost(shape);
       chooser.observe(shape, cost * (1 + machine.noise * (uniform(random) - 0.5)) * (random() % 50 == 0 ? 5 : 1));
@@ -76,9 +78,9 @@ void test_block_chooser() {
     for (const double right : {0.02, 0.3, 0.6, 0.85, 0.97}) {
       double worst = 1, sum = 0;
       for (uint64_t seed = 1; seed <= 10; seed++) {
-        const double found = share_of_best({per_token, 0.2}, {right}, 2000, seed);
-        worst = std::min(worst, found);
-        sum += found / 10;
+        const double share = share_of_best({per_token, 0.2}, {right}, 2000, seed);
+        worst = std::min(worst, share);
+        sum += share / 10;
       }
       const std::string where =
           "a token more costs " + std::to_string(per_token) + ", drafts are right " + std::to_string(right);
@@ -88,14 +90,14 @@ void test_block_chooser() {
       if (right < 0.1 && per_token >= 0.1)
         check(worst > 0.98, "block chooser loses, " + where + ": " + std::to_string(worst));
     }
-    // Candidates are taken where they pay; where they do not, nothing is lost by them.
+    // Candidates are taken where they pay. Where they do not pay, nothing is lost by them.
     for (const double per_doubling : {0.0, 0.15}) {
       for (const double right : {0.02, 0.3, 0.6}) {
-        const double found = share_of_best({per_token, 0.2, 4, per_doubling}, {right}, 2000, 7);
-        check(found > (right < 0.1 && per_doubling == 0 && per_token >= 0.1 ? 0.98 : 0.9),
+        const double share = share_of_best({per_token, 0.2, 4, per_doubling}, {right}, 2000, 7);
+        check(share > (right < 0.1 && per_doubling == 0 && per_token >= 0.1 ? 0.98 : 0.9),
               "block chooser with candidates: a token more costs " + std::to_string(per_token) + ", drafts are right " +
                   std::to_string(right) + ", a candidate brings " + std::to_string(per_doubling) + ": " +
-                  std::to_string(found));
+                  std::to_string(share));
       }
     }
     // Drafts that become better and worse are noticed.

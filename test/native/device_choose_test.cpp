@@ -1,4 +1,4 @@
-// Greedy choice: the device against the CPU, and against winners that are known.
+// Greedy choice: compares the device with the CPU, and with planted winners.
 #include <algorithm>
 #include <cmath>
 #include <limits>

@@ -10,7 +10,7 @@ namespace cllm {
 
 namespace {
 
-/// Counts what happened in the loops, so that a check in which lanes stood still, or never met an edge case, fails.
+/// Counts the events of the loops, so that a check fails in which lanes stood still or never met an edge case.
 struct Tally {
   int64_t cases = 0, tokens = 0, iterations = 0, rolled = 0, ended = 0;
   int64_t idle = 0, all_accepted = 0, none_accepted = 0, out_of_budget = 0, ended_early = 0, went_on = 0;

@@ -1,4 +1,4 @@
-// Sampling and biases: the CPU against the rule, the device against the CPU.
+// Sampling and biases: compares the CPU with the rule, and the device with the CPU.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -25,7 +25,7 @@ float noise_of(uint64_t seed, Token token, int64_t position) {
 /// Logits, biases and lanes of different settings, one of which is greedy.
 struct SamplingCase {
   SamplingCase(int64_t vocab, int round, std::mt19937& random);
-  /// Changes logits and settings so that the last bits of a logarithm or an exponential decide about the choices.
+  /// Changes logits and settings so that the last bits of a logarithm or an exponential decide the choices.
   void plant_near_ties(std::mt19937& random);
   void plant_tie_of_scores(int64_t r, std::mt19937& random);
   void plant_edge_of_top_p(size_t lane, std::mt19937& random);
@@ -76,7 +76,7 @@ void SamplingCase::plant_near_ties(std::mt19937& random) {
   }
 }
 
-/// Two tokens with equal scores but for rounding: the one with less noise has the larger logit.
+/// Gives row r two tokens whose scores are equal but for rounding: the one with less noise has the larger logit.
 void SamplingCase::plant_tie_of_scores(int64_t r, std::mt19937& random) {
   const uint64_t seed = samplings[lane_of(r)].seed;
   Token low = static_cast<Token>(random() % static_cast<uint64_t>(vocab));
@@ -90,7 +90,8 @@ void SamplingCase::plant_tie_of_scores(int64_t r, std::mt19937& random) {
   logits[static_cast<size_t>(r * stride + low)] = 0;
 }
 
-/// Few tokens, whose weights reach top_p, but for rounding, with one of them. They are drawn with almost equal odds.
+/// Gives the lane a few tokens, whose summed weights reach top_p with one of them, but for rounding. They are drawn
+/// with almost equal odds.
 void SamplingCase::plant_edge_of_top_p(size_t lane, std::mt19937& random) {
   const auto count = static_cast<size_t>(std::min<int64_t>(vocab, 6));
   std::vector<float> values = {0.0f};  // falling

@@ -1,6 +1,6 @@
-// Compares the kernels of this build's own device with the CPU's, by ==: in the CUDA build those of cuda/ on the GPU,
-// elsewhere the CPU's with themselves, which then tests this program. It prints one line per check; the exit code is 1
-// on a failure.
+// Compares the kernels of this build's own device with the CPU's, by ==. In the CUDA build these are the kernels of
+// cuda/ on the GPU; elsewhere the CPU's kernels are compared with themselves, which tests this program. It prints one
+// line per check; the exit code is 1 on a failure.
 //
 //   cllm-device-test [--quick]        checks; --quick is for compute-sanitizer
 //   cllm-device-test --bench          figures as JSON, after the checks (device_bench.cpp)

@@ -110,7 +110,7 @@ GraphInputs World::host_inputs() {
 
 const char* World::input_unlike_first() {
   const auto [lane_count, candidates, block] = options.shape;
-  const auto was = std::tuple(positions.host, k_rows.host, v_rows.host, mask.host);
+  const auto before = std::tuple(positions.host, k_rows.host, v_rows.host, mask.host);
   const std::vector<Token> blocks = tokens.host;
   for (int32_t b = 0; b < lane_count; b++) {
     const LaneState& lane = lanes.host[static_cast<size_t>(b)];
@@ -118,10 +118,10 @@ const char* World::input_unlike_first() {
     write_lane_inputs(options.shape, host_inputs(), scratch, b, lane,
                       blocks.data() + static_cast<size_t>(b) * candidates * block);
   }
-  if (positions.host != std::get<0>(was)) return "positions";
-  if (k_rows.host != std::get<1>(was)) return "k_rows";
-  if (v_rows.host != std::get<2>(was)) return "v_rows";
-  return mask.host != std::get<3>(was) ? "mask" : nullptr;
+  if (positions.host != std::get<0>(before)) return "positions";
+  if (k_rows.host != std::get<1>(before)) return "k_rows";
+  if (v_rows.host != std::get<2>(before)) return "v_rows";
+  return mask.host != std::get<3>(before) ? "mask" : nullptr;
 }
 
 // Makes state and inputs on the host and writes them to the device, as the runner does when lanes join.
@@ -132,7 +132,7 @@ void World::write_inputs() {
   for (int32_t b = 0; b < lane_count; b++) {
     LaneState& lane = lanes.host[static_cast<size_t>(b)];
     lane.position = below(std::max(1, scratch.first / 2 - block));
-    // Some lanes reach the end of their rows and some that of their budget; some have neither left at the start.
+    // Some lanes reach the end of their rows, some use up their budget, and some start without rows or budget.
     lane.row_end = std::min(scratch.first, lane.position + block + below(options.max_budget + 8) - 2);
     lane.budget = below(8) == 0 ? 0 : 1 + below(options.max_budget);
     lane.stop_at_end = below(4) != 0;

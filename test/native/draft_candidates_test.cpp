@@ -9,7 +9,7 @@
 #include "kernels/draft.h"
 #include "unit_test.h"
 
-/// Compares with the definition: every place with a key, the best first, each next token once.
+/// Compares with the definition: the places with a key, the best first, but only the first for each next token.
 void test_draft_candidates() {
   std::mt19937 random(9);
   for (int run = 0; run < 400; run++) {

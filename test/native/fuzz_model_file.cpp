@@ -1,9 +1,9 @@
 // Mutates a GGUF and loads and decodes it the way the addon does, each mutant in a process of its own. A mutant may be
 // refused; it must not end the process by a signal, hang, or take absurd memory.
 //
-//   fuzz-model-file MODEL FIRST_SEED COUNT [bytes|structure]      every seed can be replayed alone: COUNT = 1
+//   fuzz-model-file MODEL FIRST_SEED COUNT [bytes|structure]      with COUNT = 1 it replays a single seed
 //
-// Two threads decode: an assertion that fails on the second one is not caught by any guard, as in the addon.
+// Two threads decode, as in the addon: no guard catches an assertion that fails on the second one.
 
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -69,7 +69,7 @@ std::string mutate(std::string bytes, uint64_t seed, size_t header, std::string&
         }
         break;
       case 5: {
-        // Sizes and counts that are off by a little.
+        // Makes a size or a count wrong by a little.
         uint32_t value = 0;
         if (at + 4 > bytes.size()) break;
         std::memcpy(&value, &bytes[at], 4);
@@ -106,8 +106,8 @@ int load_and_decode(const std::string& path) {
     (void)model->tokenize("the other side", true, true);
     const cllm::Token block[4] = {0, 1, 2, 0};
     const auto tokens = std::span<const cllm::Token>(block, static_cast<size_t>(options.block_size));
-    const cllm::LaneTokens piece{0, 0, tokens};
-    if (context.decode({&piece, 1}, true) != cllm::PassResult::kOk) return 1;
+    const cllm::LaneTokens first{0, 0, tokens};
+    if (context.decode({&first, 1}, true) != cllm::PassResult::kOk) return 1;
     const cllm::LaneTokens next{0, static_cast<int>(tokens.size()), tokens};
     if (context.decode({&next, 1}, true) != cllm::PassResult::kOk) return 1;
     std::string text;

@@ -12,8 +12,8 @@ using cllm::Token;
 
 namespace {
 
-// A deterministic "model": the next token is a hash of the last `order` tokens; small vocabularies make guesses come
-// true.
+// A deterministic "model": the next token is a hash of the last `order` tokens. With small vocabularies guesses often
+// come true.
 Token next_token(const std::vector<Token>& tokens, size_t end, int order, int vocab, uint64_t salt) {
   uint64_t h = salt;
   for (size_t i = end >= static_cast<size_t>(order) ? end - static_cast<size_t>(order) : 0; i < end; i++) {
@@ -23,7 +23,7 @@ Token next_token(const std::vector<Token>& tokens, size_t end, int order, int vo
   return static_cast<Token>(h % static_cast<uint64_t>(vocab));
 }
 
-// A lane learns from its text what candidates are worth, whatever is drafted; its choices are not credited with what
+// A lane learns from its text what candidates are worth, whatever is drafted. Its choices get no credit for tokens that
 // candidates bring.
 void test_watched_candidates() {
   for (const int every : {1, 6}) {

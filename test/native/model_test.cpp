@@ -1,6 +1,6 @@
-// Which tensors of a model file must be in F32, for every tensor that llama.cpp knows:
+// Checks must_be_f32() for every tensor that llama.cpp knows:
 //   cllm-model-test
-// llama.cpp's own table says with which operator it uses each of them. Prints one line per failure; exits with 1 if
+// llama.cpp's own table says with which operator it uses each tensor. Prints one line per failure; exits with 1 if
 // there is any.
 #include <cstdio>
 #include <stdexcept>
@@ -13,7 +13,7 @@ using namespace cllm;
 
 namespace {
 
-/// Whether the operator reads the tensor in F32 alone. Products and ggml_get_rows have every type of weights.
+/// Whether the operator reads the tensor in F32 alone. Products and ggml_get_rows take every type of weights.
 bool reads_f32_alone(ggml_op op) {
   switch (op) {
     case GGML_OP_ADD:
@@ -33,7 +33,8 @@ bool reads_f32_alone(ggml_op op) {
   }
 }
 
-/// The operator in llama.cpp's table only chooses the tensor's memory; for these the graph has another.
+/// Whether the tensor must be in F32. The operator in llama.cpp's table only chooses the tensor's memory; for two
+/// tensors the graph uses another operator.
 bool expected(llm_tensor tensor) {
   if (tensor == LLM_TENSOR_TOKEN_TYPES) return true;  // bert.cpp adds a view of its first row
   if (tensor == LLM_TENSOR_PLE_CONV1D) return false;  // qwen4exp.cpp casts it
@@ -46,7 +47,7 @@ int check_name(const std::string& name, bool f32) {
   return 1;
 }
 
-/// Every tensor of llama.cpp's table, with each suffix that a tensor has there.
+/// Checks every tensor of llama.cpp's table, with each suffix that a tensor has there.
 int check_llama_table() {
   int failures = 0, tensors = 0;
   for (int id = 0; id < 1000; id++) {
@@ -67,75 +68,74 @@ int check_llama_table() {
   return std::printf("only %d tensors in llama.cpp's table\n", tensors), failures + 1;
 }
 
-/// Names as public files have them, among them pairs of which one begins or ends like the other.
+// Names of tensors in public files, some of which begin or end like others.
+constexpr const char* kF32Names[] = {"blk.0.ssm_a",
+                                     "blk.0.ssm_d",
+                                     "blk.0.ssm_dt.bias",
+                                     "blk.0.ssm_conv1d.weight",
+                                     "blk.0.ssm_conv1d.bias",
+                                     "blk.0.ssm_norm.weight",
+                                     "blk.0.ssm_dt_norm.weight",
+                                     "blk.0.ssm_b_norm",
+                                     "blk.0.shortconv.conv.weight",
+                                     "blk.0.attn_norm.weight",
+                                     "blk.0.attn_norm_2.weight",
+                                     "blk.0.attn_q_norm.weight",
+                                     "blk.0.attn_sub_norm.weight",
+                                     "blk.0.post_attention_norm.weight",
+                                     "blk.0.post_ffw_norm_1.weight",
+                                     "blk.0.ffn_norm_exps.weight",
+                                     "blk.0.ple_norm_key.weight",
+                                     "blk.0.nextn.enorm.weight",
+                                     "blk.0.nextn.hnorm.weight",
+                                     "token_embd_norm.weight",
+                                     "output_norm.weight",
+                                     "enc.output_norm.weight",
+                                     "dec.blk.0.cross_attn_norm.weight",
+                                     "cls.norm.weight",
+                                     "posnet.0.norm1.weight",
+                                     "convnext.0.gamma.weight",
+                                     "blk.0.time_mix_lerp_fused.weight",
+                                     "blk.0.time_mix_first.weight",
+                                     "blk.0.time_mix_w0.weight",
+                                     "blk.0.channel_mix_lerp_k.weight",
+                                     "blk.0.exp_probs_b.bias",
+                                     "blk.0.ffn_gate_inp.bias",
+                                     "blk.0.altup_correct_scale.weight",
+                                     "blk.0.altup_router_norm.weight",
+                                     "blk.0.laurel_post_norm.weight",
+                                     "blk.0.ffn_act.scales",
+                                     "blk.0.attn_q.scale",
+                                     "rope_freqs.weight",
+                                     "token_types.weight"};
+constexpr const char* kOtherNames[] = {"blk.0.ssm_alpha.weight",
+                                       "blk.0.ssm_beta.weight",
+                                       "blk.0.ssm_ba.weight",
+                                       "blk.0.ssm_dt.weight",
+                                       "blk.0.ssm_in.weight",
+                                       "blk.0.ssm_f_a.weight",
+                                       "blk.0.shortconv.in_proj.weight",
+                                       "blk.0.ffn_gate_inp.weight",
+                                       "blk.0.ffn_gate_inp_shexp.weight",
+                                       "blk.0.time_mix_w1.weight",
+                                       "blk.0.time_mix_decay_w1.weight",
+                                       "blk.0.time_mix_key.weight",
+                                       "blk.0.altup_correct_coef.weight",
+                                       "blk.0.altup_router.weight",
+                                       "blk.0.laurel_l.weight",
+                                       "blk.0.attn_kv_a_mqa.weight",
+                                       "cls.output.weight",
+                                       "cls.weight",
+                                       "token_embd.weight",
+                                       "output.weight",
+                                       "per_layer_token_embd.weight",
+                                       "blk.0.normal.weight",
+                                       "enormous.weight"};
+
 int check_public_names() {
   int failures = 0;
-  for (const char* name : {"blk.0.ssm_a",
-                           "blk.0.ssm_d",
-                           "blk.0.ssm_dt.bias",
-                           "blk.0.ssm_conv1d.weight",
-                           "blk.0.ssm_conv1d.bias",
-                           "blk.0.ssm_norm.weight",
-                           "blk.0.ssm_dt_norm.weight",
-                           "blk.0.ssm_b_norm",
-                           "blk.0.shortconv.conv.weight",
-                           "blk.0.attn_norm.weight",
-                           "blk.0.attn_norm_2.weight",
-                           "blk.0.attn_q_norm.weight",
-                           "blk.0.attn_sub_norm.weight",
-                           "blk.0.post_attention_norm.weight",
-                           "blk.0.post_ffw_norm_1.weight",
-                           "blk.0.ffn_norm_exps.weight",
-                           "blk.0.ple_norm_key.weight",
-                           "blk.0.nextn.enorm.weight",
-                           "blk.0.nextn.hnorm.weight",
-                           "token_embd_norm.weight",
-                           "output_norm.weight",
-                           "enc.output_norm.weight",
-                           "dec.blk.0.cross_attn_norm.weight",
-                           "cls.norm.weight",
-                           "posnet.0.norm1.weight",
-                           "convnext.0.gamma.weight",
-                           "blk.0.time_mix_lerp_fused.weight",
-                           "blk.0.time_mix_first.weight",
-                           "blk.0.time_mix_w0.weight",
-                           "blk.0.channel_mix_lerp_k.weight",
-                           "blk.0.exp_probs_b.bias",
-                           "blk.0.ffn_gate_inp.bias",
-                           "blk.0.altup_correct_scale.weight",
-                           "blk.0.altup_router_norm.weight",
-                           "blk.0.laurel_post_norm.weight",
-                           "blk.0.ffn_act.scales",
-                           "blk.0.attn_q.scale",
-                           "rope_freqs.weight",
-                           "token_types.weight"}) {
-    failures += check_name(name, true);
-  }
-  for (const char* name : {"blk.0.ssm_alpha.weight",
-                           "blk.0.ssm_beta.weight",
-                           "blk.0.ssm_ba.weight",
-                           "blk.0.ssm_dt.weight",
-                           "blk.0.ssm_in.weight",
-                           "blk.0.ssm_f_a.weight",
-                           "blk.0.shortconv.in_proj.weight",
-                           "blk.0.ffn_gate_inp.weight",
-                           "blk.0.ffn_gate_inp_shexp.weight",
-                           "blk.0.time_mix_w1.weight",
-                           "blk.0.time_mix_decay_w1.weight",
-                           "blk.0.time_mix_key.weight",
-                           "blk.0.altup_correct_coef.weight",
-                           "blk.0.altup_router.weight",
-                           "blk.0.laurel_l.weight",
-                           "blk.0.attn_kv_a_mqa.weight",
-                           "cls.output.weight",
-                           "cls.weight",
-                           "token_embd.weight",
-                           "output.weight",
-                           "per_layer_token_embd.weight",
-                           "blk.0.normal.weight",
-                           "enormous.weight"}) {
-    failures += check_name(name, false);
-  }
+  for (const char* name : kF32Names) failures += check_name(name, true);
+  for (const char* name : kOtherNames) failures += check_name(name, false);
   return failures;
 }
 

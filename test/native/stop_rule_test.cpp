@@ -1,4 +1,4 @@
-// Tests where a lane stops among the tokens that an iteration accepted.
+// Tests of the place where a lane stops among the tokens that an iteration accepted.
 
 #include <cstdint>
 #include <vector>

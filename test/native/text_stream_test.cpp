@@ -47,6 +47,6 @@ void test_text_stream() {
   }
   cllm::TextStream text({"STOP", "TOP!"});
   check(!text.push("ab ST") && text.take() == "ab ", "text: holds back what may become a stop string");
-  check(!text.push("AR") && text.take() == "STAR", "text: lets go of what did not");
+  check(!text.push("AR") && text.take() == "STAR", "text: releases what did not become one");
   check(text.push("xSTOP!y") && text.take() == "x", "text: ends right before it");
 }

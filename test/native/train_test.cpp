@@ -44,8 +44,8 @@ void make_problem(Problem& problem, int vocab) {
   for (int i = 0; i < 4; i++) {
     Example example;
     if (i < 2) example.prompt = prefix;
-    const auto rest = random_tokens(random, 5 + i, vocab);
-    example.prompt.insert(example.prompt.end(), rest.begin(), rest.end());
+    const auto question = random_tokens(random, 5 + i, vocab);
+    example.prompt.insert(example.prompt.end(), question.begin(), question.end());
     example.answer = random_tokens(random, 7, vocab);
     problem.examples.push_back(example);
   }
@@ -77,7 +77,7 @@ double loss(const Problem& problem, const std::vector<float>& p, const std::vect
 
 using Random = std::mt19937;
 
-/// Adapters begin with zeros, which would hide what multiplies them: this gives them other values.
+/// Gives adapters other values than the zeros that they begin with, which would hide errors of their other factor.
 void randomise_adapters(Weights& weights, Random& random) {
   std::normal_distribution<float> normal;
   for (auto& p : weights.all()) {
@@ -106,9 +106,9 @@ Gradients read_gradients(Weights& weights) {
 }
 
 struct Slope {
-  double expected;  // by the gradient
-  double found;     // by finite differences
-  double norm;      // of the gradient
+  double expected;  // slope by the gradient
+  double found;     // slope by finite differences
+  double norm;      // norm of the gradient
 };
 
 /// The slope of `loss` where `p` moves along a direction that is half the gradient g and half random. A short step
@@ -226,7 +226,7 @@ int check_product(int64_t k, int64_t m, int64_t n, int64_t a2, int64_t b2) {
   std::mt19937 random(static_cast<uint32_t>(k * 31 + m * 7 + n));
   ggml_tensor* a = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_BF16, k, m, a2);
   ggml_tensor* b = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_BF16, k, n, b2);
-  const auto left = fill(a, random), right = fill(b, random);
+  const auto a_values = fill(a, random), b_values = fill(b, random);
   ggml_tensor* c = product(ctx.get(), a, b);
   compute(ctx.get(), c);
   double worst = 0;
@@ -235,7 +235,7 @@ int check_product(int64_t k, int64_t m, int64_t n, int64_t a2, int64_t b2) {
       for (int64_t i = 0; i < m; i++) {
         double sum = 0;
         for (int64_t l = 0; l < k; l++)
-          sum += double(left[(h / (b2 / a2) * m + i) * k + l]) * right[(h * n + j) * k + l];
+          sum += double(a_values[(h / (b2 / a2) * m + i) * k + l]) * b_values[(h * n + j) * k + l];
         worst = std::max(worst, std::abs(sum - static_cast<float*>(c->data)[(h * n + j) * m + i]));
       }
     }

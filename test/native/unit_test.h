@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-/// What the units of cllm-unit-test share (unit_test.cpp): the check, and the units' own test functions, one a file.
+// Shared by the units of cllm-unit-test (unit_test.cpp): the check, and the test function of each unit, one per file.
 
 /// Counts a failure, and prints it, unless `ok`.
 void check(bool ok, const std::string& what);
