@@ -1,9 +1,14 @@
 // Models with random weights in the shape of real ones, for machines that cannot fetch these. Their answers mean nothing, but
 // their passes take as long. A file is written in one stream, in its format, so that 15 GB take a minute and little memory.
 import fs from "node:fs";
+import { createRequire } from "node:module";
 import os from "node:os";
 import path from "node:path";
 import { step } from "./bench.mjs";
+
+const require = createRequire(import.meta.url);
+const gguf = require("../../dist-test/test/fixtures/gguf-writer.js");
+const { ALIGNMENT, encodeHeader, f32, halfBits, i32s, strings, text, u32 } = gguf;
 
 const SHAPES = {
   smollm2: {
@@ -72,26 +77,16 @@ export async function syntheticModels(formats, shapeName = "smollm2") {
 
 function writeModel(file, shape, format) {
   const tensors = tensorsOf(shape, format);
-  const header = new Header();
-  header.begin(tensors.length, metadataOf(shape));
-  let offset = 0;
-  for (const tensor of tensors) {
-    header.tensor(tensor, offset);
-    offset += aligned(tensor.size);
-  }
   const output = fs.openSync(file, "w");
   const write = (bytes) => {
     for (let at = 0; at < bytes.length; ) at += fs.writeSync(output, bytes, at);
   };
-  const pad = (size) => write(Buffer.alloc(aligned(size) - size));
   try {
-    const bytes = header.bytes();
-    write(bytes);
-    pad(bytes.length);
+    write(encodeHeader(metadataOf(shape), tensors));
     for (const [index, tensor] of tensors.entries()) {
       if (tensor.value === undefined) writeRandom(write, tensor, index, 1 / Math.sqrt(shape.embedding));
       else write(Buffer.from(new Float32Array(tensor.shape[0]).fill(tensor.value).buffer));
-      pad(tensor.size);
+      write(Buffer.alloc(-tensor.size & (ALIGNMENT - 1)));
     }
   } finally {
     fs.closeSync(output);
@@ -103,9 +98,9 @@ function tensorsOf(shape, format) {
   const keyValue = (embedding / heads) * headsKv;
   const tensors = [];
   const add = (name, sizes, type, value) => {
-    const { block, bytes } = FORMATS[type];
+    const { id, block, bytes } = FORMATS[type];
     const elements = sizes.reduce((product, size) => product * size, 1);
-    tensors.push({ name, shape: sizes, type, value, size: (elements / block) * bytes });
+    tensors.push({ name, shape: sizes, type, typeId: id, value, size: (elements / block) * bytes });
   };
   // As llama.cpp's quantiser does, a matrix whose rows are no whole blocks gets another format.
   const matrix = (name, inputs, outputs) =>
@@ -131,89 +126,28 @@ function tensorsOf(shape, format) {
   return tensors;
 }
 
-/** [key, type, value] of the GGUF metadata. */
 function metadataOf(shape) {
   const { architecture } = shape;
   const tokens = Array.from({ length: shape.vocabulary }, (_, id) => (id === 0 ? "<|end|>" : `t${id}`));
-  return [
-    ["general.architecture", "string", architecture],
-    ["general.name", "string", `random weights of ${shape.title}'s shape`],
-    [`${architecture}.block_count`, "u32", shape.layers],
-    [`${architecture}.context_length`, "u32", 8192],
-    [`${architecture}.embedding_length`, "u32", shape.embedding],
-    [`${architecture}.feed_forward_length`, "u32", shape.feedForward],
-    [`${architecture}.attention.head_count`, "u32", shape.heads],
-    [`${architecture}.attention.head_count_kv`, "u32", shape.headsKv],
-    [`${architecture}.attention.layer_norm_rms_epsilon`, "f32", 1e-5],
-    [`${architecture}.rope.freq_base`, "f32", 100000],
-    ["tokenizer.ggml.model", "string", "gpt2"],
-    ["tokenizer.ggml.pre", "string", shape.tokenizer],
-    ["tokenizer.ggml.tokens", "strings", tokens],
-    ["tokenizer.ggml.token_type", "i32s", tokens.map((_, id) => (id === 0 ? 3 : 1))],
-    ["tokenizer.ggml.merges", "strings", []],
-    ["tokenizer.ggml.bos_token_id", "u32", 0],
-    ["tokenizer.ggml.eos_token_id", "u32", 0],
-  ];
-}
-
-const aligned = (size) => Math.ceil(size / 32) * 32;
-
-/** The header of a GGUF file of version 3, as ggml/include/gguf.h of llama.cpp defines it. */
-class Header {
-  #parts = [];
-
-  begin(tensorCount, metadata) {
-    this.#parts.push(Buffer.from("GGUF"));
-    this.#u32(3);
-    this.#u64(tensorCount);
-    this.#u64(metadata.length);
-    for (const [key, type, value] of metadata) {
-      this.#string(key);
-      this.#value(type, value);
-    }
-  }
-
-  tensor({ name, shape, type }, offset) {
-    this.#string(name);
-    this.#u32(shape.length);
-    for (const size of shape) this.#u64(size);
-    this.#u32(FORMATS[type].id);
-    this.#u64(offset);
-  }
-
-  bytes() {
-    return Buffer.concat(this.#parts);
-  }
-
-  #value(type, value) {
-    const typeId = { u32: 4, i32s: 5, f32: 6, string: 8, strings: 8 }[type];
-    if (Array.isArray(value)) {
-      this.#u32(9);
-      this.#u32(typeId);
-      this.#u64(value.length);
-    } else {
-      this.#u32(typeId);
-    }
-    if (type === "u32") this.#u32(value);
-    if (type === "f32") this.#parts.push(Buffer.from(Float32Array.of(value).buffer));
-    if (type === "i32s") this.#parts.push(Buffer.from(Int32Array.from(value).buffer));
-    if (type === "string") this.#string(value);
-    if (type === "strings") for (const text of value) this.#string(text);
-  }
-
-  #u32(value) {
-    this.#parts.push(Buffer.from(Uint32Array.of(value).buffer));
-  }
-
-  #u64(value) {
-    this.#parts.push(Buffer.from(BigUint64Array.of(BigInt(value)).buffer));
-  }
-
-  #string(text) {
-    const bytes = Buffer.from(text);
-    this.#u64(bytes.length);
-    this.#parts.push(bytes);
-  }
+  return {
+    "general.architecture": text(architecture),
+    "general.name": text(`random weights of ${shape.title}'s shape`),
+    [`${architecture}.block_count`]: u32(shape.layers),
+    [`${architecture}.context_length`]: u32(8192),
+    [`${architecture}.embedding_length`]: u32(shape.embedding),
+    [`${architecture}.feed_forward_length`]: u32(shape.feedForward),
+    [`${architecture}.attention.head_count`]: u32(shape.heads),
+    [`${architecture}.attention.head_count_kv`]: u32(shape.headsKv),
+    [`${architecture}.attention.layer_norm_rms_epsilon`]: f32(1e-5),
+    [`${architecture}.rope.freq_base`]: f32(100000),
+    "tokenizer.ggml.model": text("gpt2"),
+    "tokenizer.ggml.pre": text(shape.tokenizer),
+    "tokenizer.ggml.tokens": strings(tokens),
+    "tokenizer.ggml.token_type": i32s(tokens.map((_, id) => (id === 0 ? 3 : 1))),
+    "tokenizer.ggml.merges": strings([]),
+    "tokenizer.ggml.bos_token_id": u32(0),
+    "tokenizer.ggml.eos_token_id": u32(0),
+  };
 }
 
 /** Writes a tensor from the pool of its format, beginning at another place for each tensor. */
@@ -267,14 +201,6 @@ function writeScales(pool, at, deviation) {
   pool.writeUInt16LE(halfBits(deviation / 4.6 / 32), at);
   pool.writeUInt16LE(halfBits((deviation * 7.5) / 4.6 / 32), at + 2);
   for (let i = 4; i < 16; i++) pool[at + i] = 0x20 | (pool[at + i] & 3);
-}
-
-/** The bits of a half-precision float, cut and not rounded; small values become 0. */
-function halfBits(value) {
-  const bits = new Uint32Array(Float32Array.of(value).buffer)[0];
-  const exponent = ((bits >>> 23) & 0xff) - 112;
-  const sign = (bits >>> 16) & 0x8000;
-  return exponent <= 0 ? sign : sign | (exponent << 10) | ((bits & 0x7fffff) >>> 13);
 }
 
 /** A generator of 32-bit numbers, the same in every run. */

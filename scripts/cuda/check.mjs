@@ -84,17 +84,17 @@ const parts = {
   sanitizer: () => {
     if (output("compute-sanitizer", ["--version"]) === null) return pending("compute-sanitizer is not on PATH");
     const tools = {};
-    for (const tool of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
-      const args = ["--tool", tool, "--error-exitcode", "9", deviceTest, "--quick"];
-      const { code, text } = execute("compute-sanitizer", args, 10 * MINUTE);
+    const sanitize = (name, tool, command, env) => {
+      const args = ["--tool", tool, "--error-exitcode", "9", ...command];
+      const { code, text } = execute("compute-sanitizer", args, 10 * MINUTE, env);
       const summary = /^=+ (?:ERROR|RACECHECK) SUMMARY: (.*)$/m.exec(text)?.[1] ?? last(text);
-      tools[tool] = { ok: code === 0, summary, ...(code === 0 ? {} : { text: text.slice(0, 4000) }) };
+      tools[name] = { ok: code === 0, summary, ...(code === 0 ? {} : { text: text.slice(0, 4000) }) };
+    };
+    for (const tool of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
+      sanitize(tool, tool, [deviceTest, "--quick"]);
     }
     const decode = [process.execPath, decodeChild, defaultModel, "4,8,16", "24"];
-    const args = ["--tool", "memcheck", "--error-exitcode", "9", ...decode];
-    const { code, text: said } = execute("compute-sanitizer", args, 10 * MINUTE, GRAPHS.anew);
-    const summary = /^=+ ERROR SUMMARY: (.*)$/m.exec(said)?.[1] ?? last(said);
-    tools["memcheck of a decode"] = { ok: code === 0, summary, ...(code === 0 ? {} : { text: said.slice(0, 4000) }) };
+    sanitize("memcheck of a decode", "memcheck", decode, GRAPHS.anew);
     const text = Object.entries(tools).map(([tool, { summary }]) => `${tool}: ${summary}`);
     return (Object.values(tools).every(({ ok }) => ok) ? passed : failed)(text.join("; "), { tools });
   },
