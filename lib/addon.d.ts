@@ -248,7 +248,7 @@ export interface DecoderOptions {
   flashAttention: boolean | null; // null = llama.cpp decides
   kvType: string; // "f16" | "f32" | "bf16" | "q8_0" | "q4_0" ...
   runner: "auto" | "resident" | "host";
-  burst: number; // iterations on the resident runner before the host looks at the results
+  burst: number; // iterations that the resident runner does in one go, at most
   consistencyModel: boolean; // the model is a consistency LLM, whose choices are good drafts
 }
 
@@ -265,9 +265,20 @@ export interface DecoderOptions {
  */
 export type DraftSource = "auto" | "random" | "choices" | "lookup";
 
+/** How the resident runner launched its last burst on a GPU. CLLM_CUDA_GRAPHS chooses (docs/gpu.md). */
+export interface Launches {
+  /** What one launch starts: a kernel, a recorded iteration, or a whole burst, which ends by itself. */
+  each: "kernel" | "iteration" | "burst";
+  /** Kernels, copies and fills of an iteration, which are counted when it is recorded. */
+  kernels: number | null;
+  /** Why an iteration was last refused to be recorded, or null. */
+  reason: string | null;
+}
+
 export interface DecoderInfo {
   runner: "host" | "resident";
   runnerReason: string;
+  launches: Launches | null; // null where the resident runner does not run on a GPU
   burst: number;
   contextSize: number;
   lanes: number;

@@ -79,8 +79,9 @@ export interface DecoderOptions {
    */
   runner?: "auto" | "resident" | "host" | undefined;
   /**
-   * Iterations that the resident runner does in one go, 1 to 16. Text is sent, and aborts and new requests are read,
-   * only between two bursts. Longer bursts save time only on a GPU. Default 1, with the CUDA binary 8.
+   * Iterations that the resident runner does in one go, 1 to 64. The shape of a pass and the source of drafts are chosen
+   * between two bursts. Text is sent after every iteration, and an abort or a new request ends the burst. Longer bursts
+   * save time only on a GPU. Default 1, with the CUDA binary 16.
    */
   burst?: number | undefined;
   /** Where the drafts of requests that name no source come from. Default `auto`. */
@@ -118,8 +119,8 @@ export interface DecoderSettings {
 
 const KV_TYPES = ["f16", "f32", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"];
 const RUNNERS = ["auto", "resident", "host"] as const;
-/** Iterations that share one synchronisation of the host with the GPU, which takes some tens of microseconds. */
-const GPU_BURST = 8;
+/** Iterations that share one launch where bursts are recorded, which takes about ten microseconds. */
+const GPU_BURST = 16;
 /** The smallest block size whose logits are equal to the bit to those of all larger ones. */
 const DETERMINISTIC_BLOCK_SIZE = 2;
 
@@ -194,7 +195,7 @@ function readBlockSize(read: OptionsReader, model: ModelInfo, deterministic: boo
 export class Decoder implements AsyncDisposable {
   /** The model that it decodes with. */
   readonly model: LoadedModel;
-  readonly #info: Omit<DecoderInfo, "chosen">;
+  readonly #info: Omit<DecoderInfo, "chosen" | "launches">;
   readonly #commands: Commands;
   readonly #target: Target;
 
@@ -217,9 +218,16 @@ export class Decoder implements AsyncDisposable {
     return new Decoder(model, commands, settings);
   }
 
-  /** How it runs: the options in force, the runner and the binary with the reasons, and what `auto` chose last. */
+  /**
+   * How it runs: the options in force, the runner and the binary with the reasons, what `auto` chose last, and how a GPU
+   * was given its work.
+   */
   get info(): Readonly<DecoderInfo> {
-    return Object.freeze({ ...this.#info, chosen: this.disposed ? null : this.#commands.native.chosen() });
+    const { native } = this.#commands;
+    const now = this.disposed
+      ? { chosen: null, launches: null }
+      : { chosen: native.chosen(), launches: native.info().launches };
+    return Object.freeze({ ...this.#info, ...now });
   }
 
   /** Whether dispose() has been called. */

@@ -25,6 +25,7 @@ export type {
   Input,
   IterateOptions,
   Iteration,
+  Launches,
   LoadedModel,
   ModelInfo,
   ModelLoadOptions,

@@ -1,6 +1,7 @@
 import "./machine/dispose-symbols.js";
 import type { PullOptions } from "./pull/pull.js";
 
+export type { Launches } from "./addon.js";
 export type { BinaryInfo, Device } from "./binary/binding.js";
 export { binaryInfo } from "./binary/binding.js";
 export type { Backend } from "./binary/cuda.js";

@@ -10,7 +10,7 @@ export const MAX_LANES = 256;
 /** Largest number of blocks that are verified for a lane at once. */
 export const MAX_CANDIDATES = 8;
 /** Largest burst, in iterations. */
-export const MAX_BURST = 16;
+export const MAX_BURST = 64;
 /**
  * Largest number of tokens that one lane contributes to a forward pass; larger blocks run in equal parts. ggml's CPU
  * attention rounds differently from 64 tokens of one lane on, and for a single token.

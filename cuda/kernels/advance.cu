@@ -1,10 +1,11 @@
-// `advance` on a GPU: writes the next iteration's graph inputs in place.
-#include <cmath>
+// `advance` on a GPU: verifies the drafts, writes the next iteration's graph inputs in place, and ends the loop.
 #include <cstdint>
+#include <cstring>
 
 #include "base/limits.h"
 #include "cuda/kernels/check.cuh"
 #include "cuda/kernels/kernels.cuh"
+#include "cuda/kernels/verify.cuh"
 #include "kernels/draft.h"
 
 namespace cllm::cuda {
@@ -12,79 +13,100 @@ namespace cllm::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLoads = 8;         // tokens that a thread of the search loads together
 constexpr uint32_t kVisible = 0;  // mask bits of a visible cell: 0.0 as f32 and as f16
+constexpr int kKeys = kMaxKeyLength * kMaxBlockSize;
 
-/// Copies the verdict and the winner's block and choices to the ring. The block also goes to shared memory, because
-/// `tokens` is about to be overwritten.
-__device__ inline void record(const AdvanceArgs& args, int32_t b, const Verdict& verdict, int64_t winner_row,
-                              Token* block) {
+constexpr int32_t kVerdictWords = sizeof(Verdict) / sizeof(int32_t);
+
+/// What the threads of a block share about its lane.
+struct Work {
+  int32_t verdict[kVerdictWords];   // a Verdict, whose default values shared memory may not have
+  Token block[kMaxBlockSize];       // the winner's block
+  Token choices[kMaxBlockSize];     // its choices
+  Token next_block[kMaxBlockSize];  // the next block of the lane or of a candidate
+  Token recent[kMaxKeyLength];      // the tokens at p, p - 1, p - 2
+  Token first_tokens[kMaxCandidates];
+  int64_t buckets[kKeys];            // of the emitted tokens' places, [emitted, kMaxKeyLength]; -1: no key
+  int32_t places[2][kMaxKeyLength];  // what the keys of each length were looked up to
+};
+
+/// Writes the lane's ring record, by all threads.
+__device__ inline void record(const AdvanceArgs& args, int32_t b, uint32_t iteration, const Work& work) {
   const int32_t n = args.shape.block;
-  int32_t* out = args.ring + (args.ring_slot * args.shape.lanes + b) * ring_words(n);
-  const int32_t words = ring_words(n) - 2 * n;
-  if (threadIdx.x == 0) {
-    const int32_t* bits = reinterpret_cast<const int32_t*>(&verdict);
-    for (int32_t w = 0; w < words; w++) out[w] = bits[w];
-  }
-  for (int32_t j = static_cast<int32_t>(threadIdx.x); j < n; j += kThreads) {
-    block[j] = args.inputs.tokens[winner_row + j];
-    out[words + j] = block[j];
-    out[words + n + j] = args.choices[winner_row + j];
+  const uint32_t stamp = ring_stamp(iteration);
+  const int64_t slot = iteration % args.ring.slots;
+  uint64_t* out = args.ring.words + (slot * args.shape.lanes + b) * ring_words(n);
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < ring_words(n); i += kThreads) {
+    const int32_t j = i - kVerdictWords;
+    write_ring(out + i, stamp, j < 0 ? work.verdict[i] : j < n ? work.block[j] : work.choices[j - n]);
   }
 }
 
-/// find_continuation() by all threads. Each thread searches every kThreads-th place. The longest key wins, and among
-/// equals the latest place.
-__device__ inline Continuation find_by_all(const DraftView& view, const FirstTokens& taken, unsigned long long* best) {
-  if (threadIdx.x == 0) *best = 0;
-  __syncthreads();
-  unsigned long long thread_best = 0;
-  const Token last = view.at(view.end() - 1);
-  for (int64_t base = static_cast<int64_t>(threadIdx.x); base + 1 < view.size; base += kLoads * kThreads) {
-    // All loads come first, so that a thread waits for memory once instead of kLoads times.
-    Token before[kLoads];
-#pragma unroll
-    for (int i = 0; i < kLoads; i++) {
-      const int64_t at = base + i * kThreads;
-      before[i] = at + 1 < view.size ? view.tokens[at] : -1;
+/// Adds the places of the emitted tokens to the lane's index (add_place), by all threads. The keys of all places are
+/// hashed together, so what stands in front of a place in its bucket is looked for among the new places too.
+__device__ inline void add_places_by_all(const PlaceIndex& index, int32_t p, int32_t emitted, Work& work) {
+  const int32_t keys = emitted * kMaxKeyLength;
+  const int32_t thread = static_cast<int32_t>(threadIdx.x);
+  for (int32_t i = thread; i < keys; i += kThreads) {
+    const int32_t place = i / kMaxKeyLength, length = i % kMaxKeyLength + 1;  // place 0 is p + 1
+    Key key;
+    for (int32_t j = 0; j < kMaxKeyLength; j++) {
+      key.tokens[j] = j < place ? work.choices[place - 1 - j] : work.recent[j - place];
     }
-#pragma unroll
-    for (int i = 0; i < kLoads; i++) {
-      if (before[i] != last) continue;
-      const int64_t place = base + i * kThreads + 1;
-      if (taken.has(view.tokens[place])) continue;
-      const auto length = static_cast<unsigned long long>(key_before(view, place));
-      const unsigned long long found = length << 32 | static_cast<unsigned long long>(place);
-      if (found > thread_best) thread_best = found;
-    }
+    work.buckets[i] = length > p + 1 + place ? -1 : index.bucket(length, key);
   }
-  if (thread_best != 0) atomicMax(best, thread_best);
   __syncthreads();
-  const unsigned long long found = *best;
-  return {static_cast<int64_t>(found & 0xffffffffu), static_cast<int32_t>(found >> 32)};
+  for (int32_t i = thread; i < keys; i += kThreads) {
+    const int64_t bucket = work.buckets[i];
+    const int32_t length = i % kMaxKeyLength + 1;
+    int32_t before = i - kMaxKeyLength;
+    while (before >= 0 && work.buckets[before] != bucket) before -= kMaxKeyLength;
+    // Nobody writes `latest` before all have read it: its writers wait for the barrier below.
+    const int32_t earlier = bucket < 0 ? 0 : before >= 0 ? p + 1 + before / kMaxKeyLength : index.latest[bucket];
+    index.before(p + 1 + i / kMaxKeyLength, length) = earlier;
+  }
+  __syncthreads();
+  for (int32_t i = thread; i < keys; i += kThreads) {
+    int32_t after = i + kMaxKeyLength;
+    while (after < keys && work.buckets[after] != work.buckets[i]) after += kMaxKeyLength;
+    if (after >= keys && work.buckets[i] >= 0) index.latest[work.buckets[i]] = p + 1 + i / kMaxKeyLength;
+  }
 }
 
-/// complete_draft() by all threads, in shared memory. Other threads may still be writing block[1 .. kept] and the
-/// lane's tokens, so these are read only behind the barrier of find_by_all().
-__device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int32_t n, Token* block,
-                                       unsigned long long* best) {
+/// find_continuation() from what find_places() found.
+__device__ inline Continuation best_of(const int32_t* places) {
+  int32_t length = kMaxKeyLength;
+  while (length > 0 && places[length - 1] == 0) length--;
+  return {length > 0 ? places[length - 1] : 0, length};
+}
+
+/// Looks up the keys of each length, one per thread from `first_thread` on.
+__device__ inline void find_places(const DraftView& view, const PlaceIndex& index, const FirstTokens& taken,
+                                   int32_t first_thread, int32_t* places) {
+  const int32_t length = static_cast<int32_t>(threadIdx.x) - first_thread + 1;
+  if (length < 1 || length > kMaxKeyLength) return;
+  places[length - 1] = static_cast<int32_t>(find_place(view, index, length, taken));
+}
+
+/// complete_draft() by all threads, for work.next_block. A barrier must lie before and behind it.
+__device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int32_t n, Work& work) {
   const int64_t size = static_cast<int64_t>(lane.position) + 1;
-  Continuation from;
   const auto mode = static_cast<DraftMode>(lane.draft_mode);
-  if (mode >= kDraftLookup) {
-    from = find_by_all({lane.tokens, size, block, 0}, {nullptr, 0}, best);
-    if (from.length >= min_key_length(mode)) {
-      kept = 0;
-    } else {
-      from = {};
-    }
-    __syncthreads();  // before `best` is used again
+  Token* block = work.next_block;
+  // What follows the confirmed tokens and what follows the kept choices is looked up at once, by different warps.
+  find_places({lane.tokens, size, block, 0}, lane.index(), {nullptr, 0}, 0, work.places[0]);
+  find_places({lane.tokens, size, block, kept}, lane.index(), {nullptr, 0}, kWarp, work.places[1]);
+  __syncthreads();
+  Continuation from = best_of(work.places[0]);
+  if (mode >= kDraftLookup && from.length >= min_key_length(mode)) {
+    kept = 0;
+  } else {
+    from = best_of(work.places[1]);
   }
-  if (kept + 1 >= n) return;
-  const DraftView view{lane.tokens, size, block, kept};
-  if (mode != kDraftRandom && from.length == 0) from = find_by_all(view, {nullptr, 0}, best);
+  if (mode == kDraftRandom) from.length = 0;
   if (from.length > 0) {
     // One thread writes slot by slot, because a continuation that reaches the draft reads slots it has just written.
+    const DraftView view{lane.tokens, size, block, kept};
     if (threadIdx.x == 0) {
       for (int32_t slot = kept + 1; slot < n; slot++) block[slot] = continued(view, from, slot);
     }
@@ -95,20 +117,21 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
   }
 }
 
-/// draft_candidates() by all threads, into blocks [candidates, n] in global memory. `block`, `first_tokens` and `best`
-/// are shared memory.
-__device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, int32_t n, Token* blocks, Token* block,
-                                    Token* first_tokens, unsigned long long* best) {
+/// draft_candidates() by all threads, into blocks [candidates, n] in global memory.
+__device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, int32_t n, Token* blocks, Work& work) {
   const int64_t size = static_cast<int64_t>(lane.position) + 1;
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
+  Token* block = work.next_block;
   int32_t count = 0;
   for (int32_t c = 1; c < candidates; c++) {
-    __syncthreads();  // before `block` and `best` are used again
+    __syncthreads();  // before `block` and `places` are used again
     const DraftView view{lane.tokens, size, block, 0};
-    const Continuation from = find_by_all(view, {first_tokens, count}, best);
+    find_places(view, lane.index(), {work.first_tokens, count}, 0, work.places[0]);
+    __syncthreads();
+    const Continuation from = best_of(work.places[0]);
     if (from.length > 0) {
       if (thread == 0) {
-        first_tokens[count] = lane.tokens[from.place];
+        work.first_tokens[count] = lane.tokens[from.place];
         for (int32_t slot = 1; slot < n; slot++) block[slot] = continued(view, from, slot);
       }
       count++;
@@ -157,26 +180,37 @@ __device__ inline void show_by_all(const GraphInputs& inputs, int64_t first, int
   }
 }
 
-/// Block b owns lane b. First all threads write the ring record, then they share out tokens, rows and mask cells.
-__global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) {
-  CLLM_SHARED(Token, block, kMaxBlockSize);
-  CLLM_SHARED(Token, next_block, kMaxBlockSize);
-  CLLM_SHARED(Token, first_tokens, kMaxCandidates);
-  CLLM_SHARED(unsigned long long, best, 1);
-  const int32_t b = static_cast<int32_t>(blockIdx.x);
+/// Moves lane b forward, by all threads of the block. Returns whether it can run again.
+__device__ inline bool advance_by_all(const AdvanceArgs& args, int32_t b, uint32_t iteration, Work& work) {
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
   const int32_t n = args.shape.block;
   const int32_t candidates = args.shape.candidates;
   const GraphInputs& inputs = args.inputs;
-  const Verdict verdict = args.verdicts[b];
-  LaneState lane = args.lanes[b];
   const int64_t first = static_cast<int64_t>(b) * candidates * n;
-  const int64_t winner_row = first + static_cast<int64_t>(verdict.winner) * n;
-  record(args, b, verdict, winner_row, block);
-  __syncthreads();  // all threads have read the old state, and the old tokens are in shared memory
-  if (verdict.emitted == 0) return;
-
+  LaneState lane = args.lanes[b];
   const int32_t p = lane.position;
+  if (thread < kWarp) {
+    const Verdict verdict = verify_by_warp(args.to_verify(), b, thread);
+    if (thread == 0) {
+      args.verdicts[b] = verdict;
+      memcpy(work.verdict, &verdict, sizeof(verdict));
+    }
+  } else if (thread - kWarp < kMaxKeyLength) {
+    const int32_t back = thread - kWarp;
+    work.recent[back] = back <= p ? lane.tokens[p - back] : 0;
+  }
+  __syncthreads();
+  Verdict verdict;
+  memcpy(static_cast<void*>(&verdict), work.verdict, sizeof(verdict));
+  const int64_t winner_row = first + static_cast<int64_t>(verdict.winner) * n;
+  for (int32_t j = thread; j < n; j += kThreads) {
+    work.block[j] = inputs.tokens[winner_row + j];
+    work.choices[j] = args.choices[winner_row + j];
+  }
+  __syncthreads();  // all threads have read the old state, and the old tokens are in shared memory
+  record(args, b, iteration, work);
+  if (verdict.emitted == 0) return lane_runs(lane, n);
+
   lane.position = p + verdict.emitted;
   lane.budget -= verdict.emitted;
   lane.ended |= verdict.ended;
@@ -185,36 +219,64 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args) 
     args.lanes[b].budget = lane.budget;
     args.lanes[b].ended = lane.ended;
   }
-  const Token* choices = args.choices + winner_row;
-  for (int32_t i = thread; i < verdict.emitted; i += kThreads) lane.tokens[p + 1 + i] = choices[i];
-  if (!lane_runs(lane, n)) return;
+  for (int32_t i = thread; i < verdict.emitted; i += kThreads) lane.tokens[p + 1 + i] = work.choices[i];
+  if (!lane_runs(lane, n)) return false;
 
   const int32_t next = lane.position;
   const int32_t kept = n - verdict.emitted;
-  for (int32_t j = thread; j <= kept; j += kThreads) next_block[j] = choices[verdict.emitted - 1 + j];
-  complete_by_all(lane, kept, n, next_block, best);
+  for (int32_t j = thread; j <= kept; j += kThreads) work.next_block[j] = work.choices[verdict.emitted - 1 + j];
+  add_places_by_all(lane.index(), p, verdict.emitted, work);
+  __syncthreads();
+  complete_by_all(lane, kept, n, work);
   __syncthreads();
   const int32_t rows = candidates * n;
   for (int32_t j = thread; j < n; j += kThreads) {
-    inputs.tokens[first + j] = next_block[j];
+    inputs.tokens[first + j] = work.next_block[j];
     // Slot j guesses the token of the absolute position that block[emitted + j] held until now.
     const int32_t slot = verdict.emitted + j;
-    args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && block[slot] == next_block[j] ? 1 : 0;
+    args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && work.block[slot] == work.next_block[j] ? 1 : 0;
   }
-  draft_by_all(lane, candidates, n, inputs.tokens + first, next_block, first_tokens, best);
+  draft_by_all(lane, candidates, n, inputs.tokens + first, work);
   if (inputs.positions != nullptr) {
     for (int32_t r = thread; r < rows; r += kThreads) inputs.positions[first + r] = next + r % n;
   }
-
   write_rows_by_all(inputs, b, first, n, next);
   show_by_all(inputs, first, rows, n, p, verdict.emitted);
+  return true;
+}
+
+/// Counts a lane that is done. The last lane of an iteration, of all its passes, decides whether another one follows.
+__device__ inline void arrive(const Loop& loop, bool runs, uint32_t iteration, uint32_t limit,
+                              cudaGraphConditionalHandle condition) {
+  LoopState& state = *loop.state;
+  if (runs) atomicAdd(&state.running, 1u);
+  __threadfence();  // the lane is counted as running before it is counted as done
+  if (atomicAdd(&state.arrived, 1u) + 1 != static_cast<uint32_t>(loop.lanes)) return;
+  __threadfence();
+  const uint32_t running = atomicExch(&state.running, 0u);
+  atomicExch(&state.arrived, 0u);
+  const bool goes_on = loop_goes_on(running, iteration + 1, limit);
+  state.goes_on = goes_on ? 1 : 0;
+  state.iteration = iteration + 1;
+  if (condition != 0) cudaGraphSetConditional(condition, goes_on ? 1u : 0u);
+}
+
+/// Block b owns lane b. `condition` is that of a recorded loop, or 0.
+__global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args, cudaGraphConditionalHandle condition) {
+  CLLM_SHARED(Work, work, 1);
+  // Every block reads the count before it arrives, and only the last to arrive changes it. The limit lies in host
+  // memory, so it is asked for early.
+  const uint32_t iteration = args.loop.state->iteration;
+  const uint32_t limit = threadIdx.x == 0 ? read_limit(args.loop.limit) : 0;
+  const bool runs = advance_by_all(args, static_cast<int32_t>(blockIdx.x), iteration, *work);
+  if (threadIdx.x == 0) arrive(args.loop, runs, iteration, limit, condition);
 }
 
 }  // namespace
 
-cudaError_t advance(const AdvanceArgs& args, cudaStream_t stream) {
+cudaError_t advance(const AdvanceArgs& args, cudaGraphConditionalHandle condition, cudaStream_t stream) {
   if (args.shape.block > kMaxBlockSize) return cudaErrorInvalidValue;
-  CLLM_LAUNCH(advance_kernel, dim3(static_cast<unsigned>(args.shape.lanes)), dim3(kThreads), stream, args);
+  CLLM_LAUNCH(advance_kernel, dim3(static_cast<unsigned>(args.shape.lanes)), dim3(kThreads), stream, args, condition);
   return launched();
 }
 

@@ -1,6 +1,7 @@
 // The CUDA kernels as a KernelDevice on one CUDA stream. The device loop uses ggml's own stream, so that kernels and
 // graphs run in the order in which they are enqueued; other users get a stream of their own.
 #include <cstring>
+#include <exception>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -19,9 +20,29 @@ void require(cudaError_t error, const char* what) {
   throw std::runtime_error(std::string("CUDA failed to ") + what + ": " + cudaGetErrorString(error));
 }
 
+/// A CUDA graph of an iteration, or of a WHILE node whose body is one.
+class CudaRecording : public Recording {
+ public:
+  explicit CudaRecording(Recorded kind) : kind_(kind) {}
+  ~CudaRecording() override {
+    if (instance != nullptr) cudaGraphExecDestroy(instance);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+  }
+  Recorded kind() const override { return kind_; }
+  size_t nodes() const override { return count; }
+
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t instance = nullptr;
+  size_t count = 0;
+
+ private:
+  Recorded kind_;
+};
+
 class CudaDevice : public KernelDevice {
  public:
-  explicit CudaDevice(void* stream) : stream_(static_cast<cudaStream_t>(stream)), owns_stream_(stream == nullptr) {
+  CudaDevice(void* stream, Recorded recorded)
+      : stream_(static_cast<cudaStream_t>(stream)), owns_stream_(stream == nullptr), recorded_(recorded) {
     if (owns_stream_) require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "make a stream");
   }
   ~CudaDevice() override {
@@ -41,8 +62,8 @@ class CudaDevice : public KernelDevice {
     require(cudaMemsetAsync(data, 0, bytes, stream_), "clear memory");
     return data;
   }
-  // Pinned host memory, which kernels write over the bus and the host reads without a copy.
-  void* allocate_ring(size_t bytes) override {
+  // Pinned host memory, which kernels read and write over the bus.
+  void* allocate_shared(size_t bytes) override {
     void* host = nullptr;
     require(cudaHostAlloc(&host, bytes == 0 ? 1 : bytes, cudaHostAllocMapped | cudaHostAllocPortable), "pin memory");
     pinned_.push_back(host);
@@ -71,12 +92,91 @@ class CudaDevice : public KernelDevice {
   void roll_forward(const RollForwardArgs& args) override {
     require(cuda::roll_forward(args, stream_), "roll forward");
   }
-  void advance(const AdvanceArgs& args) override { require(cuda::advance(args, stream_), "advance"); }
+  void advance(const AdvanceArgs& args) override { require(cuda::advance(args, condition_, stream_), "advance"); }
+
+  std::unique_ptr<Recording> record(const std::function<void()>& iteration, std::string& reason) override {
+    // What cannot be the body of a loop may still be a graph of its own.
+    for (const Recorded kind : {Recorded::kLoop, Recorded::kIteration}) {
+      if (kind > recorded_) continue;
+      try {
+        return kind == Recorded::kLoop ? record_loop(iteration) : record_iteration(iteration);
+      } catch (const std::exception& error) {
+        reason = error.what();
+        cudaGetLastError();
+      }
+    }
+    return nullptr;
+  }
+  void launch(const Recording& recording) override {
+    require(cudaGraphLaunch(static_cast<const CudaRecording&>(recording).instance, stream_), "launch a graph");
+  }
+
   void wait() override { require(cudaStreamSynchronize(stream_), "run the kernels"); }
+  bool idle() override {
+    const cudaError_t state = cudaStreamQuery(stream_);
+    if (state == cudaErrorNotReady) return false;
+    require(state, "run the kernels");
+    return true;
+  }
 
  private:
+  // Graphs are always made anew and never updated: an update in place leaves the cluster dimensions of kernels behind
+  // (native/llama/cuda_graph_update.cu).
+  std::unique_ptr<Recording> record_iteration(const std::function<void()>& iteration) {
+    auto recording = std::make_unique<CudaRecording>(Recorded::kIteration);
+    require(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "begin a capture");
+    const cudaGraph_t graph = recording->graph = end_capture(iteration);
+    return instantiate(std::move(recording), graph);
+  }
+
+  std::unique_ptr<Recording> record_loop(const std::function<void()>& iteration) {
+    auto recording = std::make_unique<CudaRecording>(Recorded::kLoop);
+    require(cudaGraphCreate(&recording->graph, 0), "make a graph");
+    cudaGraphConditionalHandle condition = 0;
+    // Every launch begins with the condition at 1.
+    require(cudaGraphConditionalHandleCreate(&condition, recording->graph, 1, cudaGraphCondAssignDefault),
+            "make a condition");
+    cudaGraphNodeParams loop = {};
+    loop.type = cudaGraphNodeTypeConditional;
+    loop.conditional.handle = condition;
+    loop.conditional.type = cudaGraphCondTypeWhile;
+    loop.conditional.size = 1;
+    cudaGraphNode_t node = nullptr;
+    require(cudaGraphAddNode(&node, recording->graph, nullptr, nullptr, 0, &loop), "make a loop");
+    const cudaGraph_t body = loop.conditional.phGraph_out[0];
+    require(cudaStreamBeginCaptureToGraph(stream_, body, nullptr, nullptr, 0, cudaStreamCaptureModeRelaxed),
+            "begin a capture");
+    condition_ = condition;
+    end_capture(iteration);
+    return instantiate(std::move(recording), body);
+  }
+
+  // Runs the iteration under capture. The capture ends also where the iteration fails.
+  cudaGraph_t end_capture(const std::function<void()>& iteration) {
+    std::exception_ptr failure;
+    try {
+      iteration();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    condition_ = 0;
+    cudaGraph_t graph = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(stream_, &graph);
+    if (failure) std::rethrow_exception(failure);
+    require(ended, "capture an iteration");
+    return graph;
+  }
+
+  static std::unique_ptr<Recording> instantiate(std::unique_ptr<CudaRecording> recording, cudaGraph_t iteration) {
+    require(cudaGraphGetNodes(iteration, nullptr, &recording->count), "count the nodes of a graph");
+    require(cudaGraphInstantiate(&recording->instance, recording->graph, 0), "instantiate a graph");
+    return recording;
+  }
+
   cudaStream_t stream_ = nullptr;
   bool owns_stream_;
+  Recorded recorded_;
+  cudaGraphConditionalHandle condition_ = 0;  // of the loop that is being recorded
   std::vector<void*> memory_, pinned_;
   void* scratch_ = nullptr;
   size_t scratch_bytes_ = 0;
@@ -84,7 +184,9 @@ class CudaDevice : public KernelDevice {
 
 }  // namespace
 
-std::unique_ptr<KernelDevice> make_cuda_device(void* stream) { return std::make_unique<CudaDevice>(stream); }
-std::unique_ptr<KernelDevice> make_device() { return make_cuda_device(nullptr); }
+std::unique_ptr<KernelDevice> make_cuda_device(void* stream, Recorded recorded) {
+  return std::make_unique<CudaDevice>(stream, recorded);
+}
+std::unique_ptr<KernelDevice> make_device() { return make_cuda_device(nullptr, Recorded::kLoop); }
 
 }  // namespace cllm

@@ -21,7 +21,8 @@ cudaError_t choose(const ChooseArgs& args, void* scratch, cudaStream_t stream);
 cudaError_t sample(const ChooseArgs& args, cudaStream_t stream);
 cudaError_t bias(const BiasArgs& args, cudaStream_t stream);
 cudaError_t verify(const VerifyArgs& args, cudaStream_t stream);
+/// `condition` is that of the WHILE node whose body the kernel is captured into, or 0.
+cudaError_t advance(const AdvanceArgs& args, cudaGraphConditionalHandle condition, cudaStream_t stream);
 cudaError_t roll_forward(const RollForwardArgs& args, cudaStream_t stream);
-cudaError_t advance(const AdvanceArgs& args, cudaStream_t stream);
 
 }  // namespace cllm::cuda

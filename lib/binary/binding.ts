@@ -190,12 +190,17 @@ function load(requested: Backend | undefined): Loaded {
   return loaded;
 }
 
+/** How CUDA graphs may be used (native/llama/cuda_stream.h). */
+const CUDA_GRAPHS = ["off", "on", "replay", "loop"] as const;
+
 /** The backend that the environment variable CLLM_BACKEND names, or `auto`. */
 function environmentBackend(): Backend {
   return check.oneOf(process.env.CLLM_BACKEND || undefined, "CLLM_BACKEND", BACKENDS, "auto");
 }
 
 function loadCuda(insist: boolean): Loaded | { reason: string; cause?: unknown } {
+  // The binary reads it, and takes what it does not know for `off`.
+  check.oneOf(process.env.CLLM_CUDA_GRAPHS || undefined, "CLLM_CUDA_GRAPHS", CUDA_GRAPHS, "off");
   const choice = chooseCuda(insist);
   if (choice.path === null) return choice;
   try {

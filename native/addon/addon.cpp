@@ -1,7 +1,6 @@
 #include <cstdlib>
 #include <mutex>
 #include <sstream>
-#include <string_view>
 
 #include "addon/convert.h"
 #include "addon/decoder_object.h"
@@ -17,6 +16,7 @@
 #include "base/limits.h"
 #include "ggml-backend.h"
 #include "llama.h"
+#include "llama/cuda_stream.h"
 #include "llama/json_schema.h"
 #include "llama/packed_buffer.h"
 #include "model/quantize.h"
@@ -147,10 +147,9 @@ void initialise_libraries() {
   std::call_once(once, [] {
     install_ggml_guard();
 #ifdef CLLM_CUDA
-    // Where the shape of passes changes, ggml replays a captured CUDA graph that no longer fits (H200, 8 lanes, blocks
-    // of 16 and then 32: an illegal instruction; never without graphs). CLLM_CUDA_GRAPHS=on allows graphs.
-    const char* graphs = std::getenv("CLLM_CUDA_GRAPHS");
-    if (graphs == nullptr || std::string_view(graphs) != "on") setenv("GGML_CUDA_DISABLE_GRAPHS", "1", 1);
+    // ggml's own graphs end in an illegal instruction where the shape of passes changes (H200, 8 lanes, blocks of 16
+    // and then 32), unless cuda_graph_update.cu is right about why. Beside recordings of ours they have no place.
+    if (cuda_graphs() != CudaGraphs::kGgml) setenv("GGML_CUDA_DISABLE_GRAPHS", "1", 1);
 #endif
     llama_backend_init();
     register_packed_buffer();

@@ -75,6 +75,22 @@ Engine& DecoderObject::engine() const {
   return *core_->engine;
 }
 
+namespace {
+
+Napi::Value from_launched(Napi::Env env, const std::optional<ResidentRunner::Launched>& launched) {
+  if (!launched) return env.Null();
+  auto object = Napi::Object::New(env);
+  const bool recorded = launched->recorded != Recorded::kNothing;
+  const char* each = !recorded ? "kernel" : launched->recorded == Recorded::kLoop ? "burst" : "iteration";
+  object.Set("each", Napi::String::New(env, each));
+  object.Set("kernels",
+             recorded ? Napi::Value(Napi::Number::New(env, static_cast<double>(launched->nodes))) : env.Null());
+  object.Set("reason", launched->refusal.empty() ? env.Null() : Napi::Value(Napi::String::New(env, launched->refusal)));
+  return object;
+}
+
+}  // namespace
+
 Napi::Value DecoderObject::info(const Napi::CallbackInfo& call) {
   Napi::Env env = call.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -83,6 +99,7 @@ Napi::Value DecoderObject::info(const Napi::CallbackInfo& call) {
     const auto number = [&](const char* name, double value) { object.Set(name, Napi::Number::New(env, value)); };
     object.Set("runner", Napi::String::New(env, engine().runner_name()));
     object.Set("runnerReason", Napi::String::New(env, engine().runner_reason()));
+    object.Set("launches", from_launched(env, engine().launched()));
     number("burst", options.burst);
     number("contextSize", options.context_size);
     number("lanes", options.lanes);

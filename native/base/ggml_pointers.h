@@ -1,7 +1,9 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 
+#include "base/capture_lock.h"
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
@@ -30,6 +32,13 @@ struct FreedBatch {
   }
 };
 
+struct FreedLlamaContext {
+  void operator()(llama_context* context) const {
+    const std::unique_lock lock(capture_lock());
+    llama_free(context);
+  }
+};
+
 using GgmlContextPointer = std::unique_ptr<ggml_context, Freed<ggml_free>>;
 using GgufPointer = std::unique_ptr<gguf_context, Freed<gguf_free>>;
 using BackendPointer = std::unique_ptr<ggml_backend, Freed<ggml_backend_free>>;
@@ -37,7 +46,7 @@ using BufferPointer = std::unique_ptr<ggml_backend_buffer, Freed<ggml_backend_bu
 using AllocatorPointer = std::unique_ptr<ggml_gallocr, Freed<ggml_gallocr_free>>;
 using ThreadpoolPointer = std::unique_ptr<ggml_threadpool, Freed<ggml_threadpool_free>>;
 using LlamaModelPointer = std::unique_ptr<llama_model, Freed<llama_model_free>>;
-using LlamaContextPointer = std::unique_ptr<llama_context, Freed<llama_free>>;
+using LlamaContextPointer = std::unique_ptr<llama_context, FreedLlamaContext>;
 using SamplerPointer = std::unique_ptr<llama_sampler, Freed<llama_sampler_free>>;
 using BatchPointer = std::unique_ptr<llama_batch, FreedBatch>;
 

@@ -13,7 +13,7 @@ inline constexpr int kMaxLanes = 256;
 /// Blocks that are verified for a lane at once, at most.
 inline constexpr int kMaxCandidates = 8;
 /// Iterations of a burst, at most.
-inline constexpr int kMaxBurst = 16;
+inline constexpr int kMaxBurst = 64;
 /// Tokens that one lane contributes to a forward pass, at most; larger blocks run in equal parts (and so never in parts
 /// of one token). ggml's CPU attention rounds differently from 64 tokens of one lane on (GGML_FA_TILE_Q), and for a
 /// single token. With this limit all blocks of two or more tokens have the logits of small blocks.

@@ -7,6 +7,9 @@
 #include "base/ggml_guard.h"
 #include "base/limits.h"
 #include "base/threadpool.h"
+#ifdef CLLM_CUDA
+#include "llama/cuda_stream.h"
+#endif
 
 namespace cllm {
 
@@ -232,6 +235,9 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, std::str
   clear_last_log_error();
   try {
     GgmlGuard guard;
+#ifdef CLLM_CUDA
+    drop_stale_cuda_graphs(context_.get(), frees_);
+#endif
     status = llama_decode(context_.get(), batch);
     if (status == 0) llama_synchronize(context_.get());
   } catch (const std::exception& error) {

@@ -25,7 +25,7 @@ struct ContextOptions {
   bool consistency_model = false;  // see Lane::expect_consistency
   std::string kv_type = "f16";
   std::string runner = "auto";  // "auto" | "resident" | "host"
-  int burst = 1;                // iterations that ResidentRunner runs before the host reads the results
+  int burst = 1;                // iterations that ResidentRunner does in one go
 };
 
 /// The tokens that one lane contributes to a forward pass.
@@ -95,6 +95,7 @@ class Context {
   std::vector<uint64_t> touches_;
   std::atomic<bool> abort_{false};
   double pass_milliseconds_ = 0;
+  uint64_t frees_ = 0;  // cuda_frees() at the last pass
   float* logits_ = nullptr;
   std::vector<float> collected_logits_;  // logits of a pass that ran in parts
 };

@@ -1,6 +1,7 @@
 #include "decode/device_lanes.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "base/limits.h"
 #include "kernels/draft.h"
@@ -18,7 +19,8 @@ DeviceLanes::DeviceLanes(const Context& context, KernelDevice& device, const std
       device_(device),
       max_candidates_(context.options().candidates),
       max_block_(std::min(context.options().block_size, kMaxPartTokens)),
-      lanes_(static_cast<size_t>(context.options().lanes)) {
+      lanes_(static_cast<size_t>(context.options().lanes)),
+      index_bits_(TextIndex(context.options().context_size).view().bits) {
   const size_t lanes = lanes_.size();
   const auto n = static_cast<size_t>(max_block_);
   const auto array = [&]<typename T>(T*& to, size_t count) {
@@ -33,13 +35,19 @@ DeviceLanes::DeviceLanes(const Context& context, KernelDevice& device, const std
   array(biases_, lanes);
   array(stood_, lanes * n);
   array(tokens_, lanes * (static_cast<size_t>(context.options().context_size) + 1));
+  array(latest_, lanes * kMaxKeyLength << index_bits_);
+  array(earlier_, lanes * (static_cast<size_t>(context.options().context_size) + 1) * kMaxKeyLength);
+  array(loop_state_, 1);
   const auto& ends = context.model().end_of_generation();
   array(end_of_generation_, ends.size());
   device_.write(end_of_generation_, ends.data(), ends.size());
   array(kv_tensors_, kv_tensors.size());
   device_.write(kv_tensors_, kv_tensors.data(), kv_tensors.size() * sizeof(KvTensor));
-  ring_ = static_cast<int32_t*>(
-      device_.allocate_ring(lanes * kMaxBurst * sizeof(int32_t) * static_cast<size_t>(ring_words(max_block_))));
+  const auto shared = [&]<typename T>(T*& to, size_t count) {
+    to = static_cast<T*>(device_.allocate_shared(count * sizeof(T)));
+  };
+  shared(ring_, lanes * kMaxBurst * static_cast<size_t>(ring_words(max_block_)));
+  shared(loop_limit_, 1);
 }
 
 DeviceLanes::Arrays DeviceLanes::arrays_of(const LaneGroup& group) const {
@@ -50,7 +58,7 @@ DeviceLanes::Arrays DeviceLanes::arrays_of(const LaneGroup& group) const {
           .samplings = samplings_ + first,
           .biases = biases_ + first,
           .stood = stood_ + first * max_block_,
-          .ring = ring_ + first * kMaxBurst * ring_words(max_block_),
+          .ring = {ring_ + first * kMaxBurst * ring_words(max_block_), kMaxBurst},
           .end_of_generation = end_of_generation_,
           .kv_tensors = kv_tensors_};
 }
@@ -92,6 +100,12 @@ void DeviceLanes::upload_state(const LaneWork& work) {
   const auto& tokens = work.lane->tokens();
   Token* device_tokens = tokens_ + static_cast<int64_t>(work.index) * (context_.options().context_size + 1);
   device_.write(device_tokens, tokens.data(), tokens.size() * sizeof(Token));
+  const PlaceIndex& index = work.lane->index();
+  if (index.bits > index_bits_) throw std::logic_error("a lane is made for a longer context than its decoder's");
+  int32_t* latest = latest_ + (static_cast<int64_t>(work.index) * kMaxKeyLength << index_bits_);
+  int32_t* earlier = earlier_ + (device_tokens - tokens_) * kMaxKeyLength;
+  device_.write(latest, index.latest, (kMaxKeyLength * sizeof(int32_t)) << index.bits);
+  if (tokens.size() > 1) device_.write(earlier, index.earlier, tokens.size() * kMaxKeyLength * sizeof(int32_t));
   LaneState& state = (*this)[work.index].state;
   state.position = work.lane->position();
   state.budget = clamped_budget(work.budget);
@@ -99,7 +113,10 @@ void DeviceLanes::upload_state(const LaneWork& work) {
   state.ended = 0;
   state.prompt_size = work.lane->prompt_size();
   state.draft_mode = work.draft_mode;
+  state.index_bits = index.bits;
   state.tokens = device_tokens;
+  state.latest = latest;
+  state.earlier = earlier;
   state.seed = work.seed;
   device_.write(states_ + work.index, &state, sizeof(state));
 }
@@ -114,8 +131,8 @@ void DeviceLanes::upload_inputs(const LaneGroup& group, size_t b) {
   const auto block = work.lane->block(lane_shape.block, work.seed, work.draft_mode);
   std::vector<Token> blocks(block.begin(), block.end());
   blocks.resize(static_cast<size_t>(lane_shape.rows()));
-  draft_candidates(work.lane->tokens().data(), state.position + 1, state.prompt_size, state.seed, lane_shape.candidates,
-                   lane_shape.block, blocks.data());
+  draft_candidates(work.lane->tokens().data(), state.position + 1, work.lane->index(), state.prompt_size, state.seed,
+                   lane_shape.candidates, lane_shape.block, blocks.data());
   device_.write(arrays_of(group).stood + b * block.size(), work.lane->stood().data(), block.size());
 
   const auto rows = static_cast<size_t>(lane_shape.rows());

@@ -16,6 +16,7 @@ struct LaneGroup {
   int first = 0;  // index of lanes[0]
   std::vector<LaneWork> lanes;
   PassShape shape;
+  std::vector<bool> left = {};  // [lanes]: the lane takes no further part in the burst
 };
 
 /// What the host knows of a lane on the device.
@@ -48,7 +49,7 @@ class DeviceLanes {
     const Sampling* samplings;         // [B]
     const float* const* biases;        // [B] of [vocab] or null
     uint8_t* stood;                    // [B, n]
-    int32_t* ring;                     // [kMaxBurst, B, ring_words(n)]
+    Ring ring;                         // kMaxBurst slots
     const uint8_t* end_of_generation;  // [vocab], shared by all lanes
     const KvTensor* kv_tensors;        // shared by all lanes
   };
@@ -60,6 +61,9 @@ class DeviceLanes {
   /// Tokens of a block, at most.
   int max_block() const { return max_block_; }
   Arrays arrays_of(const LaneGroup& group) const;
+  /// The loop's state and limit, shared by all lanes.
+  LoopState* loop_state() const { return loop_state_; }
+  uint32_t* loop_limit() const { return loop_limit_; }
 
   /// Brings the device up to date with what lane b of the group is decoded with next. Costs nothing where it already
   /// is.
@@ -86,7 +90,12 @@ class DeviceLanes {
   Token* tokens_ = nullptr;               // [lanes, context_size + 1]: a lane writes up to row_end
   uint8_t* end_of_generation_ = nullptr;  // [vocab]
   KvTensor* kv_tensors_ = nullptr;
-  int32_t* ring_ = nullptr;  // [lanes, kMaxBurst, ring_words(n)]
+  int32_t index_bits_;
+  int32_t* latest_ = nullptr;   // [lanes, kMaxKeyLength, 1 << index_bits_]
+  int32_t* earlier_ = nullptr;  // [lanes, context_size + 1, kMaxKeyLength]
+  uint64_t* ring_ = nullptr;    // [lanes, kMaxBurst, ring_words(n)]
+  LoopState* loop_state_ = nullptr;
+  uint32_t* loop_limit_ = nullptr;
 
   // Host memory, from which inputs are written.
   std::vector<int64_t> staged_rows_;

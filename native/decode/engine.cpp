@@ -80,13 +80,16 @@ void Engine::run() {
       }
       working = true;
     }
-    if (!events_.empty()) {
-      sink_(std::move(events_));
-      events_.clear();
-    }
+    send_events();
   }
   finish_all();
-  if (!events_.empty()) sink_(std::move(events_));
+  send_events();
+}
+
+void Engine::send_events() {
+  if (events_.empty()) return;
+  sink_(std::move(events_));
+  events_.clear();
 }
 
 bool Engine::tick() {
@@ -133,7 +136,7 @@ std::string Engine::runner_reason() const {
 }
 
 void Engine::clear_lane(ServedLane& served) {
-  served.lane = Lane();
+  served.lane = Lane(context_.options().context_size);
   served.lane.expect_consistency(context_.options().consistency_model);
   served.lane.watch_candidates(candidates());
 }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,7 +26,8 @@ namespace cllm {
 ///
 /// Every tick of the thread does, in this order: take commands; give free lanes to waiting generations; run at most ONE
 /// prefill chunk (so that a long prompt does not starve the lanes that are decoding); run one Jacobi iteration for all
-/// lanes that are ready, lanes of equal shape in one forward pass; send the events of the tick in one batch.
+/// lanes that are ready, or a burst of them, lanes of equal shape in one forward pass; send the events of the tick in
+/// one batch. A burst sends its events after every iteration, and ends early where somebody waits for the thread.
 ///
 /// A lane keeps its KV when its generation ends, and a new prompt goes to the free lane that shares the longest prefix.
 ///
@@ -50,6 +52,10 @@ class Engine {
   /// The runner in use for ordinary blocks, and why it is that one.
   const char* runner_name() const { return resident_ ? "resident" : "host"; }
   std::string runner_reason() const;
+  /// What the resident runner launched its last burst as; null where it does not run on a GPU. On any thread.
+  std::optional<ResidentRunner::Launched> launched() const {
+    return resident_ && !resident_->device().on_host() ? std::optional(resident_->launched()) : std::nullopt;
+  }
   /// The shape that was chosen last for lanes that leave it to the engine; block 0 before the first. On any thread.
   PassShape chosen() const {
     const uint32_t packed = chosen_.load(std::memory_order_relaxed);
@@ -89,8 +95,11 @@ class Engine {
   PassShape shape_of(const ServedLane& served) const;
   LaneWork work_of(ServedLane& served, const PassShape& shape) const;
   void iterate_group(std::vector<ServedLane*>& group, double prefill_milliseconds);
+  class GroupObserver;
   void finish_prefill(ServedLane& served);
-  void finish_iteration(ServedLane& served, const LaneOutcome& outcome, double milliseconds, double forward);
+  void finish_iteration(ServedLane& served, const LaneOutcome& outcome, double milliseconds);
+  bool someone_waits();
+  void send_events();
   void finish_generation(ServedLane& served);
 
   Context context_;

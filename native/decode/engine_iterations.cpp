@@ -120,6 +120,34 @@ LaneWork Engine::work_of(ServedLane& served, const PassShape& shape) const {
           .rules = served.rules()};
 }
 
+/// Uses the results of a group's iterations as they come.
+class Engine::GroupObserver : public BurstObserver {
+ public:
+  GroupObserver(Engine& engine, double prefill_milliseconds)
+      : engine_(engine), since_(engine.tick_started_), prefill_milliseconds_(prefill_milliseconds) {}
+
+  bool took(const LaneOutcome& outcome) override {
+    ServedLane& served = engine_.lanes_[static_cast<size_t>(outcome.index)];
+    engine_.finish_iteration(served, outcome, milliseconds_since(since_) - prefill_milliseconds_);
+    return served.busy();
+  }
+  bool iterated() override {
+    iterations++;
+    since_ = std::chrono::steady_clock::now();
+    prefill_milliseconds_ = 0;
+    if (engine_.someone_waits()) return false;
+    engine_.send_events();
+    return true;
+  }
+
+  int iterations = 0;
+
+ private:
+  Engine& engine_;
+  std::chrono::steady_clock::time_point since_;  // when the iteration began, as its lanes see it
+  double prefill_milliseconds_;                  // of these, spent on a prompt
+};
+
 void Engine::iterate_group(std::vector<ServedLane*>& group, double prefill_milliseconds) {
   const auto started = std::chrono::steady_clock::now();
   PassShape shape = shape_of(*group[0]);
@@ -131,39 +159,46 @@ void Engine::iterate_group(std::vector<ServedLane*>& group, double prefill_milli
     sequences = sequences || served->operation;
     rules = rules || served->rules() != nullptr;
   }
+  GroupObserver observer(*this, prefill_milliseconds);
   // Small blocks use the resident runner where that is possible, all others the host runner.
-  std::optional<Burst> burst;
+  std::optional<PassResult> result;
   if (resident_ && !rules && resident_->fits(shape)) {
     // iterate() of a sequence asks for exactly one iteration.
-    burst = resident_->run(work, shape, sequences ? 1 : context_.options().burst);
+    result = resident_->run(work, shape, sequences || someone_waits() ? 1 : context_.options().burst, observer);
   }
-  if (!burst) {
+  if (!result) {
     shape.candidates = 1;
-    burst = host_.run(work, shape, 1);
+    result = host_.run(work, shape, 1, observer);
   }
-  if (burst->result == PassResult::kFailed) {
+  if (*result == PassResult::kFailed) {
     const std::string reason = take_last_log_error();
-    for (ServedLane* served : group) fail(*served, reason);
+    for (ServedLane* served : group) {
+      if (served->busy()) fail(*served, reason);
+    }
   }
-  if (burst->result != PassResult::kOk) return;
-  // A burst's time is shared evenly by its iterations.
-  const auto outcomes = static_cast<double>(std::max<size_t>(1, burst->outcomes.size()));
-  const double share = std::min(1.0, static_cast<double>(group.size()) / outcomes);
-  const double elapsed = (milliseconds_since(tick_started_) - prefill_milliseconds) * share;
-  chooser_.observe(shape, milliseconds_since(started) * share);
-  for (const LaneOutcome& outcome : burst->outcomes) {
-    ServedLane& served = lanes_[static_cast<size_t>(outcome.index)];
-    // A stop string may have ended the generation earlier in this burst.
-    if (served.busy()) finish_iteration(served, outcome, elapsed, burst->forward_milliseconds * share);
-  }
+  if (*result != PassResult::kOk) return;
+  chooser_.observe(shape, milliseconds_since(started) / std::max(1, observer.iterations));
 }
 
-void Engine::finish_iteration(ServedLane& served, const LaneOutcome& outcome, double milliseconds, double forward) {
+// Whether a burst should end so that the thread can turn to others: a command has come, a request waits for a lane, or
+// a prompt for its next chunk.
+bool Engine::someone_waits() {
+  const auto waits = [](const ServedLane& served) {
+    return served.busy() ? served.lane.needs_prefill() : !served.queue.empty();
+  };
+  const bool has_free_lane =
+      std::any_of(lanes_.begin(), lanes_.end(), [](const ServedLane& served) { return served.free(); });
+  if (std::any_of(lanes_.begin(), lanes_.end(), waits) || (has_free_lane && !waiting_.empty())) return true;
+  const std::lock_guard lock(mutex_);
+  return stopping_ || !inbox_.empty();
+}
+
+void Engine::finish_iteration(ServedLane& served, const LaneOutcome& outcome, double milliseconds) {
   const Iteration& iteration = *outcome.iteration;
   if (served.operation) {
     Event event{.type = Event::Type::kIteration, .id = served.operation->id};
     event.iteration = iteration;
-    event.forward_milliseconds = forward;
+    event.forward_milliseconds = outcome.forward_milliseconds;
     if (served.operation->iterate.logits && outcome.logits != nullptr) {
       const size_t count = iteration.block.size() * static_cast<size_t>(context_.model().info().vocab_size);
       event.logits.assign(outcome.logits, outcome.logits + count);
@@ -174,7 +209,7 @@ void Engine::finish_iteration(ServedLane& served, const LaneOutcome& outcome, do
   }
   Generation& generation = *served.generation;
   generation.stats.decode_milliseconds += milliseconds;
-  generation.stats.forward_milliseconds += forward;
+  generation.stats.forward_milliseconds += outcome.forward_milliseconds;
   const TokenRules* rules = generation.params.rules.get();
   const bool failed = rules != nullptr && !rules->failure().empty();
   const int taken = generation.accept(iteration, outcome.logits, failed ? rules->before_failure() : iteration.emitted);

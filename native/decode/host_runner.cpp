@@ -4,15 +4,15 @@
 
 namespace cllm {
 
-std::optional<Burst> HostRunner::run(std::span<const LaneWork> lanes, const PassShape& shape, int /*count*/) {
+std::optional<PassResult> HostRunner::run(std::span<const LaneWork> lanes, const PassShape& shape, int /*count*/,
+                                          BurstObserver& observer) {
   const int n = shape.block;
   blocks_.clear();
-  outcomes_.clear();
   for (const LaneWork& work : lanes) {
     blocks_.push_back({work.index, work.lane->position(), work.lane->block(n, work.seed, work.draft_mode)});
   }
   const PassResult result = context_.decode(blocks_, true);
-  if (result != PassResult::kOk) return Burst{.result = result};
+  if (result != PassResult::kOk) return result;
 
   choose_tokens(lanes, n);
   const int64_t vocab = context_.model().info().vocab_size;
@@ -27,9 +27,10 @@ std::optional<Burst> HostRunner::run(std::span<const LaneWork> lanes, const Pass
                          choices.data());
     }
     const Iteration& iteration = work.lane->advance(choices, work.budget, work.stop_at_end ? ends : nullptr);
-    outcomes_.push_back({work.index, &iteration, logits});
+    observer.took({work.index, &iteration, logits, context_.pass_milliseconds()});
   }
-  return Burst{.outcomes = outcomes_, .forward_milliseconds = context_.pass_milliseconds()};
+  observer.iterated();
+  return result;
 }
 
 // Fills choices_ from the logits of the last pass, to which the lanes' biases are added in place.

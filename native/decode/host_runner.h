@@ -14,7 +14,8 @@ class HostRunner : public IterationRunner {
 
   /// Takes all lanes. Verifies the lane's own block alone, whatever shape.candidates, and runs one iteration, whatever
   /// `count`: its result is known at once, so there is nothing to gain from more.
-  std::optional<Burst> run(std::span<const LaneWork> lanes, const PassShape& shape, int count) override;
+  std::optional<PassResult> run(std::span<const LaneWork> lanes, const PassShape& shape, int count,
+                                BurstObserver& observer) override;
 
  private:
   void choose_tokens(std::span<const LaneWork> lanes, int block_size);
@@ -25,7 +26,6 @@ class HostRunner : public IterationRunner {
   std::vector<const float*> biases_;
   std::vector<LaneState> states_;  // choose() reads the position alone
   std::vector<Token> choices_;     // [lanes, block]
-  std::vector<LaneOutcome> outcomes_;
 };
 
 }  // namespace cllm

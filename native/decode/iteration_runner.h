@@ -24,18 +24,25 @@ struct LaneWork {
   TokenRules* rules = nullptr;  // only HostRunner takes lanes with rules
 };
 
-/// What one iteration did to one lane.
+/// What one iteration did to one lane. The pointers are valid during the call that gets it.
 struct LaneOutcome {
   int index;
-  const Iteration* iteration;  // valid until the runner's next run()
-  const float* logits;         // [block, vocab], valid as long as `iteration`; may be null unless the lane wants_logits
+  const Iteration* iteration;
+  const float* logits;  // [block, vocab]; may be null unless the lane wants_logits
+  /// What the host spent on the iteration's forward pass; on a GPU, on enqueueing it and the kernels. Where the device
+  /// does several iterations by itself, the first has it all.
+  double forward_milliseconds;
 };
 
-/// What a runner did in up to `count` iterations.
-struct Burst {
-  PassResult result = PassResult::kOk;
-  std::span<const LaneOutcome> outcomes;  // in the order they happened; none unless kOk
-  double forward_milliseconds = 0;        // spent in forward passes
+/// Is told what a burst does while it goes on.
+class BurstObserver {
+ public:
+  virtual ~BurstObserver() = default;
+  /// A lane has done an iteration. Returns whether the runner may go on with the lane; if not, the burst leaves its
+  /// Lane as it is from now on.
+  virtual bool took(const LaneOutcome& outcome) = 0;
+  /// All lanes have done an iteration. Returns whether the burst may go on.
+  virtual bool iterated() = 0;
 };
 
 /// The Jacobi loop over some lanes. All of them have the same number of candidates and the same block size, so that
@@ -46,7 +53,8 @@ class IterationRunner {
   /// Runs up to `count` iterations (one, if a lane wants logits); shape.lanes = lanes.size(). A lane that has
   /// ended, or whose budget is used up, takes no further part. Returns null where the runner cannot take these lanes
   /// now; nothing has happened to them then. Afterwards llama_decode may continue any of the lanes.
-  virtual std::optional<Burst> run(std::span<const LaneWork> lanes, const PassShape& shape, int count) = 0;
+  virtual std::optional<PassResult> run(std::span<const LaneWork> lanes, const PassShape& shape, int count,
+                                        BurstObserver& observer) = 0;
 };
 
 }  // namespace cllm

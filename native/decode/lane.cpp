@@ -15,7 +15,10 @@ int Lane::assign(std::vector<Token> tokens) {
   int common = 0;
   const int limit = std::min<int>(written_, static_cast<int>(tokens.size()) - 1);
   while (common < limit && tokens_[common] == tokens[common]) common++;
+  const auto differs = std::mismatch(tokens_.begin(), tokens_.end(), tokens.begin(), tokens.end()).first;
+  index_.shrink(tokens_.data(), differs - tokens_.begin());
   tokens_ = std::move(tokens);
+  index_.grow(tokens_.data(), std::ssize(tokens_));
   written_ = common;
   prompt_size_ = static_cast<int>(tokens_.size());
   forget_draft();
@@ -30,6 +33,7 @@ int Lane::assign(std::vector<Token> tokens) {
 }
 
 void Lane::rollback(int position) {
+  index_.shrink(tokens_.data(), position);
   tokens_.resize(static_cast<size_t>(position));
   written_ = std::min(written_, std::max(0, position - 1));
   prompt_size_ = std::min(prompt_size_, position);
@@ -59,8 +63,7 @@ std::span<const Token> Lane::block(int n, uint64_t seed, DraftMode mode) {
   std::copy_n(choices_.begin(), kept, block_.begin() + 1);
   if (draft_is_set_ && mode >= kDraftLookup) mode = kDraftChoices;
   drafted_choices_ = draft_is_set_ || key_length_ >= min_key_length(mode) ? 0 : kept;
-  complete_draft(tokens_.data(), static_cast<int64_t>(tokens_.size()), prompt_size_, seed, mode, kept, n,
-                 block_.data());
+  complete_draft(tokens_.data(), std::ssize(tokens_), index_.view(), prompt_size_, seed, mode, kept, n, block_.data());
   const auto before = shift_ > 0 ? static_cast<int32_t>(last_.block.size()) : 0;
   mark_stood(last_.block.data(), before, shift_, block_.data(), n, stood_.data());
   return block_;
@@ -90,6 +93,7 @@ const Iteration& Lane::advance(std::span<const Token> choices, int64_t budget, c
 
   observe(choices.first(static_cast<size_t>(last_.emitted)));
   tokens_.insert(tokens_.end(), choices.begin(), choices.begin() + last_.emitted);
+  index_.grow(tokens_.data(), std::ssize(tokens_));
   written_ = position();  // the rows of block[0 .. emitted - 1] are right
   revision_++;
   draft_is_set_ = false;
@@ -155,7 +159,7 @@ double Lane::expected(int n, int candidates) const {
 void Lane::watch_lookups() {
   std::array<Token, DraftOdds::kSlots + 1> block{tokens_.back()};
   const DraftView view{tokens_.data(), static_cast<int64_t>(tokens_.size()), block.data(), 0};
-  Continuation from = find_continuation(view);
+  Continuation from = find_continuation(view, index_.view());
   key_length_ = from.length;
   if (key_length_ == 0 || !watched_.empty()) return;
   watched_key_length_ = key_length_;
@@ -170,7 +174,7 @@ void Lane::watch_lookups() {
     watched_.push_back({{block.begin() + 1, block.end()}});
     if (std::ssize(watched_) >= max_candidates) break;
     first_tokens.push_back(block[1]);
-    from = find_continuation(view, {first_tokens.data(), static_cast<int32_t>(first_tokens.size())});
+    from = find_continuation(view, index_.view(), {first_tokens.data(), static_cast<int32_t>(first_tokens.size())});
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "decode/draft_odds.h"
 #include "kernels/draft.h"
+#include "kernels/place_index.h"
 #include "kernels/types.h"
 
 namespace cllm {
@@ -40,7 +41,12 @@ struct Iteration {
 /// iteration (it is x[0] of the next block, docs/architecture.md), so an iteration needs written == tokens.size() - 1.
 class Lane {
  public:
+  /// `context_size`: about how many tokens the lane will hold.
+  explicit Lane(int context_size = 1024) : index_(context_size) {}
+
   const std::vector<Token>& tokens() const { return tokens_; }
+  /// The places of tokens().
+  const PlaceIndex& index() const { return index_.view(); }
   int written() const { return written_; }
   /// The position of x[0], the last confirmed token.
   int position() const { return static_cast<int>(tokens_.size()) - 1; }
@@ -98,6 +104,7 @@ class Lane {
   void learn_from_watched();
 
   std::vector<Token> tokens_;
+  TextIndex index_;  // of tokens_
   int written_ = 0;
   int prompt_size_ = 0;
   std::vector<Token> choices_;  // the last iteration's choices for later positions, or the draft of set_draft()

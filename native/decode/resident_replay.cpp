@@ -1,6 +1,7 @@
-// ResidentRunner after its iterations: the host's Lanes follow the device.
+// ResidentRunner behind its iterations: the host's Lanes follow the device.
 #include <algorithm>
-#include <cstring>
+#include <array>
+#include <bit>
 
 #include "decode/resident_runner.h"
 
@@ -8,32 +9,27 @@ namespace cllm {
 
 namespace {
 
-constexpr int kVerdictWords = sizeof(Verdict) / sizeof(int32_t);
+constexpr size_t kVerdictWords = sizeof(Verdict) / sizeof(int32_t);
 
 }  // namespace
 
-// Brings the Lanes to where the device is, by the same rules, and checks that both came to the same result.
-bool ResidentRunner::replay(int count) {
-  size_t lanes = 0;
-  for (const LaneGroup& group : groups_) lanes += group.lanes.size();
-  iterations_.resize(std::max(iterations_.size(), lanes * static_cast<size_t>(count)));
-  logits_.clear();
-  for (int ring_slot = 0; ring_slot < count; ring_slot++) {
-    for (LaneGroup& group : groups_) {
-      for (size_t b = 0; b < group.lanes.size(); b++) {
-        if (!replay_lane(group, b, ring_slot)) return false;
-      }
+// Brings the Lanes over the iteration in records_ by the same rules, and checks that both came to the same result.
+bool ResidentRunner::replay(BurstObserver& observer) {
+  const int32_t* record = records_.data();
+  for (LaneGroup& group : groups_) {
+    for (size_t b = 0; b < group.lanes.size(); b++) {
+      if (!group.left[b] && !replay_lane(group, b, record, observer)) return false;
+      record += ring_words(group.shape.block);
     }
   }
   return true;
 }
 
-bool ResidentRunner::replay_lane(LaneGroup& group, size_t b, int ring_slot) {
+bool ResidentRunner::replay_lane(LaneGroup& group, size_t b, const int32_t* record, BurstObserver& observer) {
   const int n = group.shape.block;
-  const auto slot = static_cast<int64_t>(ring_slot) * group.shape.lanes + static_cast<int64_t>(b);
-  const int32_t* record = lanes_.arrays_of(group).ring + slot * ring_words(n);
-  Verdict verdict;
-  std::memcpy(static_cast<void*>(&verdict), record, sizeof(verdict));
+  std::array<int32_t, kVerdictWords> words;
+  std::copy_n(record, kVerdictWords, words.begin());
+  const auto verdict = std::bit_cast<Verdict>(words);
   if (verdict.emitted == 0) return true;
   const std::span<const Token> block(record + kVerdictWords, static_cast<size_t>(n));
   const std::span<const Token> choices(block.data() + n, static_cast<size_t>(n));
@@ -51,13 +47,15 @@ bool ResidentRunner::replay_lane(LaneGroup& group, size_t b, int ring_slot) {
   on_device.revision = work.lane->revision();
   on_device.state.position += iteration.emitted;
   on_device.state.budget = static_cast<int32_t>(std::min<int64_t>(work.budget, INT32_MAX));
+  on_device.state.ended = verdict.ended;
   // A lane that has stopped keeps its old inputs on the device, so these are not the Lane's next block.
-  if (verdict.ended != 0 || on_device.state.budget == 0) on_device.uploaded = false;
-  Iteration& reported = iterations_[outcomes_.size()];
-  reported = iteration;
-  reported.candidates = group.shape.candidates;
+  if (!lane_runs(on_device.state, n)) on_device.uploaded = false;
+  iteration_read_ = iteration;
+  iteration_read_.candidates = group.shape.candidates;
   work.lane->block(n, work.seed, work.draft_mode);
-  outcomes_.push_back({work.index, &reported, read_logits(group, b, verdict.winner)});
+  group.left[b] = !observer.took({work.index, &iteration_read_, read_logits(group, b, verdict.winner), enqueueing_});
+  // The device may go on with a lane that has left, for an iteration or two.
+  if (group.left[b]) on_device.uploaded = false;
   return true;
 }
 
@@ -67,12 +65,12 @@ const float* ResidentRunner::read_logits(const LaneGroup& group, size_t b, int w
   const auto vocab = static_cast<size_t>(context_.model().info().vocab_size);
   const auto n = static_cast<size_t>(group.shape.block);
   const size_t row = (b * static_cast<size_t>(group.shape.candidates) + static_cast<size_t>(winner)) * n;
-  std::vector<float>& rows = logits_.emplace_back(n * vocab);
+  logits_.resize(n * vocab);
   for (size_t j = 0; j < n; j++) {
-    device_->read(&rows[j * vocab], graph.logits + static_cast<int64_t>(row + j) * graph.logits_stride,
+    device_->read(&logits_[j * vocab], graph.logits + static_cast<int64_t>(row + j) * graph.logits_stride,
                   vocab * sizeof(float));
   }
-  return rows.data();
+  return logits_.data();
 }
 
 }  // namespace cllm

@@ -1,7 +1,6 @@
 #include "decode/resident_runner.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/ggml_guard.h"
 #include "base/limits.h"
@@ -16,7 +15,8 @@ constexpr int kClaimAhead = 512;
 
 }  // namespace
 
-std::unique_ptr<ResidentRunner> ResidentRunner::create(Context& context, std::string& reason) {
+std::unique_ptr<ResidentRunner> ResidentRunner::create(Context& context, std::string& reason,
+                                                       std::unique_ptr<KernelDevice> device) {
   if (!context.model().info().can_roll_back) {
     reason = "the model's recurrent state cannot be rolled back";
     return nullptr;
@@ -36,7 +36,7 @@ std::unique_ptr<ResidentRunner> ResidentRunner::create(Context& context, std::st
     return nullptr;
   }
   try {
-    auto device = bridge->make_device();
+    if (device == nullptr) device = bridge->make_device();
     return std::unique_ptr<ResidentRunner>(new ResidentRunner(context, std::move(bridge), std::move(device)));
   } catch (const std::exception& error) {
     reason = error.what();
@@ -50,6 +50,10 @@ ResidentRunner::ResidentRunner(Context& context, std::unique_ptr<GraphBridge> br
       bridge_(std::move(bridge)),
       device_(std::move(device)),
       lanes_(context, *device_, bridge_->kv_tensors()) {}
+
+ResidentRunner::~ResidentRunner() {
+  recordings_.clear();  // before their device
+}
 
 std::string ResidentRunner::reason() const {
   return std::string("one graph on the context's KV cache, draft check and roll-forward as kernels on the ") +
@@ -75,6 +79,7 @@ bool ResidentRunner::make_resident(std::span<const LaneWork> lanes, const PassSh
   }
   for (LaneGroup& group : groups_) {
     group.shape = {static_cast<int32_t>(group.lanes.size()), shape.candidates, shape.block};
+    group.left.assign(group.lanes.size(), false);
   }
   // A later group's graph may push out that of an earlier group. The second attempt finds all graphs in place.
   for (int attempt = 0; attempt < 2; attempt++) {
@@ -153,113 +158,6 @@ void ResidentRunner::set_candidate(int lane, int candidate, std::span<const Toke
       static_cast<int64_t>(lane - on_device.group_first) * on_device.group_shape.candidates + candidate;
   Token* block = on_device.graph->inputs.tokens + blocks_before * std::ssize(tokens);
   device_->write(block + 1, tokens.data() + 1, (tokens.size() - 1) * sizeof(Token));
-}
-
-// --- the loop
-
-std::optional<Burst> ResidentRunner::run(std::span<const LaneWork> lanes, const PassShape& shape, int count) {
-  if (!make_resident(lanes, shape)) return std::nullopt;
-  outcomes_.clear();
-  forward_milliseconds_ = 0;
-  const bool logits = std::any_of(lanes.begin(), lanes.end(), [](const LaneWork& work) { return work.wants_logits; });
-  const int max_iterations = logits ? 1 : std::min(count, kMaxBurst);
-  int done = 0;
-  PassResult result = PassResult::kOk;
-  for (; done < max_iterations && result == PassResult::kOk; done++) {
-    if (done > 0 && device_->on_host() && all_stopped()) break;
-    for (const LaneGroup& group : groups_) {
-      result = compute(group);
-      if (result != PassResult::kOk) break;
-      enqueue_kernels(group, done);
-    }
-  }
-  if (result == PassResult::kOk) {
-    device_->wait();
-    if (!replay(done)) result = PassResult::kFailed;
-  }
-  if (result == PassResult::kOk) return Burst{.outcomes = outcomes_, .forward_milliseconds = forward_milliseconds_};
-  // Device and Lanes may differ now, so nothing that is on the device is used again.
-  for (const LaneWork& work : lanes) lanes_[work.index].graph = nullptr;
-  return Burst{.result = result};
-}
-
-PassResult ResidentRunner::compute(const LaneGroup& group) {
-  const auto started = std::chrono::steady_clock::now();
-  auto status = GraphBridge::Status::kFailed;
-  try {
-    GgmlGuard guard;
-    status = bridge_->compute(lanes_[group.first].graph);
-  } catch (const std::exception&) {
-    // kFailed
-  }
-  forward_milliseconds_ +=
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
-  if (status == GraphBridge::Status::kOk) return PassResult::kOk;
-  return status == GraphBridge::Status::kAborted ? PassResult::kAborted : PassResult::kFailed;
-}
-
-void ResidentRunner::enqueue_kernels(const LaneGroup& group, int ring_slot) {
-  const ResidentGraph& graph = *lanes_[group.first].graph;
-  const ScratchRows scratch = lanes_[group.first].scratch;
-  const DeviceLanes::Arrays arrays = lanes_.arrays_of(group);
-  const int64_t vocab = context_.model().info().vocab_size;
-  const int64_t rows_per_lane = static_cast<int64_t>(group.shape.candidates) * group.shape.block;
-  const auto any = [&group](auto&& has) {
-    return std::any_of(group.lanes.begin(), group.lanes.end(),
-                       [&](const LaneWork& work) { return has(work.choosing); });
-  };
-  if (any([](const Choosing& choosing) { return choosing.bias != nullptr; })) {
-    device_->bias({.logits = graph.logits,
-                   .rows = group.shape.rows(),
-                   .vocab = vocab,
-                   .stride = graph.logits_stride,
-                   .rows_per_lane = rows_per_lane,
-                   .biases = arrays.biases});
-  }
-  const bool samples = any([](const Choosing& choosing) { return choosing.sampling.temperature > 0; });
-  device_->choose({.logits = graph.logits,
-                   .rows = group.shape.rows(),
-                   .vocab = vocab,
-                   .stride = graph.logits_stride,
-                   .choices = arrays.choices,
-                   .sampling = samples ? arrays.samplings : nullptr,
-                   .rows_per_lane = rows_per_lane,
-                   .lanes = arrays.states,
-                   .block = group.shape.block});
-  device_->verify({.shape = group.shape,
-                   .tokens = graph.inputs.tokens,
-                   .choices = arrays.choices,
-                   .stood = arrays.stood,
-                   .end_of_generation = arrays.end_of_generation,
-                   .lanes = arrays.states,
-                   .verdicts = arrays.verdicts});
-  if (group.shape.candidates > 1) {
-    device_->roll_forward({.shape = group.shape,
-                           .verdicts = arrays.verdicts,
-                           .tensors = arrays.kv_tensors,
-                           .count = static_cast<int32_t>(bridge_->kv_tensors().size()),
-                           .first_stream = graph.inputs.first_stream,
-                           .kv_size = graph.inputs.kv_size,
-                           .scratch = scratch});
-  }
-  device_->advance({.shape = group.shape,
-                    .choices = arrays.choices,
-                    .verdicts = arrays.verdicts,
-                    .lanes = arrays.states,
-                    .stood = arrays.stood,
-                    .inputs = graph.inputs,
-                    .scratch = scratch,
-                    .ring = arrays.ring,
-                    .ring_slot = ring_slot});
-}
-
-// For devices whose memory is host memory.
-bool ResidentRunner::all_stopped() const {
-  return std::all_of(groups_.begin(), groups_.end(), [this](const LaneGroup& group) {
-    const LaneState* states = lanes_.arrays_of(group).states;
-    return std::none_of(states, states + group.shape.lanes,
-                        [&](const LaneState& state) { return lane_runs(state, group.shape.block); });
-  });
 }
 
 }  // namespace cllm

@@ -1,8 +1,11 @@
 #include "kernels/advance.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
-#include <cstring>
 
+#include "base/limits.h"
 #include "kernels/draft.h"
 
 namespace cllm {
@@ -49,6 +52,19 @@ void write_rows(const GraphInputs& inputs, int64_t row, int64_t stream, int64_t 
   }
 }
 
+void write_record(const AdvanceArgs& args, int32_t b, const Verdict& verdict, const Token* block,
+                  const Token* choices) {
+  const int32_t n = args.shape.block;
+  const uint32_t iteration = args.loop.state->iteration, stamp = ring_stamp(iteration);
+  const int64_t slot = iteration % args.ring.slots;
+  uint64_t* word = args.ring.words + (slot * args.shape.lanes + b) * ring_words(n);
+  for (const int32_t value : std::bit_cast<std::array<int32_t, sizeof(Verdict) / sizeof(int32_t)>>(verdict)) {
+    write_ring(word++, stamp, value);
+  }
+  for (int32_t j = 0; j < n; j++) write_ring(word++, stamp, block[j]);
+  for (int32_t j = 0; j < n; j++) write_ring(word++, stamp, choices[j]);
+}
+
 void advance_lane(const AdvanceArgs& args, int32_t b) {
   const PassShape& shape = args.shape;
   const GraphInputs& inputs = args.inputs;
@@ -58,34 +74,30 @@ void advance_lane(const AdvanceArgs& args, int32_t b) {
   const int64_t first = static_cast<int64_t>(b) * shape.candidates * n;
   const int64_t winner_row = first + static_cast<int64_t>(verdict.winner) * n;
 
-  int32_t* record = args.ring + (args.ring_slot * shape.lanes + b) * ring_words(n);
-  std::memcpy(record, &verdict, sizeof(verdict));
-  record += sizeof(verdict) / sizeof(int32_t);
-  for (int j = 0; j < n; j++) {
-    record[j] = inputs.tokens[winner_row + j];
-    record[n + j] = args.choices[winner_row + j];
-  }
+  // The winner's block is copied, because it may be the own block, which is about to be overwritten.
+  const Token* choices = args.choices + winner_row;
+  Token block[kMaxBlockSize];
+  std::copy_n(inputs.tokens + winner_row, n, block);
+  write_record(args, b, verdict, block, choices);
 
   if (verdict.emitted == 0) return;
   const int32_t p = lane.position;
-  for (int32_t i = 0; i < verdict.emitted; i++) lane.tokens[p + 1 + i] = args.choices[winner_row + i];
+  for (int32_t i = 0; i < verdict.emitted; i++) lane.tokens[p + 1 + i] = choices[i];
   lane.position = p + verdict.emitted;
   lane.budget -= verdict.emitted;
   lane.ended |= verdict.ended;
   if (!lane_runs(lane, n)) return;
 
-  // The winner's block is read from the ring, because it may be the own block, which is about to be overwritten.
-  const Token* block = record;
-  const Token* choices = args.choices + winner_row;
+  for (int32_t place = p + 1; place <= lane.position; place++) add_place(lane.index(), lane.tokens, place);
   Token* own_block = inputs.tokens + first;
   own_block[0] = choices[verdict.emitted - 1];
   const int kept = n - verdict.emitted;
   for (int j = 1; j <= kept; j++) own_block[j] = choices[verdict.emitted - 1 + j];
   const int32_t next = lane.position;
-  complete_draft(lane.tokens, next + 1, lane.prompt_size, lane.seed, static_cast<DraftMode>(lane.draft_mode), kept, n,
-                 own_block);
+  complete_draft(lane.tokens, next + 1, lane.index(), lane.prompt_size, lane.seed,
+                 static_cast<DraftMode>(lane.draft_mode), kept, n, own_block);
   mark_stood(block, n, verdict.emitted, own_block, n, args.stood + static_cast<int64_t>(b) * n);
-  draft_candidates(lane.tokens, next + 1, lane.prompt_size, lane.seed, shape.candidates, n, own_block);
+  draft_candidates(lane.tokens, next + 1, lane.index(), lane.prompt_size, lane.seed, shape.candidates, n, own_block);
   const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
   for (int32_t c = 0; c < shape.candidates; c++) {
     for (int j = 0; j < n; j++) {
@@ -103,8 +115,26 @@ void advance_lane(const AdvanceArgs& args, int32_t b) {
 
 }  // namespace
 
+bool read_ring(uint64_t* words, uint32_t stamp, std::span<int32_t> values) {
+  for (int32_t& value : values) {
+    const uint64_t word = std::atomic_ref<uint64_t>(*words++).load(std::memory_order_acquire);
+    if (word >> 32 != stamp) return false;
+    value = static_cast<int32_t>(word);
+  }
+  return true;
+}
+
 void advance(const AdvanceArgs& args) {
-  for (int32_t b = 0; b < args.shape.lanes; b++) advance_lane(args, b);
+  verify(args.to_verify());
+  LoopState& loop = *args.loop.state;
+  for (int32_t b = 0; b < args.shape.lanes; b++) {
+    advance_lane(args, b);
+    loop.running += lane_runs(args.lanes[b], args.shape.block) ? 1 : 0;
+    if (++loop.arrived != static_cast<uint32_t>(args.loop.lanes)) continue;
+    loop.iteration++;
+    loop.goes_on = loop_goes_on(loop.running, loop.iteration, read_limit(args.loop.limit)) ? 1 : 0;
+    loop.arrived = loop.running = 0;
+  }
 }
 
 void write_lane_inputs(const PassShape& shape, const GraphInputs& inputs, ScratchRows scratch, int32_t b,

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <span>
 
 #include "kernels/types.h"
+#include "kernels/verify.h"
 
 namespace cllm {
 
@@ -30,36 +33,92 @@ struct ScratchRows {
   int32_t first = 0;
 };
 
-/// Size of a ring record, which tells the host about one iteration of one lane: a Verdict, then the winner's block [n]
-/// and choices [n], all int32. Ring slot i holds B records, that of lane b at ring + (i * B + b) * ring_words(n).
+/// The output ring, in host memory, from which the host learns what the iterations did while the device goes on. A
+/// record tells about one iteration of one lane in ring_words(n) values: a Verdict, then the winner's block [n] and
+/// choices [n]. Slot i holds B records, that of lane b at words + (i * B + b) * ring_words(n).
+///
+/// A value is written together with its iteration's stamp, as one word of 64 bits. So a record is complete once all its
+/// words have the stamp, in whatever order they arrive, and no fence is needed. (NCCL's protocol "LL" does the same: Hu
+/// et al. 2025, "Demystifying NCCL", arXiv 2507.04786.)
+struct Ring {
+  uint64_t* words = nullptr;
+  uint32_t slots = 1;
+};
 CLLM_HOST_DEVICE inline int32_t ring_words(int32_t block) {
   return static_cast<int32_t>(sizeof(Verdict) / sizeof(int32_t)) + 2 * block;
 }
+/// The stamp of iteration `iteration` (LoopState), whose records are in slot iteration % slots.
+CLLM_HOST_DEVICE inline uint32_t ring_stamp(uint32_t iteration) { return iteration + 1; }
 
-/// `advance`: moves every lane forward over the tokens that it emitted and writes the next iteration's inputs in place.
+CLLM_HOST_DEVICE inline void write_ring(uint64_t* word, uint32_t stamp, int32_t value) {
+  const uint64_t both = static_cast<uint64_t>(stamp) << 32 | static_cast<uint32_t>(value);
+#ifdef __CUDA_ARCH__
+  *reinterpret_cast<volatile uint64_t*>(word) = both;
+#else
+  std::atomic_ref<uint64_t>(*word).store(both, std::memory_order_release);
+#endif
+}
+/// Copies a record. Returns false, and may have copied a part, unless all its words have the stamp. On the host.
+bool read_ring(uint64_t* words, uint32_t stamp, std::span<int32_t> values);
+
+/// The loop that the iterations form, in device memory, zeroed at first. All passes of an iteration share it: lanes
+/// that are no neighbours have passes of their own.
+struct LoopState {
+  uint32_t iteration = 0;  // iterations that are done
+  uint32_t arrived = 0;    // lanes that are done with this iteration
+  uint32_t running = 0;    // of these, lanes that can run again (lane_runs)
+  uint32_t goes_on = 0;    // 1 where the last iteration found that another one should follow
+};
+/// Another iteration follows while a lane can run and fewer iterations than `limit` are done (as a signed difference,
+/// because both wrap around). The host may lower the limit, in its own memory, to end the loop early.
+struct Loop {
+  LoopState* state = nullptr;
+  uint32_t* limit = nullptr;
+  int32_t lanes = 0;  // of all passes of an iteration
+};
+
+CLLM_HOST_DEVICE inline uint32_t read_limit(uint32_t* limit) {
+#ifdef __CUDA_ARCH__
+  return *reinterpret_cast<volatile uint32_t*>(limit);
+#else
+  return std::atomic_ref<uint32_t>(*limit).load(std::memory_order_acquire);
+#endif
+}
+CLLM_HOST_DEVICE inline bool loop_goes_on(uint32_t running, uint32_t iterations_done, uint32_t limit) {
+  return running > 0 && static_cast<int32_t>(limit - iterations_done) > 0;
+}
+
+/// `advance`: verifies the drafts of every lane (verify.h), moves it forward over the tokens that it emits and writes
+/// the next iteration's inputs in place.
 ///
 /// With w = winner, e = emitted, p' = p + e, for a lane with e > 0:
 ///   tokens          tokens[p + 1 .. p'] = choices[w, 0 .. e - 1]
 ///   own block       x'[j] = choices[w, e - 1 + j] for e - 1 + j < n; the lane's DraftMode fills the rest (draft.h)
 ///   candidate c>0   draft_candidates() (draft.h)
+///   index           gains the places p + 1 .. p'
 ///   positions       p' + j for every candidate; k_rows and v_rows of the own block follow, those of scratch rows stay
 ///   mask            own row j gains the cells p + j + 1 .. p' + j; candidate rows gain p .. p' - 1; none loses a cell
 ///   stood'[j]       1 where the winner's block held x'[j] at the same position (mark_stood)
 ///   state           position = p', budget -= e, ended |= verdict's
 /// A lane that emitted nothing keeps everything. A lane that can no longer run after this iteration (see lane_runs: it
-/// has ended, or has no budget or no room below row_end) gets its new state and tokens only. Its block, rows, mask and
-/// stood stay, so that running the graph again rewrites its rows with the values they hold. A record is written for
-/// every lane, with emitted = 0 where the lane emitted nothing.
+/// has ended, or has no budget or no room below row_end) gets its new state and tokens only. Its block, rows, mask,
+/// index and stood stay, so that running the graph again rewrites its rows with the values they hold. A record is
+/// written for every lane, with emitted = 0 where the lane emitted nothing.
 struct AdvanceArgs {
   PassShape shape;
-  const Token* choices = nullptr;     // [B, C, n]
-  const Verdict* verdicts = nullptr;  // [B]
-  LaneState* lanes = nullptr;         // [B] in, out
-  uint8_t* stood = nullptr;           // [B, n] out
+  const Token* choices = nullptr;              // [B, C, n], the choices of `choose` for the pass
+  const uint8_t* end_of_generation = nullptr;  // [vocab], non-zero for such tokens
+  Verdict* verdicts = nullptr;                 // [B] out, for roll_forward
+  LaneState* lanes = nullptr;                  // [B] in, out
+  uint8_t* stood = nullptr;                    // [B, n] in, out
   GraphInputs inputs;
   ScratchRows scratch;  // unused when C == 1
-  int32_t* ring = nullptr;
-  int64_t ring_slot = 0;  // slot of this iteration's records
+  Ring ring;
+  Loop loop;
+
+  CLLM_HOST_DEVICE VerifyArgs to_verify() const {
+    return {shape, inputs.tokens, choices, stood, end_of_generation, lanes, verdicts};
+  }
 };
 
 /// CPU implementation.

@@ -16,7 +16,7 @@ class CpuDevice : public KernelDevice {
     memory_.push_back(std::make_unique<uint64_t[]>((bytes + 7) / 8));
     return memory_.back().get();
   }
-  void* allocate_ring(size_t bytes) override { return allocate(bytes); }
+  void* allocate_shared(size_t bytes) override { return allocate(bytes); }
   void write(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   void read(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   void bias(const BiasArgs& args) override { cllm::bias(args); }

@@ -22,8 +22,6 @@ enum DraftMode : int32_t {
   kDraftLookup3 = 4,
 };
 
-constexpr int32_t kMaxKeyLength = 3;  // tokens of a key, the last tokens of a text, which are looked up in it
-
 /// Tokens that must have stood at an earlier place for what followed them to replace the lane's choices.
 CLLM_HOST_DEVICE inline int32_t min_key_length(DraftMode mode) {
   return mode < kDraftLookup ? kMaxKeyLength + 1 : mode - kDraftLookup + 1;
@@ -57,16 +55,6 @@ struct DraftView {
   CLLM_HOST_DEVICE int64_t end() const { return size + drafted; }
 };
 
-/// How many of the view's last tokens, at most kMaxKeyLength, also stand right before tokens[place], 1 <= place < size.
-CLLM_HOST_DEVICE inline int32_t key_before(const DraftView& view, int64_t place) {
-  int32_t length = 0;
-  while (length < kMaxKeyLength && length < place &&
-         view.tokens[place - 1 - length] == view.at(view.end() - 1 - length)) {
-    length++;
-  }
-  return length;
-}
-
 /// The first draft tokens of a lane's candidates so far, [count].
 struct FirstTokens {
   const Token* tokens;
@@ -80,6 +68,26 @@ struct FirstTokens {
   }
 };
 
+/// The latest place whose `length` tokens in front are the view's last ones, and whose own token is not in `taken`; 0
+/// where there is none among the kMaxPlaces latest ones of the key's bucket.
+CLLM_HOST_DEVICE inline int64_t find_place(const DraftView& view, const PlaceIndex& index, int32_t length,
+                                           const FirstTokens& taken) {
+  if (length > view.end()) return 0;
+  Key key;
+  for (int32_t i = 0; i < kMaxKeyLength; i++) {
+    if (i < length) key.tokens[i] = view.at(view.end() - 1 - i);
+  }
+  int64_t place = index.latest[index.bucket(length, key)];
+  for (int32_t seen = 0; place > 0 && seen < kMaxPlaces; seen++) {
+    const Key other = key_before(view.tokens, place, length);
+    bool same = true;
+    for (int32_t i = 0; i < kMaxKeyLength; i++) same = same && (i >= length || other.tokens[i] == key.tokens[i]);
+    if (same && !taken.has(view.tokens[place])) return place;
+    place = index.before(place, length);
+  }
+  return 0;
+}
+
 /// A place from which the lane's text may be continued: the one with the longest key, and the latest among equals.
 struct Continuation {
   int64_t place = 0;   // tokens[place] followed the key
@@ -91,20 +99,20 @@ CLLM_HOST_DEVICE inline Token continued(const DraftView& view, const Continuatio
   return view.at(from.place + slot - view.drafted - 1);
 }
 
-/// The best place whose token tokens[place] is not in `taken`. On the CPU.
-Continuation find_continuation(const DraftView& view, const FirstTokens& taken = {nullptr, 0});
+/// The best place whose token is not in `taken`, as find_place() finds it. On the CPU.
+Continuation find_continuation(const DraftView& view, const PlaceIndex& index, const FirstTokens& taken = {nullptr, 0});
 
-/// Completes one lane's draft block[1 .. n-1], of which block[1 .. kept] are the lane's choices already. prompt_size
-/// and seed are those of LaneState. On the CPU.
-void complete_draft(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, DraftMode mode, int32_t kept,
-                    int32_t n, Token* block);
+/// Completes one lane's draft block[1 .. n-1], of which block[1 .. kept] are the lane's choices already. `index` holds
+/// the places of tokens [size]; prompt_size and seed are those of LaneState. On the CPU.
+void complete_draft(const Token* tokens, int64_t size, const PlaceIndex& index, int64_t prompt_size, uint64_t seed,
+                    DraftMode mode, int32_t kept, int32_t n, Token* block);
 
 /// Writes one lane's candidates 1 .. candidates - 1 into blocks [candidates, n]; blocks[0] holds the last confirmed
 /// token. Each candidate is what followed the lane's last tokens at the best place, in the order of Continuation, whose
 /// next token no candidate before it begins with; where there is no such place, it is random tokens of the prompt. So
 /// candidate 1 is what kDraftLookup would draft. On the CPU.
-void draft_candidates(const Token* tokens, int64_t size, int64_t prompt_size, uint64_t seed, int32_t candidates,
-                      int32_t n, Token* blocks);
+void draft_candidates(const Token* tokens, int64_t size, const PlaceIndex& index, int64_t prompt_size, uint64_t seed,
+                      int32_t candidates, int32_t n, Token* blocks);
 
 /// Marks the tokens of the next block that stood at their position in this iteration's block already. `before` [n] is
 /// this iteration's block, `emitted` the number of tokens it emitted, `block` [n_next] the next block. stood [n_next],

@@ -23,7 +23,7 @@ struct KvTensor {
 /// from scratch cells to the lane's own cells, in all layers: for j = 1 .. emitted - 1, cell scratch + (w - 1) * n + j
 /// goes to cell p + j. (Every candidate also computes row p, of the confirmed token, but the lane's own row p is
 /// right already.) Source and target never overlap. Lanes whose own block won, or that did not run, stay unchanged. It
-/// runs after `verify` and before the next pass.
+/// runs after `advance`, whose verdicts it reads, and before the next pass.
 struct RollForwardArgs {
   PassShape shape;
   const Verdict* verdicts = nullptr;  // [B]

@@ -5,6 +5,7 @@
 
 #include "base/host_device.h"
 #include "base/token.h"
+#include "kernels/place_index.h"
 
 namespace cllm {
 
@@ -22,16 +23,20 @@ struct PassShape {
 
 /// A lane's state between iterations, in device memory. The host writes it when the lane joins; `advance` keeps it.
 struct LaneState {
-  int32_t position = 0;     // p, the position of x[0], whose KV row is not yet written
-  int32_t row_end = 0;      // the lane may write KV rows below this one
-  int32_t budget = 0;       // tokens that may still be emitted, >= 0
-  int32_t stop_at_end = 0;  // 1: an end-of-generation token ends the lane
-  int32_t ended = 0;        // 1 once the lane has emitted such a token
-  int32_t prompt_size = 0;  // >= 1: random drafts are drawn from the first prompt_size tokens
-  int32_t draft_mode = 0;   // a DraftMode
-  int32_t unused = 0;       // takes the place of padding, because tests compare bytes
-  Token* tokens = nullptr;  // [row_end + 1]: the confirmed tokens, tokens[position] = x[0]; `advance` appends
-  uint64_t seed = 0;        // seed of random drafts
+  int32_t position = 0;        // p, the position of x[0], whose KV row is not yet written
+  int32_t row_end = 0;         // the lane may write KV rows below this one
+  int32_t budget = 0;          // tokens that may still be emitted, >= 0
+  int32_t stop_at_end = 0;     // 1: an end-of-generation token ends the lane
+  int32_t ended = 0;           // 1 once the lane has emitted such a token
+  int32_t prompt_size = 0;     // >= 1: random drafts are drawn from the first prompt_size tokens
+  int32_t draft_mode = 0;      // a DraftMode
+  int32_t index_bits = 0;      // PlaceIndex::bits of the lane's index
+  Token* tokens = nullptr;     // [row_end + 1]: the confirmed tokens, tokens[position] = x[0]; `advance` appends
+  int32_t* latest = nullptr;   // PlaceIndex::latest, of the places of tokens[0 .. position]
+  int32_t* earlier = nullptr;  // PlaceIndex::earlier, [row_end + 1, kMaxKeyLength]
+  uint64_t seed = 0;           // seed of random drafts
+
+  CLLM_HOST_DEVICE PlaceIndex index() const { return {latest, earlier, index_bits}; }
 };
 
 /// Whether the lane takes part in the next iteration. A lane that takes no part keeps all its inputs, so running the

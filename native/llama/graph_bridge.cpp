@@ -123,6 +123,9 @@ GraphBridge::Status GraphBridge::compute(ResidentGraph* graph) {
     ggml_backend_cpu_set_n_threads(impl_->backend, impl_->threads);
     ggml_backend_cpu_set_threadpool(impl_->backend, impl_->pool);
   }
+#ifdef CLLM_CUDA
+  if (!impl_->on_cpu) drop_stale_cuda_graphs(impl_->backend, impl_->frees);
+#endif
   for (const auto& cached : impl_->graphs) {
     if (&cached->graph != graph) continue;
     switch (ggml_backend_graph_compute_async(impl_->backend, cached->result->get_gf())) {
@@ -141,9 +144,16 @@ bool GraphBridge::on_cpu() const { return impl_->on_cpu; }
 uint64_t GraphBridge::epoch() const { return impl_->epoch; }
 std::unique_ptr<KernelDevice> GraphBridge::make_device() const {
 #ifdef CLLM_CUDA
-  if (!impl_->on_cpu) return make_cuda_device(cuda_stream_of(impl_->backend));
+  if (!impl_->on_cpu) return make_cuda_device(cuda_stream_of(impl_->backend), recorded_by_choice());
 #endif
   return make_cpu_device();
+}
+uint64_t GraphBridge::frees() const {
+#ifdef CLLM_CUDA
+  return cuda_frees();
+#else
+  return 0;
+#endif
 }
 
 }  // namespace cllm

@@ -57,6 +57,9 @@ class GraphBridge {
   ResidentGraph* prepare(const PassShape& shape, int first_lane, std::span<const CellRange> cells, std::string& reason);
   /// Changes whenever graphs that were returned have become invalid.
   uint64_t epoch() const;
+  /// Changes when device memory is freed, which computations that were recorded before may use: ggml's pool does that
+  /// when memory runs out.
+  uint64_t frees() const;
 
   enum class Status { kOk, kAborted, kFailed };
   /// Computes the graph, whose inputs must have been written. On the CPU the graph is computed when this returns; on a

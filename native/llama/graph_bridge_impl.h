@@ -88,6 +88,7 @@ struct GraphBridge::Impl {
   uint64_t use_count = 0;
   std::vector<KvTensor> kv_tensors;
   uint64_t epoch = 0;
+  uint64_t frees = 0;  // cuda_frees() when ggml's own CUDA graphs were last looked at
 
   // graph_requirements.cpp. Each returns why the bridge cannot be used, or "".
 

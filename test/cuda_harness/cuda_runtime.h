@@ -7,6 +7,9 @@
 // block begins. The harness reports a barrier or warp operation that not all threads reach.
 //
 // It cannot show reordered memory accesses (a missing __threadfence), coalescing or timing.
+//
+// Streams, memory and graphs are emulated too (runtime.cpp). Work runs when it is enqueued, unless its stream is being
+// captured. Memory of the device has guards around it, which every cudaStreamSynchronize() checks.
 
 #include <cstddef>
 #include <cstdint>
@@ -33,14 +36,76 @@ struct alignas(16) uint4 {
 /// Values of the fiber that is running.
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorNotSupported = 801 };
-using cudaStream_t = void*;
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+// --- the runtime's functions
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorNotReady = 600,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorStreamCaptureUnsupported = 900,
+};
+using cudaStream_t = struct CudaStream*;
+using cudaGraph_t = struct CudaGraph*;
+using cudaGraphExec_t = struct CudaGraphExec*;
+using cudaGraphNode_t = struct CudaGraphNode*;
+using cudaGraphConditionalHandle = unsigned long long;
+struct cudaGraphEdgeData;
+
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
+enum cudaGraphNodeType { cudaGraphNodeTypeConditional = 13 };
+enum cudaGraphConditionalNodeType { cudaGraphCondTypeWhile = 1 };
+constexpr unsigned cudaStreamNonBlocking = 1, cudaHostAllocMapped = 2, cudaHostAllocPortable = 1;
+constexpr unsigned cudaGraphCondAssignDefault = 1;
+struct cudaConditionalNodeParams {
+  cudaGraphConditionalHandle handle;
+  cudaGraphConditionalNodeType type;
+  unsigned size;
+  cudaGraph_t* phGraph_out;
+};
+struct cudaGraphNodeParams {
+  cudaGraphNodeType type;
+  cudaConditionalNodeParams conditional;
+};
+
+cudaError_t cudaGetLastError();
+const char* cudaGetErrorString(cudaError_t error);
+cudaError_t cudaMalloc(void** memory, size_t bytes);
+cudaError_t cudaFree(void* memory);
+cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void* memory);
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamQuery(cudaStream_t stream);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamBeginCaptureToGraph(cudaStream_t stream, cudaGraph_t graph, const cudaGraphNode_t* dependencies,
+                                          const cudaGraphEdgeData* edges, size_t count, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphCreate(cudaGraph_t* graph, unsigned flags);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphConditionalHandleCreate(cudaGraphConditionalHandle* handle, cudaGraph_t graph,
+                                             unsigned default_value, unsigned flags);
+cudaError_t cudaGraphAddNode(cudaGraphNode_t* node, cudaGraph_t graph, const cudaGraphNode_t* dependencies,
+                             const cudaGraphEdgeData* edges, size_t count, cudaGraphNodeParams* params);
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* instance, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t instance);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t stream);
+/// Called by a kernel.
+void cudaGraphSetConditional(cudaGraphConditionalHandle handle, unsigned value);
+
+// --- kernels
 
 namespace cuda_harness {
 
 /// Runs a kernel to its end. `body` is called once per thread.
 void launch(dim3 grid, dim3 block, const std::function<void()>& body);
+/// Runs the work now, or adds it to the graph that the stream is captured into.
+void enqueue(cudaStream_t stream, std::function<void()> work);
 /// The block's shared array that is declared at `place`; all its threads get the same one.
 void* shared(const void* place, size_t bytes);
 void sync_threads();
@@ -53,12 +118,12 @@ unsigned warp_lane();
 
 }  // namespace cuda_harness
 
+// As in CUDA, the arguments are copied when the kernel is enqueued.
 #define CLLM_LAUNCH(kernel, grid, block, stream, ...) \
-  (static_cast<void>(stream), cuda_harness::launch(grid, block, [&] { kernel(__VA_ARGS__); }))
+  cuda_harness::enqueue(stream, [=, g = grid, b = block] { cuda_harness::launch(g, b, [&] { kernel(__VA_ARGS__); }); })
 #define CLLM_SHARED(type, name, count) \
   static const char name##_place = 0;  \
   type* const name = static_cast<type*>(cuda_harness::shared(&name##_place, sizeof(type) * (count)))
-
 inline void __syncthreads() { cuda_harness::sync_threads(); }
 inline void __threadfence() { cuda_harness::yield(); }
 

@@ -28,7 +28,7 @@ double microseconds_of(KernelDevice& device, Body body) {
   for (int round = 0; round <= kRounds; round++) {  // the first round warms up
     device.wait();
     const auto started = std::chrono::steady_clock::now();
-    for (int i = 0; i < kIterations; i++) body(i);
+    for (int i = 0; i < kIterations; i++) body();
     device.wait();
     const double took = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - started).count();
     if (round > 0) best = std::min(best, took / kIterations);
@@ -98,10 +98,10 @@ void bench(int32_t lanes, int64_t vocab, double bytes_per_second, bool& first) {
   args.vocab = vocab;
   args.stride = vocab;
   args.choices = world.choices.data;
-  const double choose = microseconds_of(*device, [&](int) { device->choose(args); });
-  const double all = microseconds_of(*device, [&](int i) {
+  const double choose = microseconds_of(*device, [&] { device->choose(args); });
+  const double all = microseconds_of(*device, [&] {
     device->choose(args);
-    world.iterate(i);
+    world.iterate();
   });
   const double floor = static_cast<double>(rows * vocab) * sizeof(float) / bytes_per_second * 1e6;
   std::printf(

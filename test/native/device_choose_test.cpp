@@ -36,7 +36,7 @@ void check_choose() {
   for (const int64_t vocab : {1, 3, 31, 32, 33, 1023, 1024, 1025, 4095, 32000, 49152, 128256, 151936, 151937}) {
     if (quick && vocab > 40'000) continue;
     const auto device = make_device(), reference = make_cpu_device();  // memory goes with its device
-    for (const int64_t rows : {1, 2, 7, 64}) {
+    for (const int64_t rows : {64, 7, 2, 1}) {  // the first call makes the scratch that all share
       if (rows * vocab > (quick ? 250'000 : 10'000'000)) continue;
       const int64_t stride = vocab + static_cast<int64_t>(random() % 4), base = static_cast<int64_t>(random() % 4);
       std::vector<float> logits(static_cast<size_t>(base + rows * stride));

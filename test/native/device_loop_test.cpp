@@ -1,4 +1,4 @@
-// The device loop: iterations of verify, roll_forward and advance on the device and on the CPU.
+// The device loop: iterations of advance and roll_forward on the device and on the CPU.
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -17,8 +17,7 @@ struct Tally {
   void add(const World& world) {
     const auto& [lanes, candidates, block] = world.options.shape;
     for (size_t at = 0; at < world.ring_host.size(); at += static_cast<size_t>(ring_words(block))) {
-      Verdict verdict;
-      std::memcpy(static_cast<void*>(&verdict), &world.ring_host[at], sizeof(verdict));
+      const Verdict verdict = world.verdict_at(at);
       tokens += verdict.emitted;
       iterations += verdict.emitted > 0;
       rolled += verdict.winner > 0 && verdict.emitted > 1;
@@ -69,7 +68,7 @@ Verdict defined_verdict(const World& world, const std::vector<Token>& choices, i
   return verdict;
 }
 
-/// Runs several iterations of verify, roll_forward and advance on both devices. At the end all their memory must be
+/// Runs several iterations of advance and roll_forward on both devices. At the end all their memory must be
 /// equal. Returns the first difference, or "".
 std::string compare_loops(WorldOptions options, int iterations, Tally& tally) {
   const auto device = make_device(), reference = make_cpu_device();
@@ -87,8 +86,8 @@ std::string compare_loops(WorldOptions options, int iterations, Tally& tally) {
     on_cpu.lanes.download();
     on_cpu.stood.download();
     for (int32_t b = 0; b < s.lanes; b++) expected.push_back(defined_verdict(on_cpu, choices, b));
-    on_device.iterate(i);
-    on_cpu.iterate(i);
+    on_device.iterate();
+    on_cpu.iterate();
     const auto& found = on_cpu.verdicts.download();
     if (std::memcmp(found.data(), expected.data(), expected.size() * sizeof(Verdict)) == 0) continue;
     return where + std::to_string(i) + " iterations: the CPU's verdicts are not those of the definition";
@@ -99,15 +98,8 @@ std::string compare_loops(WorldOptions options, int iterations, Tally& tally) {
     return where + std::to_string(iterations) + " iterations: the CPU's " + name +
            " are not those that a new lane would get";
   }
-  for (size_t part = 0; part < device_state.size(); part++) {
-    const auto& [name, bytes] = device_state[part];
-    const auto& expected = cpu_state[part].second;
-    for (size_t at = 0; at < bytes.size(); at++) {
-      if (bytes[at] == expected[at]) continue;
-      return where + std::to_string(iterations) + " iterations: " + name + " differ at byte " + std::to_string(at);
-    }
-  }
-  return "";
+  const std::string difference = difference_of(device_state, cpu_state);
+  return difference.empty() ? "" : where + std::to_string(iterations) + " iterations: " + difference;
 }
 
 }  // namespace

@@ -4,8 +4,12 @@
 // CPU's, on the data of many cases, and reports one line.
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <random>
 #include <string>
+
+#include "kernels/device.h"
 
 namespace cllm {
 
@@ -24,6 +28,8 @@ void check_choose();
 void check_planted();
 void check_sampling();
 void check_loops(const std::string& name, bool transposed, bool f16);
+/// `make` makes a device that records `kind`.
+void check_recorded(const std::string& name, const std::function<std::unique_ptr<KernelDevice>()>& make, Recorded kind);
 
 /// Prints the times of the kernels as JSON and returns the exit code (device_bench.cpp).
 int run_device_bench();

@@ -1,6 +1,8 @@
 #include "device_world.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <tuple>
 
 namespace cllm {
@@ -17,6 +19,8 @@ constexpr int32_t kWidth = 6;
 constexpr int64_t kHistoryVocab = 6;
 
 size_t history_size(const WorldOptions& options) { return static_cast<size_t>(options.n_kv) + 1; }
+
+size_t latest_size(int32_t bits) { return static_cast<size_t>(kMaxKeyLength) << bits; }
 
 size_t rows_of(const PassShape& shape) { return static_cast<size_t>(shape.rows()); }
 
@@ -71,10 +75,13 @@ World::World(KernelDevice& device, const WorldOptions& options)
       options(options),
       scratch{static_cast<int32_t>(options.n_kv -
                                    static_cast<int64_t>(options.shape.candidates - 1) * options.shape.block)},
+      index_bits(TextIndex(options.n_kv).view().bits),
       history(device, random_tokens(static_cast<size_t>(options.shape.lanes) * history_size(options),
                                     std::min<int64_t>(options.vocab, kHistoryVocab), options.seed + 1)),
       tokens(device, random_tokens(rows_of(options.shape), options.vocab, options.seed + 2)),
       choices(device, std::vector<Token>(rows_of(options.shape))),
+      latest(device, std::vector<int32_t>(static_cast<size_t>(options.shape.lanes) * latest_size(index_bits))),
+      earlier(device, std::vector<int32_t>(history.host.size() * kMaxKeyLength)),
       positions(device, std::vector<int32_t>(rows_of(options.shape))),
       k_rows(device, std::vector<int64_t>(rows_of(options.shape))),
       v_rows(device,
@@ -89,7 +96,10 @@ World::World(KernelDevice& device, const WorldOptions& options)
       kv_tensors(describe(kv)),
       kv_table(device, kv_tensors),
       ring_host(static_cast<size_t>(options.iterations) * options.shape.lanes * ring_words(options.shape.block)),
-      ring(static_cast<int32_t*>(device.allocate_ring(ring_host.size() * sizeof(int32_t)))) {
+      ring(static_cast<uint64_t*>(device.allocate_shared(ring_host.size() * sizeof(uint64_t)))),
+      loop_state(device, std::vector<LoopState>(1)),
+      loop{loop_state.data, static_cast<uint32_t*>(device.allocate_shared(sizeof(uint32_t))), options.shape.lanes} {
+  *loop.limit = static_cast<uint32_t>(options.iterations);
   write_inputs();
 }
 
@@ -138,7 +148,18 @@ void World::write_inputs() {
     lane.stop_at_end = below(4) != 0;
     lane.prompt_size = 1 + below(std::min(kPromptSize, lane.position + 1));
     lane.draft_mode = below(5);
-    lane.tokens = history.data + static_cast<size_t>(b) * history_size(options);
+    const size_t lane_history = static_cast<size_t>(b) * history_size(options);
+    lane.tokens = history.data + lane_history;
+    lane.index_bits = index_bits;
+    lane.latest = latest.data + static_cast<size_t>(b) * latest_size(index_bits);
+    lane.earlier = earlier.data + lane_history * kMaxKeyLength;
+    TextIndex index(options.n_kv);
+    index.grow(history.host.data() + lane_history, lane.position + 1);
+    const PlaceIndex& view = index.view();
+    std::copy_n(view.latest, latest_size(index_bits),
+                latest.host.data() + static_cast<size_t>(b) * latest_size(index_bits));
+    std::copy_n(view.earlier, index.places() > 1 ? (lane.position + 1) * kMaxKeyLength : 0,
+                earlier.host.data() + lane_history * kMaxKeyLength);
     lane.seed = random();
     Token* first = tokens.host.data() + static_cast<size_t>(b) * candidates * block;
     first[0] = history.host[static_cast<size_t>(b) * history_size(options) + static_cast<size_t>(lane.position)];
@@ -151,6 +172,8 @@ void World::write_inputs() {
                       blocks.data() + static_cast<size_t>(b) * candidates * block);
   }
   tokens.upload();
+  latest.upload();
+  earlier.upload();
   positions.upload();
   k_rows.upload();
   v_rows.upload();
@@ -182,11 +205,6 @@ std::vector<Token> World::make_choices(World& source, std::mt19937& random) {
   return values;
 }
 
-VerifyArgs World::verify_args() const {
-  const uint8_t* table = options.end_share > 0 ? ends.data : nullptr;
-  return {options.shape, tokens.data, choices.data, stood.data, table, lanes.data, verdicts.data};
-}
-
 RollForwardArgs World::roll_forward_args() const {
   RollForwardArgs args;
   args.shape = options.shape;
@@ -199,10 +217,11 @@ RollForwardArgs World::roll_forward_args() const {
   return args;
 }
 
-AdvanceArgs World::advance_args(int slot) const {
+AdvanceArgs World::advance_args() const {
   AdvanceArgs args;
   args.shape = options.shape;
   args.choices = choices.data;
+  args.end_of_generation = options.end_share > 0 ? ends.data : nullptr;
   args.verdicts = verdicts.data;
   args.lanes = lanes.data;
   args.stood = stood.data;
@@ -217,20 +236,19 @@ AdvanceArgs World::advance_args(int slot) const {
   args.inputs.kv_size = options.kv_size;
   args.inputs.v_width = options.v_width;
   args.scratch = scratch;
-  args.ring = ring;
-  args.ring_slot = slot;
+  args.ring = {ring, static_cast<uint32_t>(options.iterations)};
+  args.loop = loop;
   return args;
 }
 
-void World::iterate(int slot) {
-  device.verify(verify_args());
+void World::iterate() {
+  device.advance(advance_args());
   if (options.shape.candidates > 1) device.roll_forward(roll_forward_args());
-  device.advance(advance_args(slot));
 }
 
-std::vector<std::pair<const char*, std::vector<char>>> World::state() {
+World::State World::state() {
   device.wait();
-  std::vector<std::pair<const char*, std::vector<char>>> parts;
+  State parts;
   const auto add = [&](const char* name, const auto& values) {
     const auto* bytes = reinterpret_cast<const char*>(values.data());
     parts.emplace_back(name, std::vector<char>(bytes, bytes + values.size() * sizeof(values[0])));
@@ -243,13 +261,34 @@ std::vector<std::pair<const char*, std::vector<char>>> World::state() {
   add("stood", stood.download());
   add("verdicts", verdicts.download());
   auto states = lanes.download();
-  for (auto& lane : states) lane.tokens = nullptr;
+  for (auto& lane : states) {
+    lane.tokens = nullptr;
+    lane.latest = lane.earlier = nullptr;
+  }
   add("lanes", states);
   add("history", history.download());
+  add("latest places", latest.download());
+  add("earlier places", earlier.download());
+  add("loop", loop_state.download());
   for (auto& tensor : kv) add("KV rows", tensor.download());
-  std::memcpy(ring_host.data(), ring, ring_host.size() * sizeof(int32_t));
+  std::memcpy(ring_host.data(), ring, ring_host.size() * sizeof(uint64_t));
   add("ring", ring_host);
   return parts;
+}
+
+Verdict World::verdict_at(size_t word) const {
+  std::array<int32_t, sizeof(Verdict) / sizeof(int32_t)> values;
+  for (int32_t& value : values) value = static_cast<int32_t>(ring_host[word++]);
+  return std::bit_cast<Verdict>(values);
+}
+
+std::string difference_of(const World::State& found, const World::State& expected) {
+  for (size_t part = 0; part < found.size(); part++) {
+    const auto& [name, bytes] = found[part];
+    const auto at = std::mismatch(bytes.begin(), bytes.end(), expected[part].second.begin()).first;
+    if (at != bytes.end()) return std::string(name) + " differ at byte " + std::to_string(at - bytes.begin());
+  }
+  return "";
 }
 
 }  // namespace cllm

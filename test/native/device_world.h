@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/device.h"
@@ -49,11 +51,11 @@ struct WorldOptions {
   int32_t first_stream = 0;
   int32_t max_budget = 60;
   double end_share = 0.02;  // share of end-of-generation tokens in the vocabulary; 0: the kernels get no table of them
-  int iterations = 1;       // ring slots
+  int iterations = 1;       // ring slots, and the loop's limit
   uint64_t seed = 1;
 };
 
-/// All data that verify, roll_forward and advance read and write, in one device's memory. Two worlds with the same
+/// All data that advance and roll_forward read and write, in one device's memory. Two worlds with the same
 /// options on two devices hold the same values.
 class World {
  public:
@@ -66,13 +68,15 @@ class World {
     choices.host = values;
     choices.upload();
   }
-  /// Runs verify, roll_forward and advance; the records go to ring slot `slot`.
-  void iterate(int slot);
-  VerifyArgs verify_args() const;
+  /// Runs advance and roll_forward.
+  void iterate();
   RollForwardArgs roll_forward_args() const;
-  AdvanceArgs advance_args(int slot) const;
+  AdvanceArgs advance_args() const;
   /// Names and bytes of all arrays that the device wrote, without addresses.
-  std::vector<std::pair<const char*, std::vector<char>>> state();
+  using State = std::vector<std::pair<const char*, std::vector<char>>>;
+  State state();
+  /// Call it after state(). The verdict of the record that begins at a word of the ring.
+  Verdict verdict_at(size_t word) const;
   /// Call it after state(). Writes the inputs of all lanes that still run as for their first iteration, on the host.
   /// Returns the name of an input that differs from the one that the iterations left, or null.
   const char* input_unlike_first();
@@ -80,7 +84,9 @@ class World {
   KernelDevice& device;
   WorldOptions options;
   ScratchRows scratch;
+  int32_t index_bits;
   DeviceArray<Token> history, tokens, choices;  // history [lanes, n_kv + 1]
+  DeviceArray<int32_t> latest, earlier;         // of all lanes' indexes
   DeviceArray<int32_t> positions;
   DeviceArray<int64_t> k_rows, v_rows;
   DeviceArray<char> mask;
@@ -90,12 +96,17 @@ class World {
   std::vector<DeviceArray<char>> kv;
   std::vector<KvTensor> kv_tensors;
   DeviceArray<KvTensor> kv_table;
-  std::vector<int32_t> ring_host;
-  int32_t* ring;
+  std::vector<uint64_t> ring_host;
+  uint64_t* ring;
+  DeviceArray<LoopState> loop_state;
+  Loop loop;
 
  private:
   GraphInputs host_inputs();
   void write_inputs();
 };
+
+/// The first difference between the states of two worlds, or "".
+std::string difference_of(const World::State& found, const World::State& expected);
 
 }  // namespace cllm

@@ -28,14 +28,14 @@ bool check(bool ok, const std::string& what) {
 
 std::vector<Reported> burst(Side& side, std::span<const LaneWork> runs, int n, int count, int64_t vocab, bool logits) {
   std::vector<Reported> all(side.lanes.size());
-  const auto ran = side.runner->run(runs, {static_cast<int32_t>(runs.size()), 1, n}, count);
-  if (!check(ran.has_value(), "run() takes the lanes")) return all;
-  check(ran->result == PassResult::kOk, "run()");
-  for (const LaneOutcome& outcome : ran->outcomes) {
+  EachOutcome observer([&](const LaneOutcome& outcome) {
     Reported& reported = all[static_cast<size_t>(outcome.index)];
     reported.iterations.push_back(*outcome.iteration);
     if (logits) reported.logits.emplace_back(outcome.logits, outcome.logits + n * vocab);
-  }
+  });
+  const auto ran = side.runner->run(runs, {static_cast<int32_t>(runs.size()), 1, n}, count, observer);
+  if (!check(ran.has_value(), "run() takes the lanes")) return all;
+  check(*ran == PassResult::kOk, "run()");
   return all;
 }
 
@@ -164,6 +164,12 @@ int run_all(const ModelPointer& model) {
     for (unsigned seed = 1; seed <= 4; seed++) fuzz(model, options, seed, 60);
     std::printf("ok bursts, lanes that come and go, %s\n", flash ? "flash attention" : "no flash attention");
   }
+  options.flash_attention = true;
+  options.lanes = 3;
+  loops(model, options, Recorded::kNothing, "bursts of single launches");
+  loops(model, options, Recorded::kIteration, "bursts of recorded iterations");
+  loops(model, options, Recorded::kLoop, "bursts as recorded loops");
+  failing_loops(model, options);
   return failures == 0 ? 0 : 1;
 }
 

@@ -2,6 +2,7 @@
 
 // Shared by the files of cllm-resident-test (resident_test.cpp): the two sides of a comparison, and its parts.
 
+#include <functional>
 #include <memory>
 #include <random>
 #include <span>
@@ -29,14 +30,16 @@ struct Side {
   ResidentRunner* resident = nullptr;
   std::vector<Lane> lanes;
 
-  Side(const ModelPointer& model, const ContextOptions& options, bool is_resident) : context(model, options) {
-    lanes.resize(static_cast<size_t>(options.lanes));
+  /// `device`, if there is one, takes the place of the resident runner's own.
+  Side(const ModelPointer& model, const ContextOptions& options, bool is_resident,
+       std::unique_ptr<KernelDevice> device = nullptr)
+      : context(model, options), lanes(static_cast<size_t>(options.lanes), Lane(options.context_size)) {
     if (!is_resident) {
       runner = std::make_unique<HostRunner>(context);
       return;
     }
     std::string reason;
-    auto created = ResidentRunner::create(context, reason);
+    auto created = ResidentRunner::create(context, reason, std::move(device));
     if (created == nullptr) throw Error("TEST", "Expected a resident runner but: " + reason);
     resident = created.get();
     runner = std::move(created);
@@ -65,6 +68,17 @@ struct Side {
   }
 };
 
+/// Calls a function with every outcome.
+struct EachOutcome : BurstObserver {
+  std::function<void(const LaneOutcome&)> use;
+  explicit EachOutcome(std::function<void(const LaneOutcome&)> use) : use(std::move(use)) {}
+  bool took(const LaneOutcome& outcome) override {
+    use(outcome);
+    return true;
+  }
+  bool iterated() override { return true; }
+};
+
 /// The iterations of one lane that a side has reported.
 struct Reported {
   std::vector<Iteration> iterations;
@@ -81,6 +95,9 @@ llama_kv_cache& cache_of(Side& side);
 void check_inputs(Side& side, int first, int lanes, int n, const std::string& where);
 /// Runs random bursts of lanes that come and go (resident_fuzz_test.cpp).
 void fuzz(const ModelPointer& model, ContextOptions options, unsigned seed, int rounds);
+/// Runs bursts that a stand-in for a GPU launches as `kind` (resident_loop_test.cpp).
+void loops(const ModelPointer& model, ContextOptions options, Recorded kind, const std::string& name);
+void failing_loops(const ModelPointer& model, ContextOptions options);
 /// Plants answers in candidates, which must win (resident_candidates_test.cpp).
 void candidates(const ModelPointer& model, ContextOptions options, int n, int count, const std::string& name);
 
