@@ -14,6 +14,7 @@ const BENCHES = {
   train: ["train/speed.mjs", "tokens per second of training"],
   peer: ["peers/node-llama-cpp.mjs", "node-llama-cpp on the same file and machine"],
   gpu: ["decode/gpu.mjs", "blocks, lanes and runners on a GPU (CLLM_BACKEND=cuda)"],
+  cllm: ["decode/cllm.mjs", "a CLLM against llama-bench's ordinary decoding on a GPU (CLLM_BACKEND=cuda)"],
 };
 
 const [name] = process.argv.slice(2);

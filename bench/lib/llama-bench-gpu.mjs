@@ -13,7 +13,20 @@ export async function llamaBenchOnGpu(file, sizes, { tokens, rounds }) {
   const binary = path.join(root, ".cmake", "cuda", "bin", "llama-bench");
   if (!fs.existsSync(binary)) return [];
   const passes = sizes.filter((n) => n > 1);
-  const args = ["-m", file, "-ngl", "99", "-p", passes.join(","), "-n", `${tokens}`, "-r", `${rounds}`, "-o", "json"];
+  const args = [
+    "-m",
+    file,
+    "-ngl",
+    "99",
+    "-p",
+    passes.join(",") || "0",
+    "-n",
+    `${tokens}`,
+    "-r",
+    `${rounds}`,
+    "-o",
+    "json",
+  ];
   const { stdout } = await execute(binary, args, {});
   return JSON.parse(stdout).map(({ n_prompt: promptTokens, avg_ts: tokensPerSecond }) => ({
     lanes: 1,

@@ -25,7 +25,7 @@ function fill(folder) {
   copy("dist", "dist", (file) => !/\.d\.m?ts$/.test(file));
   copy(path.join("dist-test", "test"));
   fs.symlinkSync(path.join("..", "dist"), path.join(folder, "dist-test", "lib"));
-  copy(path.join("models", "text-to-sql", "text-to-sql.gguf"));
+  copy("models", "models", (file) => !/\.(md|txt|jsonl)$/.test(file));
   copy("bench", "bench", (file) => path.basename(file) !== "results");
   for (const file of ["cllm.node", "cllm.json"]) copy(path.join("build", "Release-cuda", file));
   const bin = path.relative(root, path.join(work, "cuda", "bin"));
@@ -85,6 +85,7 @@ async function pack(folder, name) {
 
 const RUN = `#!/bin/sh
 # Runs the checks of \`npm run check:gpu\` with the node in here, and takes its arguments: --only kernels,tests,... --model FILE
+# --smollm2 FILE --spider FOLDER
 cd "$(dirname "$0")" || exit 1
 exec ./bin/node scripts/cuda/check.mjs "$@"
 `;

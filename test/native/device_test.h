@@ -31,6 +31,8 @@ void check_loops(const std::string& name, bool transposed, bool f16);
 /// `make` makes a device that records `kind`.
 void check_recorded(const std::string& name, const std::function<std::unique_ptr<KernelDevice>()>& make, Recorded kind);
 
+/// Bytes per second of a copy within device memory, read and written bytes together; 0 on the CPU (device_bench.cpp).
+double bandwidth();
 /// Prints the times of the kernels as JSON and returns the exit code (device_bench.cpp).
 int run_device_bench();
 
