@@ -30,7 +30,7 @@ await bench({ name: "gpu-cllm", about, options }, async ({ model, data, blocks, 
     throw new Error(`CUDA does not run: ${binaryInfo().cuda}`);
   if (model && !data)
     throw new Error("Expected --data FILE.jsonl beside --model: prompts of the kind it was trained on");
-  const file = model || defaultModel();
+  const file = model || defaultModel;
   const items = (await readPromptData(data || (await handWritten()))).slice(0, limit);
   step("llama-bench");
   const [ordinary] = await llamaBenchOnGpu(file, [1], { tokens: 128, rounds: settings.rounds });

@@ -28,7 +28,7 @@ ContextOptions to_context_options(const Napi::Object& object) {
   options.kv_type = to_text(object.Get("kvType"), "kvType");
   options.runner = to_text(object.Get("runner"), "runner");
   options.candidates = static_cast<int>(to_integer(object.Get("candidates"), "candidates", 1, kMaxCandidates));
-  options.burst = static_cast<int>(to_integer(object.Get("burst"), "burst", 1, 16));
+  options.burst = static_cast<int>(to_integer(object.Get("burst"), "burst", 1, kMaxBurst));
   return options;
 }
 
