@@ -25,7 +25,7 @@ function fill(folder) {
   copy("dist", "dist", (file) => !/\.d\.m?ts$/.test(file));
   copy(path.join("dist-test", "test"));
   fs.symlinkSync(path.join("..", "dist"), path.join(folder, "dist-test", "lib"));
-  copy("models", "models", (file) => !/\.(md|txt|jsonl)$/.test(file));
+  copy("models");
   copy("bench", "bench", (file) => path.basename(file) !== "results");
   for (const file of ["cllm.node", "cllm.json"]) copy(path.join("build", "Release-cuda", file));
   const bin = path.relative(root, path.join(work, "cuda", "bin"));
