@@ -196,7 +196,7 @@ const mutations: Mutation[] = [
   {
     file: "verdict",
     bug: "what another candidate held counts as stationary",
-    edits: [[" && own_block[j] == winner_block[j]", ""]],
+    edits: [[" && tokens[j] == tokens[row + j]", ""]],
   },
   { file: "roll_forward", bug: "one row too many", edits: [["j >= verdict.emitted", "j > verdict.emitted"]] },
   {
@@ -216,7 +216,7 @@ const mutations: Mutation[] = [
     bug: "no barrier between reading the old state and writing the new",
     edits: [["  __syncthreads();  // all threads have read", "  // all threads have read"]],
   },
-  { file: "advance", bug: "reads behind the block", edits: [["slot < n && work.block[slot]", "work.block[slot]"]] },
+  { file: "advance", bug: "reads behind the block", edits: [["slot < n && block[slot]", "block[slot]"]] },
   {
     file: "advance",
     bug: "another lane's stream",
@@ -267,7 +267,7 @@ const mutations: Mutation[] = [
   {
     file: "advance",
     bug: "no barrier before places are looked up",
-    edits: [["verdict.emitted, work);\n  __syncthreads();\n  complete", "verdict.emitted, work);\n  complete"]],
+    edits: [["choices, work);\n  __syncthreads();\n  complete", "choices, work);\n  complete"]],
   },
   {
     file: "advance",
@@ -327,6 +327,11 @@ const mutations: Mutation[] = [
     file: "place_index",
     bug: "a key of three tokens is hashed like one of two",
     edits: [["if (i >= length) break;", "if (i >= length || i > 1) break;"]],
+  },
+  {
+    file: "draft",
+    bug: "what is drafted is not repeated",
+    edits: [["- view.drafted - 1) % period", "- view.drafted - 1) % (period + 1)"]],
   },
   { file: "draft", bug: "lookups have no end", edits: [["place > 0 && seen < kMaxPlaces", "place > 0"]] },
   { file: "draft", bug: "a place with another key", edits: [["if (same && !taken", "if (!taken"]] },

@@ -147,6 +147,44 @@ describe("resident runner", () => {
     for (const burst of [1, 4, 64]) assert.deepEqual(await run({ burst }), expected);
   });
 
+  it("a stop string that ends with an iteration of a burst leaves nothing behind it in the sequence", async () => {
+    const options = { blockSize: 4, contextSize: 256 };
+    const { pieces } = await withDecoder(fixtures.chain, options, async (decoder, model) => {
+      const { tokens } = await decoder.generate(">", { maxTokens: 12 });
+      return { pieces: tokens.map((token) => model.detokenize([token])).filter((piece) => piece.trim() !== "") };
+    });
+    assert.ok(pieces.length > 4);
+    for (const burst of [1, 16]) {
+      await withDecoder(fixtures.chain, { ...options, burst }, async (decoder) => {
+        for (const stop of pieces) {
+          await using sequence = await decoder.sequence();
+          await sequence.generate(">", { stop, maxTokens: 12 });
+          const { length } = sequence.tokens;
+          const { position } = await sequence.iterate();
+          assert.equal(position, length - 1, `${stop}, bursts of ${burst}`);
+        }
+      });
+    }
+  });
+
+  it("sends text while a burst goes on, and new requests end it", async () => {
+    await withDecoder(fixtures.llama, { blockSize: 4, burst: 64, lanes: 2 }, async (decoder) => {
+      const stream = decoder.stream("the other side", { maxTokens: 200 });
+      let chunks = 0;
+      let second: Promise<GenerateResult> | undefined;
+      let iterationsOfFirst = 0;
+      for await (const _ of stream) {
+        // A burst of 64 blocks of 4 would be the whole answer. The second request ends it, and shares its passes.
+        if (++chunks === 2) second = decoder.generate("x", { maxTokens: 3 });
+        iterationsOfFirst++;
+      }
+      const { stats } = await stream.result;
+      assert.equal((await second)?.tokens.length, 3);
+      assert.ok(chunks > 3, `${chunks} chunks of ${stats.iterations} iterations`);
+      assert.ok(iterationsOfFirst <= stats.iterations + 1);
+    });
+  });
+
   it("aborts mid-burst and stays usable", async () => {
     await withDecoder(fixtures.llama, { blockSize: 4, burst: 16, lanes: 2 }, async (decoder) => {
       const abort = new AbortController();

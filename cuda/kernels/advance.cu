@@ -15,43 +15,47 @@ namespace {
 constexpr int kThreads = 256;
 constexpr uint32_t kVisible = 0;  // mask bits of a visible cell: 0.0 as f32 and as f16
 constexpr int kKeys = kMaxKeyLength * kMaxBlockSize;
+constexpr int kRows = kMaxCandidates * kMaxBlockSize;
 
 constexpr int32_t kVerdictWords = sizeof(Verdict) / sizeof(int32_t);
 
 /// What the threads of a block share about its lane.
 struct Work {
-  int32_t verdict[kVerdictWords];   // a Verdict, whose default values shared memory may not have
-  Token block[kMaxBlockSize];       // the winner's block
-  Token choices[kMaxBlockSize];     // its choices
-  Token next_block[kMaxBlockSize];  // the next block of the lane or of a candidate
-  Token recent[kMaxKeyLength];      // the tokens at p, p - 1, p - 2
+  int32_t verdict[kVerdictWords];  // a Verdict, whose default values shared memory may not have
+  Token tokens[kRows];             // the lane's blocks [C, n] and their choices
+  Token choices[kRows];
+  uint8_t ends[kRows];  // of the choices: 1 where it ends the lane
+  uint8_t stood[kMaxBlockSize];
+  Token next_block[kMaxBlockSize];
+  Token recent[kMaxKeyLength];  // the tokens at p, p - 1, p - 2
   Token first_tokens[kMaxCandidates];
   int64_t buckets[kKeys];            // of the emitted tokens' places, [emitted, kMaxKeyLength]; -1: no key
   int32_t places[2][kMaxKeyLength];  // what the keys of each length were looked up to
 };
 
-/// Writes the lane's ring record, by all threads.
-__device__ inline void record(const AdvanceArgs& args, int32_t b, uint32_t iteration, const Work& work) {
+/// Writes the lane's ring record, by all threads. `row` is that of the winner in work.tokens.
+__device__ inline void record(const AdvanceArgs& args, int32_t b, uint32_t iteration, int32_t row, const Work& work) {
   const int32_t n = args.shape.block;
   const uint32_t stamp = ring_stamp(iteration);
   const int64_t slot = iteration % args.ring.slots;
   uint64_t* out = args.ring.words + (slot * args.shape.lanes + b) * ring_words(n);
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < ring_words(n); i += kThreads) {
     const int32_t j = i - kVerdictWords;
-    write_ring(out + i, stamp, j < 0 ? work.verdict[i] : j < n ? work.block[j] : work.choices[j - n]);
+    write_ring(out + i, stamp, j < 0 ? work.verdict[i] : j < n ? work.tokens[row + j] : work.choices[row + j - n]);
   }
 }
 
 /// Adds the places of the emitted tokens to the lane's index (add_place), by all threads. The keys of all places are
 /// hashed together, so what stands in front of a place in its bucket is looked for among the new places too.
-__device__ inline void add_places_by_all(const PlaceIndex& index, int32_t p, int32_t emitted, Work& work) {
+__device__ inline void add_places_by_all(const PlaceIndex& index, int32_t p, int32_t emitted, const Token* choices,
+                                         Work& work) {
   const int32_t keys = emitted * kMaxKeyLength;
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
   for (int32_t i = thread; i < keys; i += kThreads) {
     const int32_t place = i / kMaxKeyLength, length = i % kMaxKeyLength + 1;  // place 0 is p + 1
     Key key;
     for (int32_t j = 0; j < kMaxKeyLength; j++) {
-      key.tokens[j] = j < place ? work.choices[place - 1 - j] : work.recent[j - place];
+      key.tokens[j] = j < place ? choices[place - 1 - j] : work.recent[j - place];
     }
     work.buckets[i] = length > p + 1 + place ? -1 : index.bucket(length, key);
   }
@@ -104,16 +108,10 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
     from = best_of(work.places[1]);
   }
   if (mode == kDraftRandom) from.length = 0;
-  if (from.length > 0) {
-    // One thread writes slot by slot, because a continuation that reaches the draft reads slots it has just written.
-    const DraftView view{lane.tokens, size, block, kept};
-    if (threadIdx.x == 0) {
-      for (int32_t slot = kept + 1; slot < n; slot++) block[slot] = continued(view, from, slot);
-    }
-    return;
-  }
+  const DraftView view{lane.tokens, size, block, kept};
   for (int32_t slot = kept + 1 + static_cast<int32_t>(threadIdx.x); slot < n; slot += kThreads) {
-    block[slot] = random_prompt_token(lane.tokens, lane.prompt_size, lane.seed, size - 1 + slot);
+    block[slot] = from.length > 0 ? continued(view, from, slot)
+                                  : random_prompt_token(lane.tokens, lane.prompt_size, lane.seed, size - 1 + slot);
   }
 }
 
@@ -121,29 +119,22 @@ __device__ inline void complete_by_all(const LaneState& lane, int32_t kept, int3
 __device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, int32_t n, Token* blocks, Work& work) {
   const int64_t size = static_cast<int64_t>(lane.position) + 1;
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
-  Token* block = work.next_block;
   int32_t count = 0;
   for (int32_t c = 1; c < candidates; c++) {
-    __syncthreads();  // before `block` and `places` are used again
-    const DraftView view{lane.tokens, size, block, 0};
+    __syncthreads();  // before `places` are used again, and behind `first_tokens`
+    const DraftView view{lane.tokens, size, work.next_block, 0};
     find_places(view, lane.index(), {work.first_tokens, count}, 0, work.places[0]);
     __syncthreads();
     const Continuation from = best_of(work.places[0]);
-    if (from.length > 0) {
-      if (thread == 0) {
-        work.first_tokens[count] = lane.tokens[from.place];
-        for (int32_t slot = 1; slot < n; slot++) block[slot] = continued(view, from, slot);
-      }
-      count++;
-    } else {
-      for (int32_t slot = 1 + thread; slot < n; slot += kThreads) {
-        block[slot] = random_prompt_token(lane.tokens, lane.prompt_size, candidate_seed(lane.seed, c), size - 1 + slot);
-      }
-    }
-    __syncthreads();
     for (int32_t slot = thread; slot < n; slot += kThreads) {
-      blocks[static_cast<int64_t>(c) * n + slot] = slot == 0 ? lane.tokens[size - 1] : block[slot];
+      const Token token = slot == 0         ? lane.tokens[size - 1]
+                          : from.length > 0 ? continued(view, from, slot)
+                                            : random_prompt_token(lane.tokens, lane.prompt_size,
+                                                                  candidate_seed(lane.seed, c), size - 1 + slot);
+      blocks[static_cast<int64_t>(c) * n + slot] = token;
+      if (slot == 1 && from.length > 0) work.first_tokens[count] = token;
     }
+    if (from.length > 0) count++;
   }
 }
 
@@ -187,28 +178,35 @@ __device__ inline bool advance_by_all(const AdvanceArgs& args, int32_t b, uint32
   const int32_t candidates = args.shape.candidates;
   const GraphInputs& inputs = args.inputs;
   const int64_t first = static_cast<int64_t>(b) * candidates * n;
+  // Each load waits for memory, so those that need nothing of one another are made together.
   LaneState lane = args.lanes[b];
   const int32_t p = lane.position;
+  const uint8_t* table = ends_of(lane, args.end_of_generation);
+  for (int32_t i = thread; i < candidates * n; i += kThreads) {
+    work.tokens[i] = inputs.tokens[first + i];
+    work.choices[i] = args.choices[first + i];
+    work.ends[i] = table != nullptr ? table[work.choices[i]] : 0;
+    if (i < n) work.stood[i] = args.stood[static_cast<int64_t>(b) * n + i];
+  }
+  // The last threads have no token to load, but where the pass is large.
+  const int32_t back = kThreads - 1 - thread;
+  if (back < kMaxKeyLength) work.recent[back] = back <= p ? lane.tokens[p - back] : 0;
+  __syncthreads();  // all threads have read the old state, and the old tokens are in shared memory
   if (thread < kWarp) {
-    const Verdict verdict = verify_by_warp(args.to_verify(), b, thread);
+    const auto ends = [&](int i) { return work.ends[i] != 0; };
+    const Verdict verdict = verify_by_warp(args.shape, lane, work.tokens, work.choices, work.stood, ends, thread);
     if (thread == 0) {
       args.verdicts[b] = verdict;
       memcpy(work.verdict, &verdict, sizeof(verdict));
     }
-  } else if (thread - kWarp < kMaxKeyLength) {
-    const int32_t back = thread - kWarp;
-    work.recent[back] = back <= p ? lane.tokens[p - back] : 0;
   }
   __syncthreads();
   Verdict verdict;
   memcpy(static_cast<void*>(&verdict), work.verdict, sizeof(verdict));
-  const int64_t winner_row = first + static_cast<int64_t>(verdict.winner) * n;
-  for (int32_t j = thread; j < n; j += kThreads) {
-    work.block[j] = inputs.tokens[winner_row + j];
-    work.choices[j] = args.choices[winner_row + j];
-  }
-  __syncthreads();  // all threads have read the old state, and the old tokens are in shared memory
-  record(args, b, iteration, work);
+  const int32_t row = verdict.winner * n;
+  const Token* block = work.tokens + row;
+  const Token* choices = work.choices + row;
+  record(args, b, iteration, row, work);
   if (verdict.emitted == 0) return lane_runs(lane, n);
 
   lane.position = p + verdict.emitted;
@@ -219,13 +217,13 @@ __device__ inline bool advance_by_all(const AdvanceArgs& args, int32_t b, uint32
     args.lanes[b].budget = lane.budget;
     args.lanes[b].ended = lane.ended;
   }
-  for (int32_t i = thread; i < verdict.emitted; i += kThreads) lane.tokens[p + 1 + i] = work.choices[i];
+  for (int32_t i = thread; i < verdict.emitted; i += kThreads) lane.tokens[p + 1 + i] = choices[i];
   if (!lane_runs(lane, n)) return false;
 
   const int32_t next = lane.position;
   const int32_t kept = n - verdict.emitted;
-  for (int32_t j = thread; j <= kept; j += kThreads) work.next_block[j] = work.choices[verdict.emitted - 1 + j];
-  add_places_by_all(lane.index(), p, verdict.emitted, work);
+  for (int32_t j = thread; j <= kept; j += kThreads) work.next_block[j] = choices[verdict.emitted - 1 + j];
+  add_places_by_all(lane.index(), p, verdict.emitted, choices, work);
   __syncthreads();
   complete_by_all(lane, kept, n, work);
   __syncthreads();
@@ -234,7 +232,7 @@ __device__ inline bool advance_by_all(const AdvanceArgs& args, int32_t b, uint32
     inputs.tokens[first + j] = work.next_block[j];
     // Slot j guesses the token of the absolute position that block[emitted + j] held until now.
     const int32_t slot = verdict.emitted + j;
-    args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && work.block[slot] == work.next_block[j] ? 1 : 0;
+    args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && block[slot] == work.next_block[j] ? 1 : 0;
   }
   draft_by_all(lane, candidates, n, inputs.tokens + first, work);
   if (inputs.positions != nullptr) {
@@ -275,7 +273,7 @@ __global__ void __launch_bounds__(kThreads, 1) advance_kernel(AdvanceArgs args, 
 }  // namespace
 
 cudaError_t advance(const AdvanceArgs& args, cudaGraphConditionalHandle condition, cudaStream_t stream) {
-  if (args.shape.block > kMaxBlockSize) return cudaErrorInvalidValue;
+  if (args.shape.block > kMaxBlockSize || args.shape.candidates > kMaxCandidates) return cudaErrorInvalidValue;
   CLLM_LAUNCH(advance_kernel, dim3(static_cast<unsigned>(args.shape.lanes)), dim3(kThreads), stream, args, condition);
   return launched();
 }

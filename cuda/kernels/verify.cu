@@ -9,7 +9,14 @@ namespace {
 /// Block b is one warp and owns lane b.
 __global__ void __launch_bounds__(kWarp) verify_kernel(VerifyArgs args) {
   const int32_t b = static_cast<int32_t>(blockIdx.x);
-  const Verdict verdict = verify_by_warp(args, b, static_cast<int>(threadIdx.x));
+  const int64_t first = static_cast<int64_t>(b) * args.shape.candidates * args.shape.block;
+  const LaneState& lane = args.lanes[b];
+  const Token* choices = args.choices + first;
+  const uint8_t* table = ends_of(lane, args.end_of_generation);
+  const auto ends = [&](int i) { return table != nullptr && table[choices[i]] != 0; };
+  const Verdict verdict =
+      verify_by_warp(args.shape, lane, args.tokens + first, choices,
+                     args.stood + static_cast<int64_t>(b) * args.shape.block, ends, static_cast<int>(threadIdx.x));
   if (threadIdx.x == 0) args.verdicts[b] = verdict;
 }
 

@@ -22,40 +22,41 @@ __device__ inline int first_where(int count, int thread, Test test) {
   return count;
 }
 
-/// The verdict for lane b, by one warp; `thread` is the thread's place in it. It takes the lane's candidates one after
-/// another, with a thread per token.
-__device__ inline Verdict verify_by_warp(const VerifyArgs& args, int32_t b, int thread) {
-  const int32_t n = args.shape.block;
-  const LaneState& lane = args.lanes[b];
+/// The verdict for a lane, by one warp; `thread` is the thread's place in it. It takes the lane's candidates one after
+/// another, with a thread per token. tokens, choices [C, n] and stood [n] are the lane's; ends(i) says whether
+/// choices[i] ends it.
+template <typename Ends>
+__device__ inline Verdict verify_by_warp(const PassShape& shape, const LaneState& lane, const Token* tokens,
+                                         const Token* choices, const uint8_t* stood, Ends ends, int thread) {
+  const int32_t n = shape.block;
   Verdict verdict;
   verdict.position = lane.position;
   if (!lane_runs(lane, n)) return verdict;
-  const int64_t first = static_cast<int64_t>(b) * args.shape.candidates * n;
   verdict.accepted = -1;
-  for (int32_t c = 0; c < args.shape.candidates; c++) {
-    const Token* tokens = args.tokens + first + static_cast<int64_t>(c) * n;
-    const Token* choices = args.choices + first + static_cast<int64_t>(c) * n;
-    const int accepted = first_where(n - 1, thread, [&](int j) { return tokens[j + 1] != choices[j]; });
+  for (int32_t c = 0; c < shape.candidates; c++) {
+    const int32_t row = c * n;
+    const int accepted = first_where(n - 1, thread, [&](int j) { return tokens[row + j + 1] != choices[row + j]; });
     if (accepted > verdict.accepted) {
       verdict.accepted = accepted;
       verdict.winner = c;
     }
   }
-  const Token* own_block = args.tokens + first;
-  const Token* winner_block = own_block + static_cast<int64_t>(verdict.winner) * n;
-  const Token* choices = args.choices + first + static_cast<int64_t>(verdict.winner) * n;
-  const bool stops = lane.stop_at_end != 0 && args.end_of_generation != nullptr;
+  const int32_t row = verdict.winner * n;
   const int limit = verdict.accepted + 1 < lane.budget ? verdict.accepted + 1 : lane.budget;
-  const int end = first_where(limit, thread, [&](int j) { return stops && args.end_of_generation[choices[j]] != 0; });
+  const int end = first_where(limit, thread, [&](int j) { return ends(row + j); });
   verdict.ended = end < limit ? 1 : 0;
   verdict.emitted = end < limit ? end + 1 : limit;
-  const uint8_t* stood = args.stood + static_cast<int64_t>(b) * n;
   for (int base = 1; base < verdict.emitted; base += kWarp) {
     const int j = base + thread;
     verdict.stationary +=
-        __popc(__ballot_sync(kAllThreads, j < verdict.emitted && stood[j] != 0 && own_block[j] == winner_block[j]));
+        __popc(__ballot_sync(kAllThreads, j < verdict.emitted && stood[j] != 0 && tokens[j] == tokens[row + j]));
   }
   return verdict;
+}
+
+/// The table of tokens that end the lane, or null where none does.
+__device__ inline const uint8_t* ends_of(const LaneState& lane, const uint8_t* end_of_generation) {
+  return lane.stop_at_end != 0 ? end_of_generation : nullptr;
 }
 
 }  // namespace cllm::cuda

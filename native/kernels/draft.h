@@ -94,9 +94,11 @@ struct Continuation {
   int32_t length = 0;  // tokens of the key; 0: there is no such place
 };
 
-/// The token that is drafted for slot `slot` > view.drafted. A continuation may reach the draft and then repeats it.
+/// The token that is drafted for slot `slot` > view.drafted: what followed the place. Behind the view's end it repeats
+/// what it has drafted itself, so what lies between the place and the end comes again and again.
 CLLM_HOST_DEVICE inline Token continued(const DraftView& view, const Continuation& from, int32_t slot) {
-  return view.at(from.place + slot - view.drafted - 1);
+  const auto period = static_cast<int32_t>(view.end() - from.place);
+  return view.at(from.place + (slot - view.drafted - 1) % period);
 }
 
 /// The best place whose token is not in `taken`, as find_place() finds it. On the CPU.

@@ -1,6 +1,6 @@
 // Prints the times of the kernels on this build's own device as one JSON object: microseconds per iteration of choose
-// alone, and of choose, verify and advance together, enqueued without waiting as in a burst. The floor beside them is
-// the time to read the logits once at the bandwidth that a copy within the device reaches.
+// alone, of choose and advance together, enqueued without waiting as in a burst, and of both in a recorded loop. The
+// floor beside them is the time to read the logits once at the bandwidth that a copy within the device reaches.
 
 #include <algorithm>
 #include <chrono>
@@ -20,13 +20,14 @@ namespace {
 constexpr int kIterations = 200;
 constexpr int kRounds = 5;
 
-template <typename Body>
-double microseconds_of(KernelDevice& device, Body body) {
+/// `burst` enqueues kIterations iterations.
+template <typename Burst>
+double microseconds_of(KernelDevice& device, Burst burst) {
   double best = 1e30;
   for (int round = 0; round <= kRounds; round++) {  // the first round warms up
     device.wait();
     const auto started = std::chrono::steady_clock::now();
-    for (int i = 0; i < kIterations; i++) body();
+    burst();
     device.wait();
     const double took = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - started).count();
     if (round > 0) best = std::min(best, took / kIterations);
@@ -61,16 +62,34 @@ void bench(int32_t lanes, int64_t vocab, double bytes_per_second, bool& first) {
   args.vocab = vocab;
   args.stride = vocab;
   args.choices = world.choices.data;
-  const double choose = microseconds_of(*device, [&] { device->choose(args); });
-  const double all = microseconds_of(*device, [&] {
+  const auto iterate = [&] {
     device->choose(args);
     world.iterate();
+  };
+  const double choose = microseconds_of(*device, [&] {
+    for (int i = 0; i < kIterations; i++) device->choose(args);
   });
+  uint32_t done = 0;
+  const double all = microseconds_of(*device, [&] {
+    for (int i = 0; i < kIterations; i++) iterate();
+    done += kIterations;
+  });
+  std::string reason;
+  const auto recording = device->record(iterate, reason);
+  double loop = 0;
+  if (recording != nullptr && recording->kind() == Recorded::kLoop) {
+    loop = microseconds_of(*device, [&] {
+      *world.loop.limit = done += kIterations;
+      device->launch(*recording);
+    });
+    if (world.loop_state.download()[0].iteration != done) throw std::runtime_error("a loop ended too early");
+  }
   const double bytes = static_cast<double>(rows * vocab) * sizeof(float);
   const double floor = bytes_per_second > 0 ? bytes / bytes_per_second * 1e6 : 0;
   std::printf(
-      "%s\n  {\"rows\": %lld, \"vocab\": %lld, \"floor\": %.2f, \"choose\": %.2f, \"all\": %.2f, \"goal\": %.2f}",
-      first ? "" : ",", static_cast<long long>(rows), static_cast<long long>(vocab), floor, choose, all,
+      "%s\n  {\"rows\": %lld, \"vocab\": %lld, \"floor\": %.2f, \"choose\": %.2f, \"all\": %.2f, \"loop\": %.2f, "
+      "\"goal\": %.2f}",
+      first ? "" : ",", static_cast<long long>(rows), static_cast<long long>(vocab), floor, choose, all, loop,
       1.3 * floor + 8);
   first = false;
 }

@@ -56,6 +56,7 @@ void StreamDevice::run() {
 void StreamDevice::enqueue(Work work) {
   if (captured_ != nullptr) return captured_->push_back(std::move(work));
   const std::lock_guard lock(mutex_);
+  if (failure_) return;  // as on a GPU, nothing runs behind an error that nobody has seen
   queue_.push_back(std::move(work));
   changed_.notify_all();
 }
