@@ -380,7 +380,7 @@ export interface NativeStats {
   candidates: Record<number, number>; // number of iterations by number of candidates
   prefillMilliseconds: number; // passes over the prompt
   decodeMilliseconds: number; // Jacobi iterations of this lane, with the whole time of shared passes
-  forwardMilliseconds: number; // the part of decodeMilliseconds that was spent inside llama.cpp
+  forwardMilliseconds: number; // the part of decodeMilliseconds spent inside llama.cpp, or on giving a GPU its work
 }
 
 export type DecoderEvent =

@@ -36,6 +36,7 @@ describe("memory: what a context needs", () => {
     const needs = contextNeeds(native({}), model);
     assert.equal(needs.kv, 4 * 4096 * 131072);
     assert.equal(needs.logits, 4 * 16 * 128256 * 4);
+    assert.equal(needs.texts, 4 * 4096 * 40);
     const candidates = contextNeeds(native({ candidates: 3 }), model);
     assert.equal(candidates.kv, 4 * (4096 + 2 * 16) * 131072);
     assert.equal(candidates.logits, 3 * needs.logits);

@@ -167,22 +167,11 @@ describe("resident runner", () => {
     }
   });
 
-  it("sends text while a burst goes on, and new requests end it", async () => {
-    await withDecoder(fixtures.llama, { blockSize: 4, burst: 64, lanes: 2 }, async (decoder) => {
-      const stream = decoder.stream("the other side", { maxTokens: 200 });
-      let chunks = 0;
-      let second: Promise<GenerateResult> | undefined;
-      let iterationsOfFirst = 0;
-      for await (const _ of stream) {
-        // A burst of 64 blocks of 4 would be the whole answer. The second request ends it, and shares its passes.
-        if (++chunks === 2) second = decoder.generate("x", { maxTokens: 3 });
-        iterationsOfFirst++;
-      }
-      const { stats } = await stream.result;
-      assert.equal((await second)?.tokens.length, 3);
-      assert.ok(chunks > 3, `${chunks} chunks of ${stats.iterations} iterations`);
-      assert.ok(iterationsOfFirst <= stats.iterations + 1);
-    });
+  it("sends text while a burst goes on, and a new request ends it", () => {
+    for (const model of [defaultModel, ...(onGpu ? [] : [llamaWide])]) {
+      const { status, output } = program(model, "engine");
+      assert.equal(status, 0, output);
+    }
   });
 
   it("aborts mid-burst and stays usable", async () => {

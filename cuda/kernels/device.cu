@@ -125,7 +125,8 @@ class CudaDevice : public KernelDevice {
   std::unique_ptr<Recording> record_iteration(const std::function<void()>& iteration) {
     auto recording = std::make_unique<CudaRecording>(Recorded::kIteration);
     require(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "begin a capture");
-    const cudaGraph_t graph = recording->graph = end_capture(iteration);
+    end_capture(iteration, recording->graph);
+    const cudaGraph_t graph = recording->graph;
     return instantiate(std::move(recording), graph);
   }
 
@@ -147,12 +148,13 @@ class CudaDevice : public KernelDevice {
     require(cudaStreamBeginCaptureToGraph(stream_, body, nullptr, nullptr, 0, cudaStreamCaptureModeRelaxed),
             "begin a capture");
     condition_ = condition;
-    end_capture(iteration);
+    cudaGraph_t captured = nullptr;  // the body again, which belongs to the graph
+    end_capture(iteration, captured);
     return instantiate(std::move(recording), body);
   }
 
-  // Runs the iteration under capture. The capture ends also where the iteration fails.
-  cudaGraph_t end_capture(const std::function<void()>& iteration) {
+  // Runs the iteration under capture. The capture ends, and `graph` is set, also where the iteration fails.
+  void end_capture(const std::function<void()>& iteration, cudaGraph_t& graph) {
     std::exception_ptr failure;
     try {
       iteration();
@@ -160,11 +162,9 @@ class CudaDevice : public KernelDevice {
       failure = std::current_exception();
     }
     condition_ = 0;
-    cudaGraph_t graph = nullptr;
     const cudaError_t ended = cudaStreamEndCapture(stream_, &graph);
     if (failure) std::rethrow_exception(failure);
     require(ended, "capture an iteration");
-    return graph;
   }
 
   static std::unique_ptr<Recording> instantiate(std::unique_ptr<CudaRecording> recording, cudaGraph_t iteration) {

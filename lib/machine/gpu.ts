@@ -28,12 +28,13 @@ export function checkWeights(path: string, gpuLayers: number): void {
  */
 export function checkContext(options: NativeOptions, model: NativeModelInfo, gpuLayers: number): void {
   const { contextSize, lanes, blockSize } = options;
-  const { kv, logits } = contextNeeds(options, model);
+  const { kv, logits, texts } = contextNeeds(options, model);
+  const needed = kv + logits + texts;
   const what = `a KV cache of ${lanes} x ${contextSize} tokens and logits of ${lanes} x ${blockSize}`;
   const gpu = gpuDevice();
   const where = placement(gpuLayers, model.layerCount, gpu);
-  if (where === "cpu") checkMemory(kv + logits, what);
+  if (where === "cpu") checkMemory(needed, what);
   if (where === "gpu" && gpu !== null) {
-    checkGpuMemory(kv + logits, what, gpu, "use a smaller contextSize, fewer lanes or a quantised kvType");
+    checkGpuMemory(needed, what, gpu, "use a smaller contextSize, fewer lanes or a quantised kvType");
   }
 }

@@ -9,6 +9,8 @@ export interface ContextNeeds {
   kv: number;
   /** Logits of all blocks of a pass. */
   logits: number;
+  /** The lanes' texts, with the index of what stands where. */
+  texts: number;
 }
 
 /** Bytes per element of a KV row. Formats that are not listed have 4 bits and take 20 bytes for 32 elements, with scales. */
@@ -24,6 +26,9 @@ const KV_ELEMENT_BYTES: Record<string, number> = {
 /** Bytes of a GPU that stay free for cuBLAS's workspace, the activations of a pass and ggml's pools. */
 const GPU_RESERVE = 256 * 2 ** 20;
 
+/** Bytes that a lane's text takes where the resident runner works on it: the tokens, and the index of their places. */
+const TEXT_BYTES_PER_TOKEN = 40;
+
 /** Memory of a decoder's context; `kvBytesPerToken` is for F16 rows, as in NativeModelInfo. */
 export function contextNeeds(
   { contextSize, lanes, blockSize, candidates, kvType }: NativeOptions,
@@ -34,6 +39,7 @@ export function contextNeeds(
   return {
     kv: (contextSize + Math.min((candidates - 1) * blockSize, MAX_PART_TOKENS)) * lanes * kvBytesPerToken,
     logits: lanes * logitRows * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
+    texts: lanes * contextSize * TEXT_BYTES_PER_TOKEN,
   };
 }
 

@@ -25,7 +25,10 @@ export interface GenerateStats {
   prefillMilliseconds: number;
   /** Time of the iterations with all engine work, without the prefill of other lanes. */
   decodeMilliseconds: number;
-  /** The part of decodeMilliseconds that was spent inside llama.cpp. */
+  /**
+   * The part of decodeMilliseconds that was spent inside llama.cpp; where the resident runner runs on a GPU, the time that it
+   * took to give the GPU its work.
+   */
   forwardMilliseconds: number;
   /** emittedTokens per second of decodeMilliseconds; 0 when no time has passed. */
   tokensPerSecond: number;

@@ -32,21 +32,24 @@ struct FreedBatch {
   }
 };
 
-struct FreedLlamaContext {
-  void operator()(llama_context* context) const {
+/// Frees what may own a cuBLAS handle.
+template <auto free>
+struct FreedOutsideCaptures {
+  template <typename T>
+  void operator()(T* object) const {
     const std::unique_lock lock(capture_lock());
-    llama_free(context);
+    free(object);
   }
 };
 
 using GgmlContextPointer = std::unique_ptr<ggml_context, Freed<ggml_free>>;
 using GgufPointer = std::unique_ptr<gguf_context, Freed<gguf_free>>;
-using BackendPointer = std::unique_ptr<ggml_backend, Freed<ggml_backend_free>>;
+using BackendPointer = std::unique_ptr<ggml_backend, FreedOutsideCaptures<ggml_backend_free>>;
 using BufferPointer = std::unique_ptr<ggml_backend_buffer, Freed<ggml_backend_buffer_free>>;
 using AllocatorPointer = std::unique_ptr<ggml_gallocr, Freed<ggml_gallocr_free>>;
 using ThreadpoolPointer = std::unique_ptr<ggml_threadpool, Freed<ggml_threadpool_free>>;
 using LlamaModelPointer = std::unique_ptr<llama_model, Freed<llama_model_free>>;
-using LlamaContextPointer = std::unique_ptr<llama_context, FreedLlamaContext>;
+using LlamaContextPointer = std::unique_ptr<llama_context, FreedOutsideCaptures<llama_free>>;
 using SamplerPointer = std::unique_ptr<llama_sampler, Freed<llama_sampler_free>>;
 using BatchPointer = std::unique_ptr<llama_batch, FreedBatch>;
 

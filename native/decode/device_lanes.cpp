@@ -68,6 +68,7 @@ void DeviceLanes::upload(const LaneGroup& group, size_t b) {
   DeviceLane& on_device = (*this)[work.index];
   if (!(on_device.choosing == work.choosing)) upload_choosing(work);
   if (is_current(work)) return;
+  if (!on_device.uploaded || on_device.revision != work.lane->revision()) upload_text(work);
   upload_state(work);
   upload_inputs(group, b);
   on_device.revision = work.lane->revision();
@@ -96,16 +97,22 @@ void DeviceLanes::upload_choosing(const LaneWork& work) {
   device_.write(biases_ + work.index, &device_bias, sizeof(device_bias));
 }
 
-void DeviceLanes::upload_state(const LaneWork& work) {
+void DeviceLanes::upload_text(const LaneWork& work) {
   const auto& tokens = work.lane->tokens();
-  Token* device_tokens = tokens_ + static_cast<int64_t>(work.index) * (context_.options().context_size + 1);
-  device_.write(device_tokens, tokens.data(), tokens.size() * sizeof(Token));
   const PlaceIndex& index = work.lane->index();
   if (index.bits > index_bits_) throw std::logic_error("a lane is made for a longer context than its decoder's");
-  int32_t* latest = latest_ + (static_cast<int64_t>(work.index) * kMaxKeyLength << index_bits_);
-  int32_t* earlier = earlier_ + (device_tokens - tokens_) * kMaxKeyLength;
-  device_.write(latest, index.latest, (kMaxKeyLength * sizeof(int32_t)) << index.bits);
-  if (tokens.size() > 1) device_.write(earlier, index.earlier, tokens.size() * kMaxKeyLength * sizeof(int32_t));
+  LaneState& state = (*this)[work.index].state;
+  const int64_t rows = context_.options().context_size + int64_t{1};
+  state.tokens = tokens_ + work.index * rows;
+  state.index_bits = index.bits;
+  state.latest = latest_ + (static_cast<int64_t>(work.index) * kMaxKeyLength << index_bits_);
+  state.earlier = earlier_ + work.index * rows * kMaxKeyLength;
+  device_.write(state.tokens, tokens.data(), tokens.size() * sizeof(Token));
+  device_.write(state.latest, index.latest, (kMaxKeyLength * sizeof(int32_t)) << index.bits);
+  if (tokens.size() > 1) device_.write(state.earlier, index.earlier, tokens.size() * kMaxKeyLength * sizeof(int32_t));
+}
+
+void DeviceLanes::upload_state(const LaneWork& work) {
   LaneState& state = (*this)[work.index].state;
   state.position = work.lane->position();
   state.budget = clamped_budget(work.budget);
@@ -113,10 +120,6 @@ void DeviceLanes::upload_state(const LaneWork& work) {
   state.ended = 0;
   state.prompt_size = work.lane->prompt_size();
   state.draft_mode = work.draft_mode;
-  state.index_bits = index.bits;
-  state.tokens = device_tokens;
-  state.latest = latest;
-  state.earlier = earlier;
   state.seed = work.seed;
   device_.write(states_ + work.index, &state, sizeof(state));
 }

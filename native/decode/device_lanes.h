@@ -72,6 +72,7 @@ class DeviceLanes {
  private:
   bool is_current(const LaneWork& work) const;
   void upload_choosing(const LaneWork& work);
+  void upload_text(const LaneWork& work);
   void upload_state(const LaneWork& work);
   void upload_inputs(const LaneGroup& group, size_t b);
 

@@ -96,8 +96,10 @@ bool Engine::tick() {
   for (ServedLane& served : lanes_) start_queued(served);
   admit();
   const double prefill = prefill_one_chunk();
+  iterated_until_ = {};
   iterate_ready(prefill);
-  tick_started_ = std::chrono::steady_clock::now();
+  // The time of a pass that was run in vain, when the last lane had stopped, counts for what comes next.
+  tick_started_ = iterated_until_.time_since_epoch().count() != 0 ? iterated_until_ : std::chrono::steady_clock::now();
   return std::any_of(lanes_.begin(), lanes_.end(),
                      [](const ServedLane& served) { return served.busy() || !served.queue.empty(); }) ||
          !waiting_.empty();

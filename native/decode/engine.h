@@ -116,6 +116,7 @@ class Engine {
   PassShape auto_shape_;             // shape of this tick's lanes that leave it to the engine
   std::atomic<uint32_t> chosen_{0};  // auto_shape_'s candidates << 16 | block, for other threads
   std::chrono::steady_clock::time_point tick_started_;
+  std::chrono::steady_clock::time_point iterated_until_;  // end of this tick's last iteration of a lane
 
   Sink sink_;
   std::mutex mutex_;  // guards inbox_ and stopping_

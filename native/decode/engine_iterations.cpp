@@ -129,12 +129,16 @@ class Engine::GroupObserver : public BurstObserver {
   bool took(const LaneOutcome& outcome) override {
     ServedLane& served = engine_.lanes_[static_cast<size_t>(outcome.index)];
     engine_.finish_iteration(served, outcome, milliseconds_since(since_) - prefill_milliseconds_);
+    taken_ = true;
     return served.busy();
   }
   bool iterated() override {
     iterations++;
-    since_ = std::chrono::steady_clock::now();
-    prefill_milliseconds_ = 0;
+    if (taken_) {
+      engine_.iterated_until_ = since_ = std::chrono::steady_clock::now();
+      prefill_milliseconds_ = 0;
+      taken_ = false;
+    }
     if (engine_.someone_waits()) return false;
     engine_.send_events();
     return true;
@@ -146,6 +150,7 @@ class Engine::GroupObserver : public BurstObserver {
   Engine& engine_;
   std::chrono::steady_clock::time_point since_;  // when the iteration began, as its lanes see it
   double prefill_milliseconds_;                  // of these, spent on a prompt
+  bool taken_ = false;                           // a lane has done this iteration
 };
 
 void Engine::iterate_group(std::vector<ServedLane*>& group, double prefill_milliseconds) {

@@ -6,6 +6,17 @@
 
 namespace cllm {
 
+namespace {
+
+/// The index of a lane has room for twice the text that the lane is given, and for this many tokens at least: it is
+/// copied to the device, and most contexts are larger than their texts.
+constexpr int64_t kMinIndexedTokens = 2048;
+
+}  // namespace
+
+Lane::Lane(int context_size)
+    : max_index_bits_(TextIndex::bits_for(context_size)), index_(std::min<int64_t>(context_size, kMinIndexedTokens)) {}
+
 std::span<const Token> Lane::prefill_tokens(int chunk) const {
   const int count = std::min(chunk, position() - written_);
   return std::span<const Token>(tokens_).subspan(static_cast<size_t>(written_), static_cast<size_t>(count));
@@ -15,10 +26,8 @@ int Lane::assign(std::vector<Token> tokens) {
   int common = 0;
   const int limit = std::min<int>(written_, static_cast<int>(tokens.size()) - 1);
   while (common < limit && tokens_[common] == tokens[common]) common++;
-  const auto differs = std::mismatch(tokens_.begin(), tokens_.end(), tokens.begin(), tokens.end()).first;
-  index_.shrink(tokens_.data(), differs - tokens_.begin());
-  tokens_ = std::move(tokens);
-  index_.grow(tokens_.data(), std::ssize(tokens_));
+  tokens_.swap(tokens);
+  index_text(tokens);
   written_ = common;
   prompt_size_ = static_cast<int>(tokens_.size());
   forget_draft();
@@ -30,6 +39,20 @@ int Lane::assign(std::vector<Token> tokens) {
   if (!tokens_.empty()) watch_lookups();
   revision_++;
   return common;
+}
+
+// Brings the index from the text before to the lane's tokens.
+void Lane::index_text(const std::vector<Token>& before) {
+  const int32_t wanted =
+      std::min(max_index_bits_, TextIndex::bits_for(std::max(2 * std::ssize(tokens_), kMinIndexedTokens)));
+  const int32_t bits = index_.view().bits;
+  if (wanted > bits || wanted + 2 < bits) {
+    index_ = TextIndex(int64_t{1} << wanted);
+  } else {
+    const auto differs = std::mismatch(before.begin(), before.end(), tokens_.begin(), tokens_.end()).first;
+    index_.shrink(before.data(), differs - before.begin());
+  }
+  index_.grow(tokens_.data(), std::ssize(tokens_));
 }
 
 void Lane::rollback(int position) {

@@ -41,8 +41,8 @@ struct Iteration {
 /// iteration (it is x[0] of the next block, docs/architecture.md), so an iteration needs written == tokens.size() - 1.
 class Lane {
  public:
-  /// `context_size`: about how many tokens the lane will hold.
-  explicit Lane(int context_size = 1024) : index_(context_size) {}
+  /// `context_size`: about how many tokens the lane may hold.
+  explicit Lane(int context_size = 1024);
 
   const std::vector<Token>& tokens() const { return tokens_; }
   /// The places of tokens().
@@ -98,12 +98,14 @@ class Lane {
   const Iteration& advance(std::span<const Token> choices, int64_t budget, const uint8_t* end_of_generation);
 
  private:
+  void index_text(const std::vector<Token>& before);
   void forget_draft();
   void observe(std::span<const Token> emitted);
   void watch_lookups();
   void learn_from_watched();
 
   std::vector<Token> tokens_;
+  int32_t max_index_bits_;
   TextIndex index_;  // of tokens_
   int written_ = 0;
   int prompt_size_ = 0;

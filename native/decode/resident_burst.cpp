@@ -27,21 +27,20 @@ constexpr auto kSpinTime = std::chrono::microseconds(50), kNap = std::chrono::mi
 /// Looks at the ring between two questions to the device whether it is idle.
 constexpr int kLooksPerQuestion = 64;
 
-/// A forward pass that failed or was aborted.
-struct PassEnded {
-  PassResult result;
-};
+double milliseconds_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
 
 void compute(GraphBridge& bridge, ResidentGraph* graph) {
-  auto status = GraphBridge::Status::kFailed;
+  GraphBridge::Status status;
   try {
     GgmlGuard guard;
     status = bridge.compute(graph);
-  } catch (const std::exception&) {
-    // kFailed
+  } catch (const std::exception& failure) {
+    throw PassEnded(PassResult::kFailed, failure.what());
   }
-  if (status == GraphBridge::Status::kOk) return;
-  throw PassEnded{status == GraphBridge::Status::kAborted ? PassResult::kAborted : PassResult::kFailed};
+  if (status == GraphBridge::Status::kAborted) throw PassEnded(PassResult::kAborted, "a forward pass was aborted");
+  if (status != GraphBridge::Status::kOk) throw PassEnded(PassResult::kFailed, "a forward pass failed");
 }
 
 }  // namespace
@@ -64,22 +63,24 @@ std::optional<PassResult> ResidentRunner::run(std::span<const LaneWork> lanes, c
 }
 
 PassResult ResidentRunner::burst(int count, BurstObserver& observer) {
-  const Recording* recorded = recording();
-  const bool loop = recorded != nullptr && recorded->kind() == Recorded::kLoop;
-  const int ahead = loop ? count : device_->on_host() ? 1 : kAhead;
+  RecordedBurst* recorded = recorded_burst();
+  bool loop = recorded != nullptr && recorded->recording->kind() == Recorded::kLoop;
   set_limit(iteration_ + static_cast<uint32_t>(count));
   enqueueing_ = 0;
   int enqueued = 0, seen = 0;
   bool wanted = true;
   while (true) {
+    const int ahead = device_->on_host() ? 1 : kAhead;
     while (wanted && enqueued < count && enqueued < seen + ahead) {
-      const auto started = Clock::now();
-      enqueue(recorded);
-      enqueueing_ += std::chrono::duration<double, std::milli>(Clock::now() - started).count();
+      if (recorded != nullptr && !launch(*recorded)) {
+        recorded = nullptr;
+        loop = false;
+      }
+      if (recorded == nullptr) enqueue();
       enqueued = loop ? count : enqueued + 1;
     }
     if (seen == enqueued) break;
-    if (!wait_for_iteration()) {
+    if (!wait_for_iteration(!loop && seen + 1 == enqueued)) {
       if (!loop) return PassResult::kFailed;
       break;  // the loop has ended before its limit
     }
@@ -108,9 +109,9 @@ ResidentRunner::Pass ResidentRunner::pass_of(const LaneGroup& group) const {
           .samples = any([](const Choosing& choosing) { return choosing.sampling.temperature > 0; })};
 }
 
-// The recording of the burst's iteration, or null where it is to be enqueued kernel by kernel: where nothing can be
+// The burst's iteration with its recording, or null where it is to be enqueued kernel by kernel: where nothing can be
 // recorded, and for the first time that the iteration comes, which makes ggml allocate what it needs.
-const Recording* ResidentRunner::recording() {
+ResidentRunner::RecordedBurst* ResidentRunner::recorded_burst() {
   if (device_->on_host()) return nullptr;
   if (recordings_epoch_ != bridge_->epoch() || recordings_frees_ != bridge_->frees()) recordings_.clear();
   recordings_epoch_ = bridge_->epoch();
@@ -119,7 +120,7 @@ const Recording* ResidentRunner::recording() {
   for (const LaneGroup& group : groups_) passes.push_back(pass_of(group));
   auto found = std::find_if(recordings_.begin(), recordings_.end(),
                             [&](const RecordedBurst& burst) { return burst.passes == passes; });
-  Launched launched;
+  std::string refusal;
   if (found == recordings_.end()) {
     if (recordings_.size() == kMaxRecordings) {
       recordings_.erase(std::min_element(recordings_.begin(), recordings_.end(),
@@ -130,17 +131,33 @@ const Recording* ResidentRunner::recording() {
   } else if (!found->tried) {
     const std::shared_lock lock(capture_lock());
     found->tried = true;
-    found->recording = device_->record([this] { enqueue(nullptr); }, launched.refusal);
+    found->recording = device_->record([this] { enqueue(); }, refusal);
   }
   found->last_use = ++use_count_;
-  if (found->recording != nullptr) {
-    launched.recorded = found->recording->kind();
-    launched.nodes = found->recording->nodes();
+  tell_launched(*found, refusal);
+  return found->recording != nullptr ? &*found : nullptr;
+}
+
+// Launches the recording. Where that fails (its memory is taken at the first launch), nothing has run; the recording is
+// given up, and false returned.
+bool ResidentRunner::launch(RecordedBurst& recorded) {
+  const auto started = Clock::now();
+  try {
+    device_->launch(*recorded.recording);
+  } catch (const std::exception& failure) {
+    recorded.recording.reset();
+    tell_launched(recorded, failure.what());
+    return false;
   }
+  enqueueing_ += milliseconds_since(started);
+  return true;
+}
+
+void ResidentRunner::tell_launched(const RecordedBurst& recorded, const std::string& refusal) {
   const std::lock_guard lock(launched_mutex_);
-  if (launched.refusal.empty()) launched.refusal = launched_.refusal;
-  launched_ = std::move(launched);
-  return found->recording.get();
+  launched_.recorded = recorded.recording != nullptr ? recorded.recording->kind() : Recorded::kNothing;
+  launched_.nodes = recorded.recording != nullptr ? recorded.recording->nodes() : 0;
+  if (!refusal.empty()) launched_.refusal = refusal;
 }
 
 ResidentRunner::Launched ResidentRunner::launched() const {
@@ -148,12 +165,17 @@ ResidentRunner::Launched ResidentRunner::launched() const {
   return launched_;
 }
 
-void ResidentRunner::enqueue(const Recording* recording) {
-  if (recording != nullptr) return device_->launch(*recording);
+// Enqueues an iteration kernel by kernel. On the CPU it has run then, and only the forward pass is counted as such.
+void ResidentRunner::enqueue() {
+  const auto started = Clock::now();
+  double forward = 0;
   for (const LaneGroup& group : groups_) {
+    const auto pass_started = Clock::now();
     device_->forward([bridge = bridge_.get(), graph = lanes_[group.first].graph] { compute(*bridge, graph); });
+    forward += milliseconds_since(pass_started);
     enqueue_kernels(group);
   }
+  enqueueing_ += device_->on_host() ? forward : milliseconds_since(started);
 }
 
 void ResidentRunner::enqueue_kernels(const LaneGroup& group) {
@@ -209,11 +231,13 @@ void ResidentRunner::set_limit(uint32_t limit) {
 }
 
 // Waits until all records of the iteration are in the ring, and copies them. Returns false where the device has become
-// idle without writing them.
-bool ResidentRunner::wait_for_iteration() {
+// idle without writing them. Behind the last iteration that was enqueued the device has nothing to do, so it is waited
+// for without naps.
+bool ResidentRunner::wait_for_iteration(bool is_last) {
+  if (is_last) device_->wait();
   const auto started = Clock::now();
   const uint32_t stamp = ring_stamp(iteration_);
-  bool idle = false;
+  bool idle = is_last;
   int looks = 0;
   records_.clear();
   for (const LaneGroup& group : groups_) {

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,12 @@
 #include "llama/graph_bridge.h"
 
 namespace cllm {
+
+/// A forward pass that failed or was aborted.
+struct PassEnded : std::runtime_error {
+  PassResult result;
+  PassEnded(PassResult result, const std::string& what) : std::runtime_error(what), result(result) {}
+};
 
 /// The Jacobi loop in device memory: graph -> choose -> advance -> roll_forward, any number of iterations without the
 /// host. The host reads what happened from the ring while the device goes on, and replays it in its Lanes, which must
@@ -70,7 +77,7 @@ class ResidentRunner : public IterationRunner {
     std::vector<Pass> passes;
     uint64_t last_use = 0;
     bool tried = false;                    // it has been recorded, or refused
-    std::unique_ptr<Recording> recording;  // null: not yet, or refused
+    std::unique_ptr<Recording> recording;  // null: not yet, or refused, or not to be launched
   };
 
   ResidentRunner(Context& context, std::unique_ptr<GraphBridge> bridge, std::unique_ptr<KernelDevice> device);
@@ -80,11 +87,13 @@ class ResidentRunner : public IterationRunner {
   // resident_burst.cpp
   PassResult burst(int count, BurstObserver& observer);
   Pass pass_of(const LaneGroup& group) const;
-  const Recording* recording();
-  void enqueue(const Recording* recording);
+  RecordedBurst* recorded_burst();
+  bool launch(RecordedBurst& recorded);
+  void tell_launched(const RecordedBurst& recorded, const std::string& refusal);
+  void enqueue();
   void enqueue_kernels(const LaneGroup& group);
   void set_limit(uint32_t limit);
-  bool wait_for_iteration();
+  bool wait_for_iteration(bool is_last);
   bool any_lane_runs() const;
   void abandon();
   // resident_replay.cpp
@@ -99,7 +108,7 @@ class ResidentRunner : public IterationRunner {
   std::vector<LaneGroup> groups_;  // groups of the burst
 
   uint32_t iteration_ = 0;  // LoopState::iteration of the next iteration that is read
-  double enqueueing_ = 0;   // milliseconds that enqueueing took since the last iteration that was read
+  double enqueueing_ = 0;   // LaneOutcome::forward_milliseconds of the next iteration that is read
   std::vector<RecordedBurst> recordings_;
   uint64_t recordings_epoch_ = 0;  // GraphBridge::epoch() and frees() when the recordings were made
   uint64_t recordings_frees_ = 0;

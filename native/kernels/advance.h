@@ -47,8 +47,9 @@ struct Ring {
 CLLM_HOST_DEVICE inline int32_t ring_words(int32_t block) {
   return static_cast<int32_t>(sizeof(Verdict) / sizeof(int32_t)) + 2 * block;
 }
-/// The stamp of iteration `iteration` (LoopState), whose records are in slot iteration % slots.
-CLLM_HOST_DEVICE inline uint32_t ring_stamp(uint32_t iteration) { return iteration + 1; }
+/// The stamp of iteration `iteration` (LoopState), whose records are in slot iteration % slots. It is never 0, as the
+/// words of a new ring are, and comes again after 2^31 iterations.
+CLLM_HOST_DEVICE inline uint32_t ring_stamp(uint32_t iteration) { return iteration | 0x80000000u; }
 
 CLLM_HOST_DEVICE inline void write_ring(uint64_t* word, uint32_t stamp, int32_t value) {
   const uint64_t both = static_cast<uint64_t>(stamp) << 32 | static_cast<uint32_t>(value);

@@ -6,9 +6,13 @@
 namespace cllm {
 
 TextIndex::TextIndex(int64_t size) {
-  view_.bits = std::max(4, static_cast<int32_t>(std::bit_width(static_cast<uint64_t>(size))));
+  view_.bits = bits_for(size);
   latest_.resize(static_cast<size_t>(kMaxKeyLength) << view_.bits);
   view_.latest = latest_.data();
+}
+
+int32_t TextIndex::bits_for(int64_t size) {
+  return std::max(4, static_cast<int32_t>(std::bit_width(static_cast<uint64_t>(std::max<int64_t>(size, 1) - 1))));
 }
 
 TextIndex& TextIndex::operator=(const TextIndex& other) {

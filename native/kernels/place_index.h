@@ -70,6 +70,8 @@ class TextIndex {
  public:
   /// Makes the index empty, for texts of up to about `size` tokens. Longer texts are indexed, with fuller buckets.
   explicit TextIndex(int64_t size);
+  /// PlaceIndex::bits of such an index: there are at least as many buckets as tokens.
+  static int32_t bits_for(int64_t size);
   const PlaceIndex& view() const { return view_; }
   /// The places of the text's first `places` tokens are indexed, [1, places).
   int64_t places() const { return places_; }

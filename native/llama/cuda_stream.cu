@@ -13,7 +13,7 @@ void drop_stale_cuda_graphs(ggml_backend* backend, uint64_t& frees) {
   if (frees == cuda_frees()) return;
   frees = cuda_frees();
   auto* context = static_cast<ggml_backend_cuda_context*>(backend->context);
-  if (context->cuda_graphs.empty()) return;
+  if (!context->any_cuda_graph_has_instance()) return;
   ggml_backend_synchronize(backend);
   context->cuda_graphs.clear();
 }

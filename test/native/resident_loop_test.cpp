@@ -2,8 +2,11 @@
 // that ends by itself: the same iterations as on the host runner, and no pass when the last lane has stopped.
 
 #include <algorithm>
+#include <condition_variable>
 #include <map>
+#include <mutex>
 
+#include "decode/engine.h"
 #include "resident_test.h"
 #include "stream_device.h"
 
@@ -53,12 +56,9 @@ class Repeater : public BurstObserver {
   int end_after_ = 1 << 30, leave_after_ = 0, lanes_in_iteration_ = 0;
 };
 
-/// Sets every lane to the same tokens on both sides, before it runs out of context.
+/// Sets a lane to the same new tokens on both sides.
 void renew(Side& host, Side& resident, int lane, std::mt19937& random) {
-  auto tokens = host.lanes[static_cast<size_t>(lane)].tokens();
-  if (tokens.empty() || std::ssize(tokens) > host.context.options().context_size - 100) {
-    tokens = random_tokens(random, 40 + 7 * lane, host.context.model().info().vocab_size);
-  }
+  const auto tokens = random_tokens(random, 40 + 7 * lane, host.context.model().info().vocab_size);
   host.assign(lane, tokens);
   resident.assign(lane, tokens);
 }
@@ -123,6 +123,7 @@ void failing_loops(const ModelPointer& model, ContextOptions options) {
   std::mt19937 random(4);
   renew(host, resident, 0, random);
   const auto run = [&](const std::string& where, PassResult expected) {
+    if (host.lanes[0].tokens().size() > 400) renew(host, resident, 0, random);
     std::map<int, LaneWork> host_work{{0, host.run(0, 7, 30, false, false)}};
     const LaneWork work = resident.run(0, 7, 30, false, false);
     std::mt19937 calm(1);  // neither ends the burst nor its lane
@@ -131,15 +132,69 @@ void failing_loops(const ModelPointer& model, ContextOptions options) {
     check(ran && *ran == expected, where + ": result");
     check(resident.lanes[0].tokens() == host.lanes[0].tokens(), where + ": same tokens");
   };
-  device.refusal = "planted";
+  const auto is_told = [&](const std::string& refusal, const std::string& where) {
+    const ResidentRunner::Launched launched = resident.resident->launched();
+    check(launched.recorded == Recorded::kNothing && launched.refusal == refusal, where + ": the refusal is told");
+  };
+  // A pass that cannot be captured fails while it is recorded.
+  device.in_recorded_pass = [] { throw PassEnded(PassResult::kFailed, "not capturable"); };
   for (int i = 0; i < 3; i++) run("refused recording", PassResult::kOk);
-  check(resident.resident->launched().recorded == Recorded::kNothing, "a refused recording is not launched");
-  check(resident.resident->launched().refusal == "planted", "the refusal is told");
-  device.refusal.clear();
-  for (int i = 0; i < 3; i++) run("before the abort", PassResult::kOk);
+  is_told("not capturable", "refused recording");
+  device.in_recorded_pass = nullptr;
+  renew(host, resident, 0, random);
+  device.launch_failure = "out of memory";
+  for (int i = 0; i < 20; i++) run("launch " + std::to_string(i) + " that fails", PassResult::kOk);
+  is_told("out of memory", "failed launch");
+  device.launch_failure.clear();
+  for (int i = 0; i < 20; i++) run("before the abort", PassResult::kOk);
   resident.context.request_abort();
   run("aborted", PassResult::kAborted);
   std::printf("ok refused recordings, aborted loops\n");
+}
+
+/// A burst of an Engine sends every iteration's text as it comes, and a command that arrives meanwhile ends it.
+void engine_bursts(const ModelPointer& model, ContextOptions options) {
+  options.block_size = 4;
+  options.burst = 64;
+  options.lanes = 2;
+  Engine engine(model, options);
+  std::mutex mutex;
+  std::condition_variable changed;
+  int answers = 0, batches = 0, largest_batch = 0, batches_at_post = 0, batches_until_second = 0;
+  const auto generate = [&](uint32_t id, int64_t max_tokens) {
+    Command command{.kind = Command::Kind::kGenerate, .id = id, .tokens = {1, 2, 3}};
+    command.generate.block_size = 4;
+    command.generate.max_tokens = max_tokens;
+    command.generate.stream = true;
+    command.generate.draft_source = kDraftRandom;
+    engine.post(std::move(command));
+  };
+  // The sink runs on the decode thread, so the second request arrives between two iterations of a burst.
+  engine.start([&](std::vector<Event>&& events) {
+    const std::lock_guard lock(mutex);
+    int chunks = 0;
+    for (const Event& event : events) {
+      chunks += event.type == Event::Type::kChunk && event.id == 1;
+      if (event.type == Event::Type::kDone && event.id == 2) batches_until_second = batches - batches_at_post;
+      answers += event.type == Event::Type::kDone || event.type == Event::Type::kError;
+    }
+    largest_batch = std::max(largest_batch, chunks);
+    if (chunks > 0 && ++batches == 3) {
+      batches_at_post = batches;
+      generate(2, 3);
+    }
+    changed.notify_all();
+  });
+  generate(1, 150);
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [&] { return answers == 2; });
+  check(batches > 20, "a burst sends its text in " + std::to_string(batches) + " batches");
+  check(largest_batch <= 2, "a batch has the text of one iteration, and the last one what was held back");
+  check(batches_until_second < 12,
+        "a request waits for " + std::to_string(batches_until_second) + " batches of a burst that it should end");
+  lock.unlock();
+  engine.stop();
+  std::printf("ok bursts of an engine: %d batches, %d while a request waits\n", batches, batches_until_second);
 }
 
 }  // namespace cllm

@@ -2,6 +2,7 @@
 // iteration by iteration, and must agree bit by bit. Prints one line per check; exit code 1 on a failure.
 //
 //   cllm-resident-test MODEL all            every check below
+//   cllm-resident-test MODEL engine         bursts of an Engine; for a model that goes on for 150 tokens
 //   cllm-resident-test MODEL refuse [LORA]  prints why the model (with that adapter applied) is not decoded resident
 
 #include "resident_test.h"
@@ -202,6 +203,10 @@ int main(int argc, char** argv) {
   cllm::register_packed_buffer();
   try {
     const auto model = std::make_shared<const cllm::Model>(argv[1], cllm::LoadOptions{}, [](float) { return true; });
+    if (std::string(argv[2]) == "engine") {
+      cllm::engine_bursts(model, {.context_size = 300});
+      return cllm::failures == 0 ? 0 : 1;
+    }
     return std::string(argv[2]) == "all" ? cllm::run_all(model) : cllm::refuse(model, argc > 3 ? argv[3] : nullptr);
   } catch (const cllm::Error& error) {
     std::printf("FAILED %s: %s\n", error.code().c_str(), error.what());

@@ -98,6 +98,7 @@ void fuzz(const ModelPointer& model, ContextOptions options, unsigned seed, int 
 /// Runs bursts that a stand-in for a GPU launches as `kind` (resident_loop_test.cpp).
 void loops(const ModelPointer& model, ContextOptions options, Recorded kind, const std::string& name);
 void failing_loops(const ModelPointer& model, ContextOptions options);
+void engine_bursts(const ModelPointer& model, ContextOptions options);
 /// Plants answers in candidates, which must win (resident_candidates_test.cpp).
 void candidates(const ModelPointer& model, ContextOptions options, int n, int count, const std::string& name);
 

@@ -96,21 +96,24 @@ void StreamDevice::roll_forward(const RollForwardArgs& args) {
 
 std::unique_ptr<Recording> StreamDevice::record(const std::function<void()>& iteration, std::string& reason) {
   if (recorded_ == Recorded::kNothing) return nullptr;
-  if (!refusal.empty()) {
-    reason = refusal;
-    return nullptr;
-  }
   auto recording = std::make_unique<StreamRecording>();
   recording->recorded = recorded_;
   recording->work = std::make_shared<std::vector<Work>>();
   captured_ = recording->work.get();
-  iteration();
+  try {
+    iteration();
+  } catch (const std::exception& failure) {
+    captured_ = nullptr;
+    reason = failure.what();
+    return nullptr;
+  }
   captured_ = nullptr;
   recording->loop_state = loop_state_;
   return recording;
 }
 
 void StreamDevice::launch(const Recording& recording) {
+  if (!launch_failure.empty()) throw std::runtime_error(launch_failure);
   const auto& [recorded, work, loop_state] = static_cast<const StreamRecording&>(recording);
   enqueue([loops = recorded == Recorded::kLoop, work = work, loop_state = loop_state] {
     do {

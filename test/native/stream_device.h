@@ -27,7 +27,10 @@ class StreamDevice : public KernelDevice {
   void* allocate_shared(size_t bytes) override { return allocate(bytes); }
   void write(void* to, const void* from, size_t bytes) override;
   void read(void* to, const void* from, size_t bytes) override;
-  void forward(const std::function<void()>& compute) override { enqueue(compute); }
+  void forward(const std::function<void()>& compute) override {
+    if (captured_ != nullptr && in_recorded_pass) in_recorded_pass();
+    enqueue(compute);
+  }
   void bias(const BiasArgs& args) override;
   void choose(const ChooseArgs& args) override;
   void verify(const VerifyArgs& args) override;
@@ -38,8 +41,10 @@ class StreamDevice : public KernelDevice {
   void wait() override;
   bool idle() override;
 
-  /// Makes record() refuse with this reason, if it is not empty.
-  std::string refusal;
+  /// Called for a forward pass while an iteration is recorded. What it throws makes record() refuse.
+  std::function<void()> in_recorded_pass;
+  /// Makes launch() fail with this message, if it is not empty.
+  std::string launch_failure;
 
  private:
   using Work = std::function<void()>;
