@@ -20,7 +20,7 @@ function fill(folder) {
   const copy = (from, to = from, filter = () => true) =>
     fs.cpSync(path.join(root, from), path.join(folder, to), { recursive: true, filter });
   for (const file of ["package.json", "LICENSE", "THIRD_PARTY_LICENSES"]) copy(file);
-  for (const file of ["cuda/check.mjs", "cuda/decode-child.mjs", "common.mjs", "mocha-reporter.cjs"])
+  for (const file of ["cuda/check.mjs", "cuda/parts.mjs", "cuda/decode-child.mjs", "common.mjs", "mocha-reporter.cjs"])
     copy(path.join("scripts", file));
   copy("dist", "dist", (file) => !/\.d\.m?ts$/.test(file));
   copy(path.join("dist-test", "test"));
