@@ -223,11 +223,9 @@ export class Decoder implements AsyncDisposable {
    * was given its work.
    */
   get info(): Readonly<DecoderInfo> {
+    if (this.disposed) return Object.freeze({ ...this.#info, chosen: null, launches: null });
     const { native } = this.#commands;
-    const now = this.disposed
-      ? { chosen: null, launches: null }
-      : { chosen: native.chosen(), launches: native.info().launches };
-    return Object.freeze({ ...this.#info, ...now });
+    return Object.freeze({ ...this.#info, chosen: native.chosen(), launches: native.info().launches });
   }
 
   /** Whether dispose() has been called. */
