@@ -11,6 +11,7 @@ import { bench, goal, integers, step } from "../lib/bench.mjs";
 import { llamaBenchOnGpu } from "../lib/llama-bench-gpu.mjs";
 import { machine } from "../lib/machine.mjs";
 import { interleave, median, total } from "../lib/numbers.mjs";
+import { lanePrompts } from "../lib/prompts.mjs";
 import { syntheticModels } from "../lib/synthetic.mjs";
 
 const { binaryInfo, Model } = await import("../../dist/esm.mjs");
@@ -78,7 +79,9 @@ async function compareRunners({ format, lanes, n, decoders, floor, tokens, round
   const key = `${format}, ${lanes} lanes, n = ${n}`;
   const run = (decoder) => {
     step(key);
-    return Promise.all(promptsOf(lanes).map((prompt) => decoder.generate(prompt, { maxTokens: tokens, blockSize: n })));
+    return Promise.all(
+      lanePrompts(lanes).map((prompt) => decoder.generate(prompt, { maxTokens: tokens, blockSize: n })),
+    );
   };
   const outputs = [];
   const launches = {};
@@ -128,9 +131,4 @@ async function compareRunners({ format, lanes, n, decoders, floor, tokens, round
   if (fastest === LOOP) {
     goals.push(goal(`${key}: microseconds of the host per iteration of a loop`, 1000 * medianOf(LOOP, "host"), "<", 1));
   }
-}
-
-/** A prompt of 32 token ids for each lane. */
-function promptsOf(lanes) {
-  return Array.from({ length: lanes }, (_, lane) => Array.from({ length: 32 }, (_, i) => 100 + 7 * lane + i));
 }

@@ -17,6 +17,10 @@ export function tokenizedQuestions(model, count) {
   return prompts.map((prompt) => model.tokenize(prompt, { parseSpecial: true }));
 }
 
+/** A prompt of 32 token ids for each lane, for models whose answers mean nothing. */
+export const lanePrompts = (lanes) =>
+  Array.from({ length: lanes }, (_, lane) => Array.from({ length: 32 }, (_, i) => 100 + 7 * lane + i));
+
 export const text = `The old lighthouse stood at the end of a long stone pier. Every evening, when the sun went down \
 behind the islands, its keeper climbed the two hundred and twelve steps with a can of oil in one hand and a lantern in \
 the other. In winter the wind pulled at the door so hard that he had to tie it with a rope. From above he could see the \

@@ -17,8 +17,6 @@ constexpr uint32_t kVisible = 0;  // mask bits of a visible cell: 0.0 as f32 and
 constexpr int kKeys = kMaxKeyLength * kMaxBlockSize;
 constexpr int kRows = kMaxCandidates * kMaxBlockSize;
 
-constexpr int32_t kVerdictWords = sizeof(Verdict) / sizeof(int32_t);
-
 /// What the threads of a block share about its lane.
 struct Work {
   int32_t verdict[kVerdictWords];  // a Verdict, whose default values shared memory may not have

@@ -12,6 +12,9 @@
 
 namespace cllm::cuda {
 
+/// The mask of warp operations in which all threads of a warp take part.
+constexpr unsigned kAllThreads = 0xffffffffu;
+
 /// The return value of a launcher: whether the launch was accepted. It does not wait for the kernel.
 inline cudaError_t launched() { return cudaGetLastError(); }
 

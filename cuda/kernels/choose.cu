@@ -15,7 +15,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr unsigned kAll = 0xffffffffu;
 constexpr int kUnroll = 2;
 // Eight blocks for each of 132 multiprocessors (H100).
 constexpr int64_t kBlocks = 132 * 8;
@@ -99,7 +98,7 @@ __global__ void __launch_bounds__(kThreads)
   best = larger(best, order_key(first, first_id + static_cast<unsigned>(thread)));
   best = larger(best, order_key(last, first_id + static_cast<unsigned>(rest + thread)));
 
-  for (int offset = 16; offset > 0; offset /= 2) best = larger(best, __shfl_xor_sync(kAll, best, offset));
+  for (int offset = 16; offset > 0; offset /= 2) best = larger(best, __shfl_xor_sync(kAllThreads, best, offset));
   if (thread % 32 == 0) warps[thread / 32] = best;
   __syncthreads();
   if (thread != 0) return;

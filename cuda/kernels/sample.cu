@@ -17,7 +17,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr unsigned kAll = 0xffffffffu;
 constexpr int kDigits = 256;  // possible values of a digit of 8 bits; each thread owns one
 static_assert(kDigits == kThreads);
 
@@ -109,7 +108,7 @@ __global__ void __launch_bounds__(kThreads)
     best = key > best ? key : best;
   }
   for (int offset = 16; offset > 0; offset /= 2) {
-    const unsigned long long other = __shfl_xor_sync(kAll, best, offset);
+    const unsigned long long other = __shfl_xor_sync(kAllThreads, best, offset);
     best = other > best ? other : best;
   }
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = best;

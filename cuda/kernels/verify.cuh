@@ -7,7 +7,6 @@
 
 namespace cllm::cuda {
 
-constexpr unsigned kAllThreads = 0xffffffffu;
 constexpr int kWarp = 32;
 
 /// The first j in [0, count) for which test(j) holds, or count. All threads of the warp get the same result; they test

@@ -20,7 +20,7 @@ DeviceLanes::DeviceLanes(const Context& context, KernelDevice& device, const std
       max_candidates_(context.options().candidates),
       max_block_(std::min(context.options().block_size, kMaxPartTokens)),
       lanes_(static_cast<size_t>(context.options().lanes)),
-      index_bits_(TextIndex(context.options().context_size).view().bits) {
+      index_bits_(TextIndex::bits_for(context.options().context_size)) {
   const size_t lanes = lanes_.size();
   const auto n = static_cast<size_t>(max_block_);
   const auto array = [&]<typename T>(T*& to, size_t count) {

@@ -7,12 +7,6 @@
 
 namespace cllm {
 
-namespace {
-
-constexpr size_t kVerdictWords = sizeof(Verdict) / sizeof(int32_t);
-
-}  // namespace
-
 // Brings the Lanes over the iteration in records_ by the same rules, and checks that both came to the same result.
 bool ResidentRunner::replay(BurstObserver& observer) {
   const int32_t* record = records_.data();

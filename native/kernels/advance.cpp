@@ -58,7 +58,7 @@ void write_record(const AdvanceArgs& args, int32_t b, const Verdict& verdict, co
   const uint32_t iteration = args.loop.state->iteration, stamp = ring_stamp(iteration);
   const int64_t slot = iteration % args.ring.slots;
   uint64_t* word = args.ring.words + (slot * args.shape.lanes + b) * ring_words(n);
-  for (const int32_t value : std::bit_cast<std::array<int32_t, sizeof(Verdict) / sizeof(int32_t)>>(verdict)) {
+  for (const int32_t value : std::bit_cast<std::array<int32_t, kVerdictWords>>(verdict)) {
     write_ring(word++, stamp, value);
   }
   for (int32_t j = 0; j < n; j++) write_ring(word++, stamp, block[j]);

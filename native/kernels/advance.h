@@ -44,9 +44,7 @@ struct Ring {
   uint64_t* words = nullptr;
   uint32_t slots = 1;
 };
-CLLM_HOST_DEVICE inline int32_t ring_words(int32_t block) {
-  return static_cast<int32_t>(sizeof(Verdict) / sizeof(int32_t)) + 2 * block;
-}
+CLLM_HOST_DEVICE inline int32_t ring_words(int32_t block) { return kVerdictWords + 2 * block; }
 /// The stamp of iteration `iteration` (LoopState), whose records are in slot iteration % slots. It is never 0, as the
 /// words of a new ring are, and comes again after 2^31 iterations.
 CLLM_HOST_DEVICE inline uint32_t ring_stamp(uint32_t iteration) { return iteration | 0x80000000u; }

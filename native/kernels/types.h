@@ -54,5 +54,7 @@ struct Verdict {
   int32_t stationary = 0;  // stationary tokens among the emitted drafts, see count_stationary
   int32_t ended = 0;       // 1 when the last emitted token ends the lane
 };
+/// A verdict in the ring.
+constexpr int32_t kVerdictWords = sizeof(Verdict) / sizeof(int32_t);
 
 }  // namespace cllm

@@ -4,13 +4,14 @@
 // With CHANGES it goes on until the shape has changed that often, and fails where a size gives other tokens than at first.
 import { createHash } from "node:crypto";
 import path from "node:path";
+import { lanePrompts } from "../../bench/lib/prompts.mjs";
 import { root } from "../common.mjs";
 
 const LANES = 8;
 const { Model } = await import(path.join(root, "dist", "esm.mjs"));
 const [file, blocks, tokens, changes] = process.argv.slice(2);
 const sizes = blocks.split(",").map(Number);
-const prompts = Array.from({ length: LANES }, (_, lane) => Array.from({ length: 32 }, (_, i) => 100 + 7 * lane + i));
+const prompts = lanePrompts(LANES);
 const hashes = {};
 const model = await Model.load(file);
 let changed = 0;

@@ -33,9 +33,11 @@ const passed = (summary, details = {}) => ({ status: "passed", summary, ...detai
 export const failed = (summary, details = {}) => ({ status: "failed", summary, ...details });
 const pending = (summary) => ({ status: "pending", summary });
 
+const GPU_KERNELS_ONLY = "the program in a bundle has no kernels but those for a GPU";
+
 export const parts = {
   kernels: ({ backend }) => {
-    if (backend === "cpu" && isBundle) return pending("the program in a bundle has no kernels but those for a GPU");
+    if (backend === "cpu" && isBundle) return pending(GPU_KERNELS_ONLY);
     const { code, text } = execute(deviceTest, [], 10 * MINUTE);
     const lines = text.split("\n").filter((line) => /^(ok|FAILED) /.test(line));
     if (!/^device (?!cpu)/m.test(text) && backend !== "cpu") {
@@ -125,7 +127,7 @@ export const parts = {
   },
 
   "kernel-bench": ({ backend }) => {
-    if (backend === "cpu" && isBundle) return pending("the program in a bundle has no kernels but those for a GPU");
+    if (backend === "cpu" && isBundle) return pending(GPU_KERNELS_ONLY);
     const { code, text, stdout } = execute(deviceTest, ["--quick", "--bench"], 10 * MINUTE);
     if (code !== 0) return failed(last(text));
     const figures = JSON.parse(stdout.slice(stdout.indexOf("{")));

@@ -75,7 +75,7 @@ World::World(KernelDevice& device, const WorldOptions& options)
       options(options),
       scratch{static_cast<int32_t>(options.n_kv -
                                    static_cast<int64_t>(options.shape.candidates - 1) * options.shape.block)},
-      index_bits(TextIndex(options.n_kv).view().bits),
+      index_bits(TextIndex::bits_for(options.n_kv)),
       history(device, random_tokens(static_cast<size_t>(options.shape.lanes) * history_size(options),
                                     std::min<int64_t>(options.vocab, kHistoryVocab), options.seed + 1)),
       tokens(device, random_tokens(rows_of(options.shape), options.vocab, options.seed + 2)),
@@ -277,7 +277,7 @@ World::State World::state() {
 }
 
 Verdict World::verdict_at(size_t word) const {
-  std::array<int32_t, sizeof(Verdict) / sizeof(int32_t)> values;
+  std::array<int32_t, kVerdictWords> values;
   for (int32_t& value : values) value = static_cast<int32_t>(ring_host[word++]);
   return std::bit_cast<Verdict>(values);
 }
