@@ -224,10 +224,12 @@ export interface NativeModelInfo {
   layerCount: number;
   headCount: number;
   headCountKv: number;
-  /** False for recurrent and hybrid models: their state cannot be rolled back, so they decode with blockSize 1 only. */
-  canRollBack: boolean;
-  /** Bytes of KV cache per token and lane with F16 rows: an estimate, by which contexts that cannot fit are refused. */
+  maxRollback: number | null; // tokens; null: any number
+  slidingWindow: number; // tokens; 0: no layer has a window
+  stateBytes: number; // of one lane's recurrent state
+  /** Bytes per token and lane with F16 rows, of layers that see the whole context and of layers with a window. */
   kvBytesPerToken: number;
+  windowedKvBytesPerToken: number;
   bos: number; // this and the next five are -1 where the vocabulary has no such token
   eos: number;
   eot: number;
@@ -247,6 +249,7 @@ export interface DecoderOptions {
   prefillChunk: number; // tokens per prefill pass
   flashAttention: boolean | null; // null = llama.cpp decides
   kvType: string; // "f16" | "f32" | "bf16" | "q8_0" | "q4_0" ...
+  swaFull: boolean; // layers with a sliding window keep the rows of the whole context
   runner: "auto" | "resident" | "host";
   burst: number; // iterations that the resident runner does in one go, at most
   consistencyModel: boolean; // the model is a consistency LLM, whose choices are good drafts
@@ -288,7 +291,10 @@ export interface DecoderInfo {
   prefillChunk: number;
   flashAttention: boolean | null; // the option, not what llama.cpp decided
   kvType: string;
-  kvBytes: number; // size of the KV cache in memory
+  swaFull: boolean;
+  kvBytes: number; // of all KV caches in memory
+  stateBytes: number; // of all lanes' recurrent states with their snapshots; 0 where all layers have attention
+  maxRollback: number | null; // tokens that a lane can go back without being read again; null: any number
 }
 
 /** Commands are answered by events with the same id. Ids are positive integers chosen by the caller, used once. */

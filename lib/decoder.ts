@@ -17,6 +17,7 @@ import {
 } from "./limits.js";
 import { defaultThreads } from "./machine/threads.js";
 import type { Input, LoadedModel, ModelInfo } from "./model-info.js";
+import { maxBlockSize } from "./model-info.js";
 import { type OptionsReader, rangeError, readOptions } from "./options.js";
 import type { Commands } from "./request/commands.js";
 import {
@@ -72,6 +73,12 @@ export interface DecoderOptions {
    * tokens.
    */
   kvType?: string | undefined;
+  /**
+   * Whether layers with sliding-window attention keep the rows of the whole context. Default false: they keep the window,
+   * which takes far less memory in a long context (always true with candidates). A prompt that continues an earlier one
+   * from a place further back than the window's rows is then read again from its beginning.
+   */
+  swaFull?: boolean | undefined;
   /**
    * Which code runs the Jacobi loop. `resident` keeps it in device memory; it needs a plain KV cache. `host` goes
    * through llama_decode and works with every model. Default `auto`: resident where the model allows. The tokens are
@@ -147,6 +154,7 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
         prefillChunk: read.integer("prefillChunk", 1, MAX_PREFILL_CHUNK, DEFAULT_PREFILL_CHUNK),
         flashAttention: read.boolean("flashAttention", null),
         kvType: read.oneOf("kvType", KV_TYPES, "f16"),
+        swaFull: read.boolean("swaFull", false),
         runner: read.oneOf("runner", RUNNERS, "auto"),
         burst: read.integer("burst", 1, MAX_BURST, binaryInfo().backend === "cuda" ? GPU_BURST : 1),
         consistencyModel: model.trainBlockSize !== null,
@@ -162,10 +170,11 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
 /** Reads the largest block of the decoder, and whether the engine chooses the size of each block. */
 function readBlockSize(read: OptionsReader, model: ModelInfo, deterministic: boolean, candidates: number) {
   const value = read.value("blockSize");
-  const isAuto = value === "auto" || (value === undefined && model.canRollBack);
+  const modelLimit = maxBlockSize(model);
+  const isAuto = value === "auto" || (value === undefined && modelLimit > 1);
   const autoBlockSize = isAuto && !deterministic;
   const untrainedBlockSize = deterministic ? DETERMINISTIC_BLOCK_SIZE : DEFAULT_BLOCK_SIZE;
-  const defaultBlockSize = model.canRollBack ? (model.trainBlockSize ?? untrainedBlockSize) : 1;
+  const defaultBlockSize = Math.min(model.trainBlockSize ?? untrainedBlockSize, modelLimit);
   // With a fixed block size, the candidates of a lane must fit into one part of a pass.
   const limit = candidates > 1 && !autoBlockSize ? Math.floor(MAX_PART_TOKENS / candidates) : MAX_BLOCK_SIZE;
   const blockSize = isAuto
@@ -174,11 +183,11 @@ function readBlockSize(read: OptionsReader, model: ModelInfo, deterministic: boo
   if (blockSize > limit) {
     throw rangeError(`at most ${limit}, for ${candidates} candidates`, "blockSize", blockSize);
   }
-  if (blockSize > 1 && !model.canRollBack) {
+  if (blockSize > modelLimit) {
     throw new CllmError(
       "CLLM_UNSUPPORTED_MODEL",
-      `Expected a blockSize of 1 for ${model.description} but received ${blockSize}: ` +
-        "a recurrent model's state cannot be rolled back over rejected drafts",
+      `Expected a blockSize of at most ${modelLimit} for ${model.description} but received ${blockSize}: ` +
+        "its recurrent state cannot be rolled back over more rejected drafts",
     );
   }
   return { blockSize, autoBlockSize };

@@ -1,4 +1,5 @@
 import type { ChatMessage } from "./chat/template.js";
+import { MAX_BLOCK_SIZE } from "./limits.js";
 
 /**
  * A prompt: text (tokenised with BOS where the model wants it; control tokens in it stay text), token ids (taken as
@@ -29,10 +30,23 @@ export interface ModelInfo {
   headCount: number;
   /** Heads that keys and values have; fewer than headCount with grouped-query attention. */
   headCountKv: number;
-  /** False for recurrent and hybrid models: their state cannot be rolled back, so they decode with blockSize 1 only. */
-  canRollBack: boolean;
+  /**
+   * Tokens that a sequence can go back from the end of its last pass, at most, without being read again; null: any
+   * number, as all layers have attention. Recurrent and hybrid models decode in blocks of at most one token more: their
+   * decoders keep a snapshot of the state for each token of a block. 0 where llama.cpp cannot.
+   */
+  maxRollback: number | null;
+  /** Tokens that the layers with sliding-window attention see, or null where all layers see the whole context. */
+  slidingWindow: number | null;
+  /** Bytes of a lane's recurrent state. A decoder has blockSize of them for each lane. */
+  stateBytes: number;
   /** Tokens of the blocks that a consistency LLM was trained for (`cllm.block_size`), or null for other models. */
   trainBlockSize: number | null;
+}
+
+/** Tokens of the largest block that a model decodes in. The first token of a block is never taken back. */
+export function maxBlockSize({ maxRollback }: Pick<ModelInfo, "maxRollback">): number {
+  return maxRollback === null ? MAX_BLOCK_SIZE : maxRollback + 1;
 }
 
 /** Special tokens; null where the vocabulary has none. */

@@ -7,9 +7,10 @@ import { type ChatMessage, chatMessages, renderChat } from "./chat/template.js";
 import { Decoder, type DecoderOptions, type DecoderSettings, decoderSettings } from "./decoder.js";
 import { defaultModel } from "./default-model.js";
 import { CllmError } from "./errors.js";
-import { MAX_BLOCK_SIZE, MAX_GPU_LAYERS } from "./limits.js";
-import { checkContext, checkWeights } from "./machine/gpu.js";
+import { MAX_GPU_LAYERS } from "./limits.js";
+import { checkContext, checkWeights, limitSnapshots } from "./machine/gpu.js";
 import type { Input, LoadedModel, ModelInfo, SpecialTokens, TokenInfo } from "./model-info.js";
+import { maxBlockSize } from "./model-info.js";
 import { nonEmptyString, rangeError, readOptions, tokenIds, typeError } from "./options.js";
 import { Commands } from "./request/commands.js";
 
@@ -53,9 +54,9 @@ const ATTRIBUTES = [
 ];
 
 /** The block size in the metadata of a consistency LLM; null where there is none, or none that a decoder can use. */
-function trainBlockSize(canRollBack: boolean, metadata: Readonly<Record<string, string>>): number | null {
+function trainBlockSize(maxBlockSize: number, metadata: Readonly<Record<string, string>>): number | null {
   const size = Number(metadata["cllm.block_size"]);
-  return canRollBack && Number.isInteger(size) && size >= 2 && size <= MAX_BLOCK_SIZE ? size : null;
+  return Number.isInteger(size) && size >= 2 && size <= maxBlockSize ? size : null;
 }
 
 function isChat(input: readonly unknown[]): input is readonly ChatMessage[] {
@@ -98,10 +99,15 @@ export class Model implements LoadedModel, AsyncDisposable {
     this.#gpuLayers = gpuLayers;
     const nativeInfo = native.info();
     this.#nativeInfo = nativeInfo;
-    const { kvBytesPerToken: _, bos, eos, eot, nl, pad, sep, addBos, addEos, ...info } = nativeInfo;
+    const { bos, eos, eot, nl, pad, sep, addBos, addEos, ...facts } = nativeInfo;
+    const { kvBytesPerToken: _, windowedKvBytesPerToken: __, slidingWindow, ...info } = facts;
     const token = (id: number) => (id < 0 ? null : id);
     this.metadata = Object.freeze(native.metadata());
-    this.info = Object.freeze({ ...info, trainBlockSize: trainBlockSize(info.canRollBack, this.metadata) });
+    this.info = Object.freeze({
+      ...info,
+      slidingWindow: slidingWindow === 0 ? null : slidingWindow,
+      trainBlockSize: trainBlockSize(maxBlockSize(info), this.metadata),
+    });
     this.specialTokens = Object.freeze({
       bos: token(bos),
       eos: token(eos),
@@ -262,11 +268,12 @@ export class Model implements LoadedModel, AsyncDisposable {
    * Creates a decoder: a context of `lanes` sequences, and a thread.
    *
    * @throws {@link CllmError} `CLLM_UNSUPPORTED_MODEL` for models that cannot be decoded (encoders), or not in blocks
-   * (recurrent ones with blockSize > 1); `CLLM_OUT_OF_MEMORY`.
+   * (recurrent ones whose state cannot be rolled back); `CLLM_OUT_OF_MEMORY`.
    */
   async createDecoder(options: DecoderOptions = {}): Promise<Decoder> {
     const native = this.#open();
     const settings = decoderSettings(options, this.info);
+    if (settings.autoBlockSize) limitSnapshots(settings.native, this.#nativeInfo, this.#gpuLayers);
     checkContext(settings.native, this.#nativeInfo, this.#gpuLayers);
     const creating = this.#create(native, settings);
     this.#creating.add(creating);

@@ -23,16 +23,19 @@ const native = (change: object) => ({
   prefillChunk: 32,
   flashAttention: null,
   kvType: "f16",
+  swaFull: false,
   runner: "auto" as const,
   burst: 1,
   consistencyModel: false,
   ...change,
 });
 
+const PLAIN = { kvBytesPerToken: 0, windowedKvBytesPerToken: 0, slidingWindow: 0, stateBytes: 0, vocabSize: 1 };
+
 describe("memory: what a context needs", () => {
   it("KV rows of every lane, and the logits of all blocks", () => {
     // Llama 3 8B: 32 layers, 8 heads of 128 for K and for V, two bytes each.
-    const model = { kvBytesPerToken: 32 * 2 * 8 * 128 * 2, vocabSize: 128256 };
+    const model = { ...PLAIN, kvBytesPerToken: 32 * 2 * 8 * 128 * 2, vocabSize: 128256 };
     const needs = contextNeeds(native({}), model);
     assert.equal(needs.kv, 4 * 4096 * 131072);
     assert.equal(needs.logits, 4 * 16 * 128256 * 4);
@@ -43,10 +46,29 @@ describe("memory: what a context needs", () => {
   });
 
   it("counts the bits of quantised rows with their scales", () => {
-    const model = { kvBytesPerToken: 2 * 1024, vocabSize: 1 };
+    const model = { ...PLAIN, kvBytesPerToken: 2 * 1024, vocabSize: 1 };
     const perElement = (kvType: string) => contextNeeds(native({ kvType, contextSize: 1, lanes: 1 }), model).kv / 1024;
     const bits = { f32: 32, f16: 16, bf16: 16, q8_0: 8.5, q5_1: 6, q5_0: 5.5, q4_1: 5, q4_0: 5, iq4_nl: 5 };
     for (const [type, expected] of Object.entries(bits)) assert.equal(perElement(type) * 8, expected, type);
+  });
+});
+
+describe("memory: windows and states", () => {
+  // Gemma 3 4B: 29 of 34 layers see 1024 tokens; 4 heads of 256 for K and for V.
+  const layer = 2 * 4 * 256 * 2;
+  const gemma = { ...PLAIN, kvBytesPerToken: 5 * layer, windowedKvBytesPerToken: 29 * layer, slidingWindow: 1024 };
+
+  it("layers with a window keep the window and a pass, unless the whole context is asked for", () => {
+    const options = native({ contextSize: 32768, lanes: 1 });
+    assert.equal(contextNeeds(options, gemma).kv, (5 * 32768 + 29 * 1280) * layer);
+    assert.equal(contextNeeds({ ...options, swaFull: true }, gemma).kv, 34 * 32768 * layer);
+    assert.equal(contextNeeds({ ...options, contextSize: 512 }, gemma).kv, 34 * 512 * layer);
+    assert.equal(contextNeeds({ ...options, candidates: 2 }, gemma).kv, 34 * (32768 + 16) * layer);
+  });
+
+  it("a recurrent state for each token of a block and each lane", () => {
+    const model = { ...PLAIN, stateBytes: 1000 };
+    assert.equal(contextNeeds(native({ lanes: 3, blockSize: 8 }), model).states, 24000);
   });
 });
 

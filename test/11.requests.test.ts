@@ -12,7 +12,9 @@ import type { GenerateChunk } from "../lib/request/result.js";
 
 const MODEL = {
   trainContextSize: 2048,
-  canRollBack: true,
+  maxRollback: null,
+  slidingWindow: null,
+  stateBytes: 0,
   trainBlockSize: null,
   description: "llama 1M F32",
   vocabSize: 100,
@@ -124,6 +126,7 @@ describe("options: values that are no options, and defaults", () => {
       burst: 1,
       flashAttention: null,
       kvType: "f16",
+      swaFull: false,
       consistencyModel: false,
     });
     assert.equal(decoderSettings({}, { ...MODEL, trainContextSize: 131072 }).native.contextSize, 4096);
@@ -131,7 +134,7 @@ describe("options: values that are no options, and defaults", () => {
     assert.equal(decoderSettings({}, MODEL).autoBlockSize, true);
     assert.equal(decoderSettings({ blockSize: 8 }, MODEL).autoBlockSize, false);
     assert.equal(decoderSettings({ blockSize: 8 }, MODEL).native.blockSize, 8);
-    const recurrent = { ...MODEL, canRollBack: false };
+    const recurrent = { ...MODEL, maxRollback: 0 };
     assert.equal(decoderSettings({}, recurrent).native.blockSize, 1);
     assert.throws(() => decoderSettings({ blockSize: 2 }, recurrent), {
       code: "CLLM_UNSUPPORTED_MODEL",

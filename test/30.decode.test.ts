@@ -405,10 +405,10 @@ describe("many requests", () => {
 describe("models that cannot be decoded in blocks", () => {
   it("a recurrent model decodes at blockSize 1, its default, and refuses more", async () => {
     await using model = await Model.load(fixtures.mamba);
-    assert.equal(model.info.canRollBack, false);
+    assert.equal(model.info.maxRollback, 0);
     await assert.rejects(model.createDecoder({ blockSize: 2 }), {
       code: "CLLM_UNSUPPORTED_MODEL",
-      message: /blockSize of 1/,
+      message: /blockSize of at most 1 /,
     });
     await using decoder = await model.createDecoder({ contextSize: CONTEXT, threads: 1 });
     assert.equal(decoder.info.blockSize, 1);

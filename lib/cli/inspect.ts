@@ -3,6 +3,7 @@ import { binaryInfo, type Device } from "../binary/binding.js";
 import type { Decoder } from "../decoder.js";
 import { CllmError } from "../errors.js";
 import type { Model } from "../model.js";
+import { maxBlockSize } from "../model-info.js";
 import { formatBytes } from "../pull/cache.js";
 import { interruptible, UsageError } from "./exit.js";
 import { type Io, write } from "./io.js";
@@ -108,8 +109,16 @@ function modelRows({ path, info, fileType }: Report): Row[] {
     ["format", fileType.name],
     ["", fileType.advice],
   ];
-  if (!info.canRollBack) rows.push(["blocks", "its state cannot be rolled back: block size 1 only"]);
+  rows.push(["blocks", describeBlocks(info)]);
+  if (info.slidingWindow !== null) rows.push(["sliding window", `${count(info.slidingWindow)} tokens`]);
   return rows;
+}
+
+function describeBlocks(info: Report["info"]): string {
+  const limit = maxBlockSize(info);
+  if (limit === 1) return "none: llama.cpp keeps no snapshots of its recurrent state, so it decodes token by token";
+  if (info.stateBytes === 0) return `up to ${limit} tokens`;
+  return `up to ${limit} tokens, ${formatBytes(info.stateBytes)} of recurrent state for each token and lane`;
 }
 
 function tokenizerRows({ info, chatTemplate, specialTokens }: Report, model: Model): Row[] {

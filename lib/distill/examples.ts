@@ -4,6 +4,7 @@ import { setImmediate } from "node:timers/promises";
 import type { TrainData } from "../addon.js";
 import { CllmError } from "../errors.js";
 import type { Model } from "../model.js";
+import { maxBlockSize } from "../model-info.js";
 import { answerTokens, type PromptItem } from "../prompt-data.js";
 import type { DistillSettings } from "./options.js";
 
@@ -106,7 +107,7 @@ export async function ownAnswers(
   const decoder = await model.createDecoder({
     lanes: Math.min(LANES, prompts.length),
     contextSize: capacity.tokens + 4,
-    blockSize: model.info.canRollBack ? 2 : 1,
+    blockSize: Math.min(2, maxBlockSize(model.info)),
     threads: settings.threads,
   });
   try {

@@ -10,6 +10,7 @@ import {
 } from "../limits.js";
 import { defaultThreads } from "../machine/threads.js";
 import type { Model } from "../model.js";
+import { maxBlockSize } from "../model-info.js";
 import { integer, rangeError, readOptions, typeError } from "../options.js";
 import { answerTokens, type PromptItem } from "../prompt-data.js";
 
@@ -100,7 +101,7 @@ export async function evaluate(
   items: readonly PromptItem[],
   options: EvaluateOptions = {},
 ): Promise<EvaluateResult> {
-  const settings = evaluateSettings(options, model.info.canRollBack);
+  const settings = evaluateSettings(options, maxBlockSize(model.info));
   const { blockSizes, maxTokens, rounds, signal, threads } = settings;
   if (items.length === 0) throw rangeError("at least one prompt", "items", items);
   const questions = items.map(({ input, answer: text }): Question => {
@@ -143,9 +144,9 @@ export async function evaluate(
 
 type EvaluateSettings = ReturnType<typeof evaluateSettings>;
 
-function evaluateSettings(options: EvaluateOptions, canRollBack: boolean) {
+function evaluateSettings(options: EvaluateOptions, limit: number) {
   return readOptions(options, (read) => ({
-    blockSizes: readBlockSizes(read.value("blockSizes"), canRollBack),
+    blockSizes: readBlockSizes(read.value("blockSizes"), limit),
     maxTokens: read.integer("maxTokens", 1, MAX_CONTEXT_SIZE, DEFAULT_EVALUATED_TOKENS),
     rounds: read.integer("rounds", 1, MAX_ROUNDS, 1),
     threads: read.integer("threads", 1, MAX_THREADS, defaultThreads()),
@@ -156,8 +157,8 @@ function evaluateSettings(options: EvaluateOptions, canRollBack: boolean) {
 }
 
 /** Returns the block sizes in ascending order; 1 is always among them. */
-function readBlockSizes(value: unknown, canRollBack: boolean): number[] {
-  if (value === undefined) return canRollBack ? [...DEFAULT_EVALUATED_BLOCK_SIZES] : [1];
+function readBlockSizes(value: unknown, limit: number): number[] {
+  if (value === undefined) return DEFAULT_EVALUATED_BLOCK_SIZES.filter((size) => size <= limit);
   if (!Array.isArray(value)) throw typeError("an array of block sizes", "blockSizes", value);
   const sizes = value.map((size, i) => integer(size, `blockSizes[${i}]`, 1, MAX_BLOCK_SIZE, 1));
   return [...new Set([1, ...sizes])].sort((a, b) => a - b);

@@ -1,12 +1,14 @@
 import { statSync } from "node:fs";
 import os from "node:os";
-import type { NativeDevice, DecoderOptions as NativeOptions } from "../addon.js";
+import type { NativeDevice, NativeModelInfo, DecoderOptions as NativeOptions } from "../addon.js";
 import { CllmError } from "../errors.js";
-import { MAX_PART_TOKENS } from "../limits.js";
+import { CELL_PADDING, MAX_PART_TOKENS, MAX_PASS_TOKENS } from "../limits.js";
 
 /** Memory that a context takes, in bytes. */
 export interface ContextNeeds {
   kv: number;
+  /** The lanes' recurrent states: for each lane one per token of a block. */
+  states: number;
   /** Logits of all blocks of a pass. */
   logits: number;
   /** The lanes' texts, with the index of what stands where. */
@@ -29,18 +31,32 @@ const GPU_RESERVE = 256 * 2 ** 20;
 /** Bytes that a lane's text takes where the resident runner works on it: the tokens, and the index of their places. */
 const TEXT_BYTES_PER_TOKEN = 40;
 
-/** Memory of a decoder's context; `kvBytesPerToken` is for F16 rows, as in NativeModelInfo. */
-export function contextNeeds(
-  { contextSize, lanes, blockSize, candidates, kvType }: NativeOptions,
-  model: { kvBytesPerToken: number; vocabSize: number },
-): ContextNeeds {
+/** What a model needs for each token and lane, as in NativeModelInfo. */
+type ModelNeeds = Pick<
+  NativeModelInfo,
+  "kvBytesPerToken" | "windowedKvBytesPerToken" | "slidingWindow" | "stateBytes" | "vocabSize"
+>;
+
+/** Memory of a decoder's context. */
+export function contextNeeds(options: NativeOptions, model: ModelNeeds): ContextNeeds {
+  const { contextSize, lanes, blockSize, candidates, kvType } = options;
   const logitRows = Math.max(blockSize, Math.min(blockSize * candidates, MAX_PART_TOKENS));
-  const kvBytesPerToken = (model.kvBytesPerToken / 2) * (KV_ELEMENT_BYTES[kvType] ?? 20 / 32);
+  const cells = contextSize + Math.min((candidates - 1) * blockSize, MAX_PART_TOKENS);
+  const rows = cells * model.kvBytesPerToken + windowCells(options, model, cells) * model.windowedKvBytesPerToken;
   return {
-    kv: (contextSize + Math.min((candidates - 1) * blockSize, MAX_PART_TOKENS)) * lanes * kvBytesPerToken,
+    kv: ((rows * lanes) / 2) * (KV_ELEMENT_BYTES[kvType] ?? 20 / 32),
+    states: lanes * blockSize * model.stateBytes,
     logits: lanes * logitRows * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
     texts: lanes * contextSize * TEXT_BYTES_PER_TOKEN,
   };
+}
+
+/** Cells that a layer with a window has for each lane: those of the window and of a pass, in steps of llama.cpp's. */
+function windowCells(options: NativeOptions, { slidingWindow }: ModelNeeds, cells: number): number {
+  const { lanes, blockSize, candidates, prefillChunk, swaFull } = options;
+  if (swaFull || candidates > 1) return cells;
+  const passTokens = Math.max(Math.min(lanes * blockSize, MAX_PASS_TOKENS), prefillChunk, blockSize + 1);
+  return Math.min(cells, Math.ceil((slidingWindow + passTokens) / CELL_PADDING) * CELL_PADDING);
 }
 
 /** Where a model's layers run; "both": some on the GPU, some on the CPU. llama.cpp counts the output as a layer more. */

@@ -44,7 +44,7 @@ DecoderObject::DecoderObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   info.This().As<Napi::Object>().DefineProperty(Napi::PropertyDescriptor::Value("_onEvents", on_events, napi_default));
   on_events_ = Napi::Weak(on_events);
 
-  reported_bytes_ = static_cast<int64_t>(core_->engine->context().kv_bytes());
+  reported_bytes_ = static_cast<int64_t>(core_->engine->context().memory_bytes());
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_bytes_);
 
   std::weak_ptr<Core> weak = core_;
@@ -110,7 +110,14 @@ Napi::Value DecoderObject::info(const Napi::CallbackInfo& call) {
     object.Set("flashAttention",
                options.flash_attention ? Napi::Value(Napi::Boolean::New(env, *options.flash_attention)) : env.Null());
     object.Set("kvType", Napi::String::New(env, options.kv_type));
-    number("kvBytes", static_cast<double>(engine().context().kv_bytes()));
+    object.Set("swaFull", Napi::Boolean::New(env, options.swa_full));
+    const Context& context = engine().context();
+    const auto states = static_cast<double>(context.model_memory().state_bytes) * options.lanes *
+                        (1 + std::max(0, context.max_rollback()));
+    number("kvBytes", static_cast<double>(context.memory_bytes()) - states);
+    number("stateBytes", states);
+    object.Set("maxRollback",
+               context.max_rollback() < 0 ? env.Null() : Napi::Value(Napi::Number::New(env, context.max_rollback())));
     return object;
   });
 }

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "decode/engine.h"
+#include "llama/model_memory.h"
 #include "llama/packed_buffer.h"
 
 namespace cllm {
@@ -26,6 +27,7 @@ ContextOptions to_context_options(const Napi::Object& object) {
   const Napi::Value flash = object.Get("flashAttention");
   if (flash.IsBoolean()) options.flash_attention = flash.As<Napi::Boolean>().Value();
   options.kv_type = to_text(object.Get("kvType"), "kvType");
+  options.swa_full = to_bool(object.Get("swaFull"), "swaFull");
   options.runner = to_text(object.Get("runner"), "runner");
   options.candidates = static_cast<int>(to_integer(object.Get("candidates"), "candidates", 1, kMaxCandidates));
   options.burst = static_cast<int>(to_integer(object.Get("burst"), "burst", 1, kMaxBurst));
@@ -91,8 +93,13 @@ Napi::Value ModelObject::info(const Napi::CallbackInfo& call) {
     object.Set("layerCount", info.layer_count);
     object.Set("headCount", info.head_count);
     object.Set("headCountKv", info.head_count_kv);
-    object.Set("canRollBack", info.can_roll_back);
-    object.Set("kvBytesPerToken", info.kv_bytes_per_token);
+    const ModelMemory memory = memory_of(model_->handle());
+    object.Set("maxRollback",
+               memory.max_rollback < 0 ? env.Null() : Napi::Value(Napi::Number::New(env, memory.max_rollback)));
+    object.Set("kvBytesPerToken", memory.kv_bytes_per_token);
+    object.Set("windowedKvBytesPerToken", memory.windowed_kv_bytes_per_token);
+    object.Set("slidingWindow", memory.window);
+    object.Set("stateBytes", memory.state_bytes);
     object.Set("bos", info.bos);
     object.Set("eos", info.eos);
     object.Set("eot", info.eot);

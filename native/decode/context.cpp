@@ -29,16 +29,18 @@ bool has_learned_positions(const std::string& architecture) {
   return architecture == "gpt2" || architecture == "starcoder" || architecture == "mpt";
 }
 
-void check_model(const Model& model, const ContextOptions& options) {
+void check_model(const Model& model, const ModelMemory& memory, const ContextOptions& options) {
   const ModelInfo& info = model.info();
   const std::string refusal = model.why_not_decodable();
   if (!refusal.empty()) {
     throw Error("CLLM_UNSUPPORTED_MODEL",
                 "Expected a decoder-only language model but " + info.description + " cannot be decoded: " + refusal);
   }
-  if (!info.can_roll_back && options.block_size > 1) {
-    throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a blockSize of 1 for " + info.description +
-                                              ": its recurrent state cannot be rolled back over rejected drafts");
+  const int max_block = memory.max_rollback < 0 ? kMaxBlockSize : memory.max_rollback + 1;
+  if (options.block_size > max_block) {
+    throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a blockSize of at most " + std::to_string(max_block) + " for " +
+                                              info.description + " but received " + std::to_string(options.block_size) +
+                                              ": its recurrent state cannot be rolled back over more rejected drafts");
   }
   if (has_learned_positions(info.architecture) && options.context_size > info.train_context_size) {
     throw Error("CLLM_NOT_SUPPORTED", "Expected a contextSize of at most " + std::to_string(info.train_context_size) +
@@ -60,14 +62,17 @@ uint32_t cells_of(const ContextOptions& options) {
 Context::Context(std::shared_ptr<const Model> model, const ContextOptions& options)
     : model_(std::move(model)),
       options_(options),
+      model_memory_(memory_of(model_->handle())),
       rows_(static_cast<size_t>(options.lanes), 0),
       touches_(rows_.size(), 0) {
-  check_model(*model_, options);
+  check_model(*model_, model_memory_, options);
   // A pass carries blocks of lanes, in parts if need be, or one lane's prefill chunk (a lone token is padded to two).
   // So llama.cpp never has to split a pass, which it would cut into parts of any size.
   const int64_t block_tokens = std::min<int64_t>(int64_t{options.lanes} * options.block_size, kMaxPassTokens);
-  const int64_t pass_tokens = std::max<int64_t>({block_tokens, options.prefill_chunk, 2});
+  // Where there are snapshots, llama.cpp asks for a token more than they hold.
+  const int64_t pass_tokens = std::max<int64_t>({block_tokens, options.prefill_chunk, 2, options.block_size + 1});
   create_context(pass_tokens);
+  states_ = LaneStates::of(context_.get(), options.lanes);
   batch_.reset(new llama_batch(llama_batch_init(static_cast<int32_t>(pass_tokens), 0, 1)));
   if (!model_->proved()) {
     prove_model();
@@ -81,6 +86,8 @@ void Context::create_context(int64_t pass_tokens) {
   llama_context_params params = llama_context_default_params();
   params.n_ctx = cells_of(options_);
   params.n_seq_max = static_cast<uint32_t>(options_.lanes);
+  // The first token of a block is always kept, so a lane goes back by one token less than a block has.
+  params.n_rs_seq = model_memory_.max_rollback > 0 ? static_cast<uint32_t>(options_.block_size - 1) : 0;
   params.n_batch = static_cast<uint32_t>(pass_tokens);
   params.n_ubatch = static_cast<uint32_t>(pass_tokens);
   params.n_outputs_max = static_cast<uint32_t>(std::max<int64_t>(pass_tokens, options_.lanes));
@@ -118,7 +125,7 @@ void Context::create_context(int64_t pass_tokens) {
 // model, before the pool exists.
 void Context::prove_model() {
   const Token tokens[2] = {0, 0};
-  const LaneTokens lane{0, 0, std::span<const Token>(tokens, model_->info().can_roll_back ? 2 : 1)};
+  const LaneTokens lane{0, 0, std::span<const Token>(tokens, max_rollback() != 0 ? 2 : 1)};
   llama_set_n_threads(context_.get(), 1, 1);
   std::string reason;
   const PassResult result = run({&lane, 1}, true, &reason);
@@ -130,31 +137,38 @@ void Context::prove_model() {
   trim(0, 0);
 }
 
-uint64_t Context::kv_bytes() const {
-  const int64_t cells = static_cast<int64_t>(llama_n_ctx(context_.get()));
-  const ggml_type type = kv_type_of(options_.kv_type);
-  // kv_bytes_per_token counts two bytes an element.
-  const double element = static_cast<double>(ggml_type_size(type)) / static_cast<double>(ggml_blck_size(type));
-  return static_cast<uint64_t>(static_cast<double>(cells) * model_->info().kv_bytes_per_token / 2 * element);
-}
+uint64_t Context::memory_bytes() const { return cllm::memory_bytes(context_.get()); }
+
+int Context::max_rollback() const { return states_ ? static_cast<int>(llama_n_rs_seq(context_.get())) : -1; }
 
 int Context::trim(int lane, int keep) {
   if (rows_[lane] <= keep) return rows_[lane];
   touches_[lane]++;
-  llama_memory_t memory = llama_get_memory(context_.get());
-  if (keep == 0 || !llama_memory_seq_rm(memory, lane, keep, -1)) {
-    llama_memory_seq_rm(memory, lane, -1, -1);
-    keep = 0;
+  const bool can_go_back = keep > 0 && (states_ == nullptr || states_->roll_back(lane, keep));
+  if (!can_go_back || !llama_memory_seq_rm(llama_get_memory(context_.get()), lane, keep, -1)) {
+    clear(lane);
+    return 0;
   }
   rows_[lane] = keep;
   return keep;
+}
+
+void Context::clear(int lane) {
+  llama_memory_seq_rm(llama_get_memory(context_.get()), lane, -1, -1);
+  if (states_) states_->cleared(lane);
+  rows_[lane] = 0;
+  touches_[lane]++;
 }
 
 void Context::copy(int from, int to) {
   trim(to, 0);
   touches_[to]++;
   if (rows_[from] == 0) return;
-  llama_memory_seq_cp(llama_get_memory(context_.get()), from, to, -1, -1);
+  if (states_ == nullptr) {
+    llama_memory_seq_cp(llama_get_memory(context_.get()), from, to, -1, -1);
+  } else if (!states_->copy(from, to)) {
+    return;
+  }
   rows_[to] = rows_[from];
 }
 
@@ -249,17 +263,15 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, std::str
   for (const LaneTokens& lane : lanes) {
     rows_[lane.index] = lane.position + static_cast<int>(lane.tokens.size());
     touches_[lane.index]++;
+    if (states_) states_->passed(lane.index, lane.position, rows_[lane.index]);
   }
   return PassResult::kOk;
 }
 
 // Parts of a failed pass may have been written, so nothing of its lanes can be trusted.
 PassResult Context::forget_on_failure(std::span<const LaneTokens> lanes, PassResult result) {
-  if (result == PassResult::kOk) return result;
-  for (const LaneTokens& lane : lanes) {
-    llama_memory_seq_rm(llama_get_memory(context_.get()), lane.index, -1, -1);
-    rows_[lane.index] = 0;
-    touches_[lane.index]++;
+  if (result != PassResult::kOk) {
+    for (const LaneTokens& lane : lanes) clear(lane.index);
   }
   return result;
 }

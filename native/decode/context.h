@@ -10,6 +10,8 @@
 
 #include "base/ggml_pointers.h"
 #include "kernels/types.h"
+#include "llama/lane_states.h"
+#include "llama/model_memory.h"
 #include "model/model.h"
 
 namespace cllm {
@@ -24,6 +26,7 @@ struct ContextOptions {
   std::optional<bool> flash_attention;
   bool consistency_model = false;  // see Lane::expect_consistency
   std::string kv_type = "f16";
+  bool swa_full = false;        // layers with a sliding window keep the rows of the whole context
   std::string runner = "auto";  // "auto" | "resident" | "host"
   int burst = 1;                // iterations that ResidentRunner does in one go
 };
@@ -51,12 +54,16 @@ class Context {
   ggml_threadpool* threadpool() const { return threadpool_.get(); }
   const Model& model() const { return *model_; }
   const ContextOptions& options() const { return options_; }
-  uint64_t kv_bytes() const;
+  const ModelMemory& model_memory() const { return model_memory_; }
+  /// Bytes of the KV caches and the recurrent states.
+  uint64_t memory_bytes() const;
+  /// Tokens that a lane can go back from the end of its last pass without being read again; negative: any number.
+  int max_rollback() const;
 
   /// KV rows that the lane holds, written at positions 0 .. rows - 1.
   int rows(int lane) const { return rows_[lane]; }
-  /// Forgets the rows from `keep` on. Where the model's memory cannot be rolled back, forgets all of them. Returns how
-  /// many rows remain.
+  /// Forgets the rows from `keep` on. Where the model's memory cannot go back that far, forgets all of them. Returns
+  /// how many rows remain.
   int trim(int lane, int keep);
   /// Notes that GraphBridge has taken cells of the lane up to `rows`. Whatever lies beyond the lane's confirmed rows is
   /// garbage, to be trimmed like a rejected draft before llama_decode continues the lane.
@@ -84,12 +91,15 @@ class Context {
   void prove_model();
   PassResult run(std::span<const LaneTokens> lanes, bool logits, std::string* reason = nullptr);
   PassResult run_in_parts(std::span<const LaneTokens> lanes, int longest_block, int64_t total);
+  void clear(int lane);
   PassResult forget_on_failure(std::span<const LaneTokens> lanes, PassResult result);
 
   std::shared_ptr<const Model> model_;
   ContextOptions options_;
+  ModelMemory model_memory_;
   ThreadpoolPointer threadpool_;  // outlives context_, which computes on it
   LlamaContextPointer context_;
+  std::unique_ptr<LaneStates> states_;  // null where the model has no recurrent state
   BatchPointer batch_;
   std::vector<int> rows_;
   std::vector<uint64_t> touches_;

@@ -82,8 +82,9 @@ class Engine {
   void start_iterate(ServedLane& served, Command&& command);
   void roll_back(ServedLane& served, const Command& command);
   void close_sequence(ServedLane& served, uint32_t id);
-  void fork(const ServedLane& from, uint32_t id);
+  void fork(ServedLane& from, uint32_t id);
   void assign(ServedLane& served, std::vector<Token> tokens);
+  void trim(ServedLane& served);
   ServedLane* lane_of(uint32_t sequence);
   ServedLane* free_lane(const std::vector<Token>& tokens);
   bool all_lanes_are_sequences() const;

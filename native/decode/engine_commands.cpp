@@ -112,6 +112,7 @@ void Engine::start_iterate(ServedLane& served, Command&& command) {
     return error(command.id, "CLLM_CONTEXT_OVERFLOW",
                  "The sequence's context is full (" + std::to_string(size) + " tokens): roll back first");
   }
+  trim(served);  // a generation may have been cut within its last block
   if (command.iterate.draft) served.lane.set_draft(*command.iterate.draft);
   served.operation = std::move(command);
 }
@@ -119,7 +120,7 @@ void Engine::start_iterate(ServedLane& served, Command&& command) {
 void Engine::roll_back(ServedLane& served, const Command& command) {
   const int size = static_cast<int>(served.lane.tokens().size());
   served.lane.rollback(std::clamp(command.position, 0, size));
-  served.lane.lost_rows(context_.trim(served.index, served.lane.written()));
+  trim(served);
   events_.push_back({.type = Event::Type::kOk, .id = command.id});
 }
 
@@ -130,13 +131,14 @@ void Engine::close_sequence(ServedLane& served, uint32_t id) {
   served.queue.clear();
 }
 
-void Engine::fork(const ServedLane& from, uint32_t id) {
+void Engine::fork(ServedLane& from, uint32_t id) {
   ServedLane* to = free_lane({});
   if (to == nullptr) {
     return error(id, "CLLM_NO_FREE_LANE",
                  "Expected a free lane for a fork but all " + std::to_string(lanes_.size()) + " are in use");
   }
   to->sequence = next_sequence_++;
+  trim(from);  // a copy cannot go back over rejected drafts
   to->lane = from.lane;
   context_.copy(from.index, to->index);
   to->lane.lost_rows(context_.rows(to->index));
@@ -147,8 +149,11 @@ void Engine::fork(const ServedLane& from, uint32_t id) {
 
 void Engine::assign(ServedLane& served, std::vector<Token> tokens) {
   served.lane.assign(std::move(tokens));
-  served.lane.lost_rows(context_.trim(served.index, served.lane.written()));
+  trim(served);
 }
+
+// Removes the rows behind the lane's. The lane learns how many of its own are left.
+void Engine::trim(ServedLane& served) { served.lane.lost_rows(context_.trim(served.index, served.lane.written())); }
 
 ServedLane* Engine::lane_of(uint32_t sequence) {
   for (ServedLane& served : lanes_) {

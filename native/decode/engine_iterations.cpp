@@ -24,7 +24,7 @@ double Engine::prefill_one_chunk() {
     // llama.cpp computes one token with other kernels than two or more. So a lone token gets a dummy behind it, and
     // every KV row is made by the same arithmetic. The dummy's row is trimmed before the next pass.
     const Token padded[2] = {chunk[0], chunk[0]};
-    const bool pad = chunk.size() == 1 && context_.model().info().can_roll_back;
+    const bool pad = chunk.size() == 1 && context_.max_rollback() != 0;
     const LaneTokens pass{served.index, served.lane.written(), pad ? std::span<const Token>(padded) : chunk};
     const PassResult result = context_.decode({&pass, 1}, false);
     const double milliseconds = context_.pass_milliseconds();

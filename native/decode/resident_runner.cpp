@@ -17,10 +17,6 @@ constexpr int kClaimAhead = 512;
 
 std::unique_ptr<ResidentRunner> ResidentRunner::create(Context& context, std::string& reason,
                                                        std::unique_ptr<KernelDevice> device) {
-  if (!context.model().info().can_roll_back) {
-    reason = "the model's recurrent state cannot be rolled back";
-    return nullptr;
-  }
   std::unique_ptr<GraphBridge> bridge;
   try {
     GgmlGuard guard;

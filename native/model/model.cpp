@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <limits>
 #include <set>
 #include <utility>
@@ -84,19 +83,6 @@ ModelInfo read_info(const llama_model* model, const llama_vocab* vocab) {
   info.layer_count = llama_model_n_layer(model);
   info.head_count = llama_model_n_head(model);
   info.head_count_kv = llama_model_n_head_kv(model);
-  // Recurrent state holds no history, so a rejected draft could not be taken back: llama_memory_seq_rm of a tail fails.
-  info.can_roll_back = !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model);
-
-  const int head_size = info.head_count > 0 ? info.embedding_size / info.head_count : 0;
-  const auto length_of = [&](const char* key) {
-    const auto text = meta_value(model, info.architecture + key);
-    return text ? std::atoi(text->c_str()) : head_size;
-  };
-  const uint64_t row = static_cast<uint64_t>(std::max(0, info.head_count_kv)) *
-                       static_cast<uint64_t>(std::max(0, length_of(".attention.key_length")) +
-                                             std::max(0, length_of(".attention.value_length")));
-  info.kv_bytes_per_token = llama_model_is_recurrent(model) ? 0 : row * 2 * static_cast<uint64_t>(info.layer_count);
-
   info.bos = llama_vocab_bos(vocab);
   info.eos = llama_vocab_eos(vocab);
   info.eot = llama_vocab_eot(vocab);

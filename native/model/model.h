@@ -36,8 +36,6 @@ struct ModelInfo {
   int layer_count = 0;
   int head_count = 0;
   int head_count_kv = 0;
-  bool can_roll_back = true;
-  uint64_t kv_bytes_per_token = 0;
   Token bos = -1, eos = -1, eot = -1, nl = -1, pad = -1, sep = -1;
   bool add_bos = false, add_eos = false;
 };

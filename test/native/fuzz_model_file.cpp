@@ -101,7 +101,7 @@ int load_and_decode(const std::string& path) {
     cllm::ContextOptions options;
     options.context_size = 64;
     options.threads = 2;
-    options.block_size = model->info().can_roll_back ? 4 : 1;
+    options.block_size = memory_of(model->handle()).max_rollback != 0 ? 4 : 1;
     cllm::Context context(model, options);
     (void)model->tokenize("the other side", true, true);
     const cllm::Token block[4] = {0, 1, 2, 0};

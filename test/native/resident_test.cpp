@@ -177,7 +177,7 @@ int run_all(const ModelPointer& model) {
 int refuse(const ModelPointer& model, const char* adapter) {
   ContextOptions options;
   options.context_size = 64;
-  options.block_size = model->info().can_roll_back ? 4 : 1;
+  options.block_size = memory_of(model->handle()).max_rollback != 0 ? 4 : 1;
   Context context(model, options);
   llama_adapter_lora* lora = nullptr;
   if (adapter != nullptr) {
