@@ -69,6 +69,9 @@ describe("memory: windows and states", () => {
   it("a recurrent state for each token of a block and each lane", () => {
     const model = { ...PLAIN, stateBytes: 1000 };
     assert.equal(contextNeeds(native({ lanes: 3, blockSize: 8 }), model).states, 24000);
+    const hybrid = { ...model, kvBytesPerToken: 1024 };
+    assert.equal(contextNeeds(native({ lanes: 3, blockSize: 8 }), hybrid).states, 27000);
+    assert.equal(contextNeeds(native({ lanes: 3, blockSize: 8, runner: "host" }), hybrid).states, 24000);
   });
 });
 

@@ -13,7 +13,8 @@ namespace cllm::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr uint32_t kVisible = 0;  // mask bits of a visible cell: 0.0 as f32 and as f16
+// Mask bits of a visible cell (0.0 as f32 and as f16) and of a hidden one (-inf).
+constexpr uint32_t kVisible = 0, kHiddenF32 = 0xff800000u, kHiddenF16 = 0xfc00u;
 constexpr int kKeys = kMaxKeyLength * kMaxBlockSize;
 constexpr int kRows = kMaxCandidates * kMaxBlockSize;
 
@@ -136,37 +137,85 @@ __device__ inline void draft_by_all(const LaneState& lane, int32_t candidates, i
   }
 }
 
-/// Writes the KV row indices of the lane's own block, whose first position is `next`, by all threads.
-__device__ inline void write_rows_by_all(const GraphInputs& inputs, int32_t b, int64_t first, int32_t n, int32_t next) {
-  const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
+/// Writes the KV row indices of the lane's own block, by all threads: token j has the cell of position next + step * j.
+__device__ inline void write_rows_by_all(const AttentionInputs& inputs, int64_t stream, int64_t first, int32_t n,
+                                         int32_t next, int32_t step) {
   for (int32_t j = static_cast<int32_t>(threadIdx.x); j < n; j += kThreads) {
-    const int64_t cell = static_cast<int64_t>(next) + j;
-    inputs.k_rows[first + j] = stream * inputs.kv_size + cell;
-    if (inputs.v_width == 0) inputs.v_rows[first + j] = stream * inputs.kv_size + cell;
+    const int64_t row = stream * inputs.kv_size + inputs.cell(next + step * j);
+    inputs.k_rows[first + j] = row;
+    if (inputs.v_width == 0) inputs.v_rows[first + j] = row;
   }
   // Two nested loops, because a single one would divide by v_width, in 64 bits, for each of n * v_width elements.
-  for (int32_t j = 0; j < n; j++) {
+  for (int32_t j = 0; j < n && inputs.v_width > 0; j++) {
+    const int64_t cell = inputs.cell(next + step * j);
     for (int64_t e = threadIdx.x; e < inputs.v_width; e += kThreads) {
-      inputs.v_rows[(first + j) * inputs.v_width + e] =
-          (stream * inputs.v_width + e) * inputs.kv_size + static_cast<int64_t>(next) + j;
+      inputs.v_rows[(first + j) * inputs.v_width + e] = (stream * inputs.v_width + e) * inputs.kv_size + cell;
     }
   }
 }
 
+/// Writes one cell of a row of the mask.
+__device__ inline void set_cell(const AttentionInputs& inputs, int64_t row, int64_t cell, bool visible) {
+  const int64_t at = row * inputs.n_kv + cell;
+  if (inputs.mask_f16 != 0) {
+    static_cast<uint16_t*>(inputs.mask)[at] = static_cast<uint16_t>(visible ? kVisible : kHiddenF16);
+  } else {
+    static_cast<uint32_t*>(inputs.mask)[at] = visible ? kVisible : kHiddenF32;
+  }
+}
+
 /// Shows the emitted tokens to all rows of the lane in the mask, by all threads.
-__device__ inline void show_by_all(const GraphInputs& inputs, int64_t first, int32_t rows, int32_t n, int32_t p,
+__device__ inline void show_by_all(const AttentionInputs& inputs, int64_t first, int32_t rows, int32_t n, int32_t p,
                                    int32_t emitted) {
-  // Own row j gains the cells p + j + 1 .. p' + j, candidate rows gain p .. p' - 1: one cell per emitted token.
+  // Own row j gains the positions p + j + 1 .. p' + j, candidate rows gain p .. p' - 1: one for each emitted token.
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < rows * emitted; i += kThreads) {
     const int32_t r = i / emitted;
-    const int32_t from = r < n ? p + r + 1 : p;
-    const int64_t at = (first + r) * inputs.n_kv + from + i % emitted;
-    if (inputs.mask_f16 != 0) {
-      static_cast<uint16_t*>(inputs.mask)[at] = static_cast<uint16_t>(kVisible);
-    } else {
-      static_cast<uint32_t*>(inputs.mask)[at] = kVisible;
-    }
+    const int32_t position = (r < n ? p + r + 1 : p) + i % emitted;
+    if (position < inputs.window.first_seen(p + emitted + r % n)) continue;
+    set_cell(inputs, first + r, inputs.cell(position), true);
   }
+}
+
+/// Hides what has left the window of the lane's rows, by all threads.
+__device__ inline void hide_by_all(const AttentionInputs& inputs, ScratchRows scratch, int64_t first, int32_t rows,
+                                   int32_t n, int32_t p, int32_t emitted) {
+  const int32_t thread = static_cast<int32_t>(threadIdx.x), next = p + emitted;
+  for (int32_t r = 0; r < rows; r++) {
+    const int32_t j = r % n, left = inputs.window.first_seen(next + j);
+    const int32_t end = r < n ? p + j + 1 : p;  // of the positions that the row saw
+    for (int32_t position = inputs.window.first_seen(p + j) + thread; position < left && position < end;
+         position += kThreads) {
+      set_cell(inputs, first + r, inputs.cell(position), false);
+    }
+    if (r < n) continue;
+    const int64_t base = scratch.first + static_cast<int64_t>(r / n - 1) * n;
+    for (int32_t i = thread; i <= j; i += kThreads) set_cell(inputs, first + r, base + i, next + i >= left);
+  }
+}
+
+/// Moves the lane's rows of one attention input from position p on, by all threads.
+__device__ inline void advance_attention_by_all(const AttentionInputs& inputs, const AdvanceArgs& args, int32_t b,
+                                                int64_t first, int32_t p, int32_t emitted) {
+  if (inputs.k_rows == nullptr) return;
+  const int32_t n = args.shape.block, rows = args.shape.candidates * n;
+  const int64_t stream = static_cast<int64_t>(args.inputs.first_stream) + b;
+  write_rows_by_all(inputs, stream, first, n, p + emitted, 1);
+  show_by_all(inputs, first, rows, n, p, emitted);
+  if (inputs.window.size > 0) hide_by_all(inputs, args.scratch, first, rows, n, p, emitted);
+}
+
+/// Writes the row of the state that the lane's next pass starts from, by all threads; a lane that has stopped gets KV
+/// rows that nobody sees.
+__device__ inline void start_from_state(const GraphInputs& inputs, const LaneState& lane, int32_t b, int64_t first,
+                                        int32_t n, int32_t emitted) {
+  const bool runs = lane_runs(lane, n);
+  const int32_t stream = inputs.first_stream + b;
+  if (threadIdx.x == 0) {
+    inputs.states.rows[b] = inputs.states.row(runs ? n - emitted : inputs.states.spare_plane, stream);
+  }
+  if (runs) return;
+  if (inputs.full.k_rows != nullptr) write_rows_by_all(inputs.full, stream, first, n, lane.row_end, 0);
+  if (inputs.windowed.k_rows != nullptr) write_rows_by_all(inputs.windowed, stream, first, n, lane.row_end, 0);
 }
 
 /// Moves lane b forward, by all threads of the block. Returns whether it can run again.
@@ -216,6 +265,7 @@ __device__ inline bool advance_by_all(const AdvanceArgs& args, int32_t b, uint32
     args.lanes[b].ended = lane.ended;
   }
   for (int32_t i = thread; i < verdict.emitted; i += kThreads) lane.tokens[p + 1 + i] = choices[i];
+  if (inputs.states.rows != nullptr) start_from_state(inputs, lane, b, first, n, verdict.emitted);
   if (!lane_runs(lane, n)) return false;
 
   const int32_t next = lane.position;
@@ -233,11 +283,12 @@ __device__ inline bool advance_by_all(const AdvanceArgs& args, int32_t b, uint32
     args.stood[static_cast<int64_t>(b) * n + j] = j > 0 && slot < n && block[slot] == work.next_block[j] ? 1 : 0;
   }
   draft_by_all(lane, candidates, n, inputs.tokens + first, work);
-  if (inputs.positions != nullptr) {
-    for (int32_t r = thread; r < rows; r += kThreads) inputs.positions[first + r] = next + r % n;
+  for (int32_t part = 0; inputs.positions != nullptr && part < (inputs.position_parts == 1 ? 1 : 3); part++) {
+    int32_t* positions = inputs.positions + part * args.shape.rows() + first;
+    for (int32_t r = thread; r < rows; r += kThreads) positions[r] = next + r % n;
   }
-  write_rows_by_all(inputs, b, first, n, next);
-  show_by_all(inputs, first, rows, n, p, verdict.emitted);
+  advance_attention_by_all(inputs.full, args, b, first, p, verdict.emitted);
+  advance_attention_by_all(inputs.windowed, args, b, first, p, verdict.emitted);
   return true;
 }
 

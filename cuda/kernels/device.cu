@@ -92,6 +92,7 @@ class CudaDevice : public KernelDevice {
   void roll_forward(const RollForwardArgs& args) override {
     require(cuda::roll_forward(args, stream_), "roll forward");
   }
+  void keep_state(const KeepStateArgs& args) override { require(cuda::keep_state(args, stream_), "keep a state"); }
   void advance(const AdvanceArgs& args) override { require(cuda::advance(args, condition_, stream_), "advance"); }
 
   std::unique_ptr<Recording> record(const std::function<void()>& iteration, std::string& reason) override {

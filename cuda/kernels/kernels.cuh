@@ -4,6 +4,7 @@
 
 #include "kernels/advance.h"
 #include "kernels/choose.h"
+#include "kernels/keep_state.h"
 #include "kernels/roll_forward.h"
 #include "kernels/verify.h"
 
@@ -24,5 +25,6 @@ cudaError_t verify(const VerifyArgs& args, cudaStream_t stream);
 /// `condition` is that of the WHILE node whose body the kernel is captured into, or 0.
 cudaError_t advance(const AdvanceArgs& args, cudaGraphConditionalHandle condition, cudaStream_t stream);
 cudaError_t roll_forward(const RollForwardArgs& args, cudaStream_t stream);
+cudaError_t keep_state(const KeepStateArgs& args, cudaStream_t stream);
 
 }  // namespace cllm::cuda

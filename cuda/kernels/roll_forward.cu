@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "cuda/kernels/check.cuh"
+#include "cuda/kernels/copy.cuh"
 #include "cuda/kernels/kernels.cuh"
 
 namespace cllm::cuda {
@@ -10,19 +11,6 @@ namespace cllm::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-
-/// Copies `bytes` bytes in units of type Unit, by all threads of the block. Returns false, and copies nothing, if an
-/// address or the size is no multiple of the unit.
-template <typename Unit>
-__device__ inline bool copy_as(char* to, const char* from, int64_t bytes) {
-  const uintptr_t bits =
-      reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from) | static_cast<uintptr_t>(bytes);
-  if (bits % sizeof(Unit) != 0) return false;
-  for (int64_t i = threadIdx.x; i < bytes / static_cast<int64_t>(sizeof(Unit)); i += blockDim.x) {
-    reinterpret_cast<Unit*>(to)[i] = reinterpret_cast<const Unit*>(from)[i];
-  }
-  return true;
-}
 
 template <typename Element>
 __device__ inline void copy_column(const KvTensor& tensor, int64_t kv_size, int64_t stream, int64_t from, int64_t to) {
@@ -53,11 +41,7 @@ __global__ void __launch_bounds__(kThreads) roll_forward_kernel(RollForwardArgs 
   char* base = tensor.data + stream * args.kv_size * tensor.row_bytes;
   char* target = base + to * tensor.row_bytes;
   const char* source = base + from * tensor.row_bytes;
-  // Quantised rows need not be multiples of 16 bytes: a block of Q8_0 has 34 bytes.
-  if (copy_as<uint4>(target, source, tensor.row_bytes)) return;
-  if (copy_as<uint32_t>(target, source, tensor.row_bytes)) return;
-  if (copy_as<uint16_t>(target, source, tensor.row_bytes)) return;
-  copy_as<char>(target, source, tensor.row_bytes);
+  copy_by_all(target, source, tensor.row_bytes);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@ import { CELL_PADDING, MAX_PART_TOKENS, MAX_PASS_TOKENS } from "../limits.js";
 /** Memory that a context takes, in bytes. */
 export interface ContextNeeds {
   kv: number;
-  /** The lanes' recurrent states: for each lane one per token of a block. */
+  /** The lanes' recurrent states, with a snapshot for each token of a block. */
   states: number;
   /** Logits of all blocks of a pass. */
   logits: number;
@@ -39,13 +39,14 @@ type ModelNeeds = Pick<
 
 /** Memory of a decoder's context. */
 export function contextNeeds(options: NativeOptions, model: ModelNeeds): ContextNeeds {
-  const { contextSize, lanes, blockSize, candidates, kvType } = options;
+  const { contextSize, lanes, blockSize, candidates, kvType, runner } = options;
   const logitRows = Math.max(blockSize, Math.min(blockSize * candidates, MAX_PART_TOKENS));
   const cells = contextSize + Math.min((candidates - 1) * blockSize, MAX_PART_TOKENS);
   const rows = cells * model.kvBytesPerToken + windowCells(options, model, cells) * model.windowedKvBytesPerToken;
   return {
     kv: ((rows * lanes) / 2) * (KV_ELEMENT_BYTES[kvType] ?? 20 / 32),
-    states: lanes * blockSize * model.stateBytes,
+    // The resident runner, where it may run, needs one state more.
+    states: lanes * (blockSize + (runner !== "host" && rows > 0 ? 1 : 0)) * model.stateBytes,
     logits: lanes * logitRows * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
     texts: lanes * contextSize * TEXT_BYTES_PER_TOKEN,
   };
@@ -55,7 +56,7 @@ export function contextNeeds(options: NativeOptions, model: ModelNeeds): Context
 function windowCells(options: NativeOptions, { slidingWindow }: ModelNeeds, cells: number): number {
   const { lanes, blockSize, candidates, prefillChunk, swaFull } = options;
   if (swaFull || candidates > 1) return cells;
-  const passTokens = Math.max(Math.min(lanes * blockSize, MAX_PASS_TOKENS), prefillChunk, blockSize + 1);
+  const passTokens = Math.max(Math.min(lanes * blockSize, MAX_PASS_TOKENS), prefillChunk, blockSize + 2);
   return Math.min(cells, Math.ceil((slidingWindow + passTokens) / CELL_PADDING) * CELL_PADDING);
 }
 

@@ -112,8 +112,7 @@ Napi::Value DecoderObject::info(const Napi::CallbackInfo& call) {
     object.Set("kvType", Napi::String::New(env, options.kv_type));
     object.Set("swaFull", Napi::Boolean::New(env, options.swa_full));
     const Context& context = engine().context();
-    const auto states = static_cast<double>(context.model_memory().state_bytes) * options.lanes *
-                        (1 + std::max(0, context.max_rollback()));
+    const auto states = static_cast<double>(context.state_bytes());
     number("kvBytes", static_cast<double>(context.memory_bytes()) - states);
     number("stateBytes", states);
     object.Set("maxRollback",

@@ -49,9 +49,11 @@ void check_model(const Model& model, const ModelMemory& memory, const ContextOpt
   }
 }
 
-// The cells of all lanes' streams. Candidates beyond the lane's own block have rows of their own behind the context.
-uint32_t cells_of(const ContextOptions& options) {
-  const int64_t scratch = std::min<int64_t>(int64_t{options.candidates - 1} * options.block_size, kMaxPartTokens);
+// The cells of all lanes' streams. Candidates beyond the lane's own block have rows of their own behind the context,
+// and so has a lane with a recurrent state (LaneState::row_end).
+uint32_t cells_of(const ContextOptions& options, bool recurrent) {
+  const int64_t scratch = std::max<int64_t>(
+      recurrent ? 1 : 0, std::min<int64_t>(int64_t{options.candidates - 1} * options.block_size, kMaxPartTokens));
   const int64_t cells = padded_cells(options.context_size + scratch) * options.lanes;
   if (cells > INT32_MAX) throw Error("CLLM_OUT_OF_MEMORY", "Expected lanes x contextSize below 2^31 tokens");
   return static_cast<uint32_t>(cells);
@@ -70,8 +72,16 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
   // So llama.cpp never has to split a pass, which it would cut into parts of any size.
   const int64_t block_tokens = std::min<int64_t>(int64_t{options.lanes} * options.block_size, kMaxPassTokens);
   // Where there are snapshots, llama.cpp asks for a token more than they hold.
-  const int64_t pass_tokens = std::max<int64_t>({block_tokens, options.prefill_chunk, 2, options.block_size + 1});
+  const int64_t pass_tokens = std::max<int64_t>({block_tokens, options.prefill_chunk, 2, options.block_size + 2});
+  // Candidates have rows behind the context, which a cache of the window's size has no place for.
+  if (options.candidates > 1) options_.swa_full = true;
   create_context(pass_tokens);
+  window_ = WindowRows::of(context_.get(), options.lanes);
+  if (!window_ && model_memory_.window > 0 && !options_.swa_full) {
+    // The window is no smaller than the context, or llama.cpp keeps its rows in a memory of another kind.
+    options_.swa_full = true;
+    create_context(pass_tokens);
+  }
   states_ = LaneStates::of(context_.get(), options.lanes);
   batch_.reset(new llama_batch(llama_batch_init(static_cast<int32_t>(pass_tokens), 0, 1)));
   if (!model_->proved()) {
@@ -84,18 +94,16 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
 
 void Context::create_context(int64_t pass_tokens) {
   llama_context_params params = llama_context_default_params();
-  params.n_ctx = cells_of(options_);
+  params.n_ctx = cells_of(options_, model_memory_.max_rollback > 0);
   params.n_seq_max = static_cast<uint32_t>(options_.lanes);
-  // The first token of a block is always kept, so a lane goes back by one token less than a block has.
-  params.n_rs_seq = model_memory_.max_rollback > 0 ? static_cast<uint32_t>(options_.block_size - 1) : 0;
+  params.n_rs_seq = static_cast<uint32_t>(snapshots());
   params.n_batch = static_cast<uint32_t>(pass_tokens);
   params.n_ubatch = static_cast<uint32_t>(pass_tokens);
   params.n_outputs_max = static_cast<uint32_t>(std::max<int64_t>(pass_tokens, options_.lanes));
   params.n_threads = options_.threads;
   params.n_threads_batch = options_.threads;
   params.kv_unified = false;
-  // A sliding-window cache would overwrite rows that a rollback needs again, so all rows are kept.
-  params.swa_full = true;
+  params.swa_full = options_.swa_full;
   params.no_perf = true;
   params.type_k = kv_type_of(options_.kv_type);
   params.type_v = params.type_k;
@@ -137,14 +145,26 @@ void Context::prove_model() {
   trim(0, 0);
 }
 
+// The first token of a block is always kept, so a lane goes back by one token less than a block has. The resident
+// runner needs a plane more, which no pass over a block writes.
+int Context::snapshots() const {
+  if (model_memory_.max_rollback <= 0) return 0;
+  const bool may_be_resident = options_.runner != "host" && model_memory_.kv_bytes_per_token > 0;
+  return options_.block_size - (may_be_resident ? 0 : 1);
+}
+
 uint64_t Context::memory_bytes() const { return cllm::memory_bytes(context_.get()); }
 
-int Context::max_rollback() const { return states_ ? static_cast<int>(llama_n_rs_seq(context_.get())) : -1; }
+int Context::max_rollback() const {
+  if (states_) return model_memory_.max_rollback > 0 ? options_.block_size - 1 : 0;
+  return window_ ? window_->max_rollback() : -1;
+}
 
 int Context::trim(int lane, int keep) {
   if (rows_[lane] <= keep) return rows_[lane];
   touches_[lane]++;
-  const bool can_go_back = keep > 0 && (states_ == nullptr || states_->roll_back(lane, keep));
+  const bool can_go_back = keep > 0 && (window_ == nullptr || window_->holds(lane, keep)) &&
+                           (states_ == nullptr || states_->roll_back(lane, keep));
   if (!can_go_back || !llama_memory_seq_rm(llama_get_memory(context_.get()), lane, keep, -1)) {
     clear(lane);
     return 0;
@@ -156,6 +176,7 @@ int Context::trim(int lane, int keep) {
 void Context::clear(int lane) {
   llama_memory_seq_rm(llama_get_memory(context_.get()), lane, -1, -1);
   if (states_) states_->cleared(lane);
+  if (window_) window_->cleared(lane);
   rows_[lane] = 0;
   touches_[lane]++;
 }
@@ -169,6 +190,7 @@ void Context::copy(int from, int to) {
   } else if (!states_->copy(from, to)) {
     return;
   }
+  if (window_) window_->copied(from, to);
   rows_[to] = rows_[from];
 }
 
@@ -244,6 +266,9 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, std::str
       batch.logits[row] = logits;
     }
   }
+  if (window_) {
+    for (const LaneTokens& lane : lanes) window_->place_next(lane.index, lane.position);
+  }
   const auto started = std::chrono::steady_clock::now();
   int status = -1;
   clear_last_log_error();
@@ -264,6 +289,7 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, std::str
     rows_[lane.index] = lane.position + static_cast<int>(lane.tokens.size());
     touches_[lane.index]++;
     if (states_) states_->passed(lane.index, lane.position, rows_[lane.index]);
+    if (window_) window_->taken(lane.index, rows_[lane.index]);
   }
   return PassResult::kOk;
 }

@@ -12,6 +12,7 @@
 #include "kernels/types.h"
 #include "llama/lane_states.h"
 #include "llama/model_memory.h"
+#include "llama/window_rows.h"
 #include "model/model.h"
 
 namespace cllm {
@@ -55,8 +56,9 @@ class Context {
   const Model& model() const { return *model_; }
   const ContextOptions& options() const { return options_; }
   const ModelMemory& model_memory() const { return model_memory_; }
-  /// Bytes of the KV caches and the recurrent states.
+  /// Bytes of the KV caches and the recurrent states, and of the latter alone.
   uint64_t memory_bytes() const;
+  uint64_t state_bytes() const { return model_memory_.state_bytes * options_.lanes * (1 + snapshots()); }
   /// Tokens that a lane can go back from the end of its last pass without being read again; negative: any number.
   int max_rollback() const;
 
@@ -67,9 +69,16 @@ class Context {
   int trim(int lane, int keep);
   /// Notes that GraphBridge has taken cells of the lane up to `rows`. Whatever lies beyond the lane's confirmed rows is
   /// garbage, to be trimmed like a rejected draft before llama_decode continues the lane.
-  void claimed(int lane, int rows) { rows_[lane] = rows; }
+  void claimed(int lane, int rows) {
+    rows_[lane] = rows;
+    if (window_) window_->taken(lane, rows);
+  }
   /// Grows whenever the rows of the lane change, but not with claimed().
   uint64_t touches(int lane) const { return touches_[lane]; }
+  /// Null where the model has no recurrent state.
+  LaneStates* states() { return states_.get(); }
+  /// Forgets all of the lane.
+  void clear(int lane);
   /// Makes lane `to` a copy of lane `from`.
   void copy(int from, int to);
 
@@ -88,10 +97,10 @@ class Context {
 
  private:
   void create_context(int64_t pass_tokens);
+  int snapshots() const;
   void prove_model();
   PassResult run(std::span<const LaneTokens> lanes, bool logits, std::string* reason = nullptr);
   PassResult run_in_parts(std::span<const LaneTokens> lanes, int longest_block, int64_t total);
-  void clear(int lane);
   PassResult forget_on_failure(std::span<const LaneTokens> lanes, PassResult result);
 
   std::shared_ptr<const Model> model_;
@@ -100,6 +109,7 @@ class Context {
   ThreadpoolPointer threadpool_;  // outlives context_, which computes on it
   LlamaContextPointer context_;
   std::unique_ptr<LaneStates> states_;  // null where the model has no recurrent state
+  std::unique_ptr<WindowRows> window_;  // null where no layer has a cache of the window's size
   BatchPointer batch_;
   std::vector<int> rows_;
   std::vector<uint64_t> touches_;

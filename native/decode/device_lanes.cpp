@@ -10,11 +10,18 @@ namespace cllm {
 
 namespace {
 
+/// Row indices of V for each row.
+size_t v_elements(const AttentionInputs& inputs) { return static_cast<size_t>(std::max<int64_t>(1, inputs.v_width)); }
+
+size_t mask_row_bytes(const AttentionInputs& inputs) {
+  return static_cast<size_t>(inputs.n_kv) * (inputs.mask_f16 != 0 ? 2 : 4);
+}
+
 int32_t clamped_budget(int64_t budget) { return static_cast<int32_t>(std::min<int64_t>(budget, INT32_MAX)); }
 
 }  // namespace
 
-DeviceLanes::DeviceLanes(const Context& context, KernelDevice& device, const std::vector<KvTensor>& kv_tensors)
+DeviceLanes::DeviceLanes(const Context& context, KernelDevice& device, const GraphBridge& bridge)
     : context_(context),
       device_(device),
       max_candidates_(context.options().candidates),
@@ -41,8 +48,12 @@ DeviceLanes::DeviceLanes(const Context& context, KernelDevice& device, const std
   const auto& ends = context.model().end_of_generation();
   array(end_of_generation_, ends.size());
   device_.write(end_of_generation_, ends.data(), ends.size());
-  array(kv_tensors_, kv_tensors.size());
-  device_.write(kv_tensors_, kv_tensors.data(), kv_tensors.size() * sizeof(KvTensor));
+  const auto table = [&]<typename T>(T*& to, const std::vector<T>& tensors) {
+    array(to, tensors.size());
+    if (!tensors.empty()) device_.write(to, tensors.data(), tensors.size() * sizeof(T));
+  };
+  table(kv_tensors_, bridge.kv_tensors());
+  table(state_tensors_, bridge.state_tensors());
   const auto shared = [&]<typename T>(T*& to, size_t count) {
     to = static_cast<T*>(device_.allocate_shared(count * sizeof(T)));
   };
@@ -60,7 +71,8 @@ DeviceLanes::Arrays DeviceLanes::arrays_of(const LaneGroup& group) const {
           .stood = stood_ + first * max_block_,
           .ring = {ring_ + first * kMaxBurst * ring_words(max_block_), kMaxBurst},
           .end_of_generation = end_of_generation_,
-          .kv_tensors = kv_tensors_};
+          .kv_tensors = kv_tensors_,
+          .state_tensors = state_tensors_};
 }
 
 void DeviceLanes::upload(const LaneGroup& group, size_t b) {
@@ -140,26 +152,47 @@ void DeviceLanes::upload_inputs(const LaneGroup& group, size_t b) {
 
   const auto rows = static_cast<size_t>(lane_shape.rows());
   const GraphInputs& inputs = on_device.graph->inputs;
-  const size_t v_rows = rows * static_cast<size_t>(std::max<int64_t>(1, inputs.v_width));
-  const size_t mask_bytes = rows * static_cast<size_t>(inputs.n_kv) * (inputs.mask_f16 != 0 ? 2 : 4);
-  staged_mask_.resize(mask_bytes / sizeof(uint64_t) + 1);
-  staged_rows_.resize(rows + v_rows);
-  staged_words_.resize(2 * rows);
+  const auto parts = static_cast<size_t>(inputs.position_parts);
+  staged_words_.assign((1 + parts) * rows, 0);
   GraphInputs staged = inputs;
   staged.tokens = staged_words_.data();
-  staged.positions = staged_words_.data() + rows;
-  staged.k_rows = staged_rows_.data();
-  staged.v_rows = staged_rows_.data() + rows;
-  staged.mask = staged_mask_.data();
+  if (inputs.positions != nullptr) staged.positions = staged_words_.data() + rows;
+  staged.full = stage(inputs.full, rows, staged_full_);
+  staged.windowed = stage(inputs.windowed, rows, staged_windowed_);
   staged.first_stream = inputs.first_stream + static_cast<int32_t>(b);
   write_lane_inputs(lane_shape, staged, on_device.scratch, 0, state, blocks.data());
   device_.write(inputs.tokens + b * rows, staged.tokens, rows * sizeof(Token));
-  if (inputs.positions != nullptr) {
-    device_.write(inputs.positions + b * rows, staged.positions, rows * sizeof(int32_t));
+  for (size_t part = 0; inputs.positions != nullptr && part < parts; part++) {
+    const size_t pass_rows = static_cast<size_t>(group.shape.rows());
+    device_.write(inputs.positions + part * pass_rows + b * rows, staged.positions + part * rows,
+                  rows * sizeof(int32_t));
   }
-  device_.write(inputs.k_rows + b * rows, staged.k_rows, rows * sizeof(int64_t));
-  device_.write(inputs.v_rows + b * v_rows, staged.v_rows, v_rows * sizeof(int64_t));
-  device_.write(static_cast<char*>(inputs.mask) + b * mask_bytes, staged.mask, mask_bytes);
+  upload_attention(inputs.full, staged.full, b, rows);
+  upload_attention(inputs.windowed, staged.windowed, b, rows);
+  if (inputs.states.rows != nullptr) {
+    const int32_t row = inputs.states.row(on_device.plane, work.index);
+    device_.write(inputs.states.rows + b, &row, sizeof(row));
+  }
+}
+
+// The same inputs with arrays for one lane in host memory.
+AttentionInputs DeviceLanes::stage(const AttentionInputs& inputs, size_t rows, Staged& staged) const {
+  AttentionInputs host = inputs;
+  if (inputs.k_rows == nullptr) return host;
+  staged.rows.resize(rows * (1 + v_elements(inputs)));
+  staged.mask.resize(rows * mask_row_bytes(inputs) / sizeof(uint64_t) + 1);
+  host.k_rows = staged.rows.data();
+  host.v_rows = staged.rows.data() + rows;
+  host.mask = staged.mask.data();
+  return host;
+}
+
+void DeviceLanes::upload_attention(const AttentionInputs& to, const AttentionInputs& from, size_t b, size_t rows) {
+  if (to.k_rows == nullptr) return;
+  const size_t v_rows = rows * v_elements(to), mask_bytes = rows * mask_row_bytes(to);
+  device_.write(to.k_rows + b * rows, from.k_rows, rows * sizeof(int64_t));
+  device_.write(to.v_rows + b * v_rows, from.v_rows, v_rows * sizeof(int64_t));
+  device_.write(static_cast<char*>(to.mask) + b * mask_bytes, from.mask, mask_bytes);
 }
 
 }  // namespace cllm

@@ -31,8 +31,10 @@ struct DeviceLane {
 
   // What the device holds for it.
   LaneState state;
-  bool uploaded = false;  // the device's inputs and state are those of the Lane
-  uint64_t revision = 0;  // Lane::revision() when device and Lane last agreed
+  int32_t plane = 0;          // where its recurrent state is, see StateInputs
+  int32_t pass_position = 0;  // of x[0] in the last pass that emitted tokens
+  bool uploaded = false;      // the device's inputs and state are those of the Lane
+  uint64_t revision = 0;      // Lane::revision() when device and Lane last agreed
   Choosing choosing;
   float* bias = nullptr;  // [vocab] in device memory, allocated when the lane first has a bias
 };
@@ -52,9 +54,10 @@ class DeviceLanes {
     Ring ring;                         // kMaxBurst slots
     const uint8_t* end_of_generation;  // [vocab], shared by all lanes
     const KvTensor* kv_tensors;        // shared by all lanes
+    const StateTensor* state_tensors;  // shared by all lanes
   };
 
-  DeviceLanes(const Context& context, KernelDevice& device, const std::vector<KvTensor>& kv_tensors);
+  DeviceLanes(const Context& context, KernelDevice& device, const GraphBridge& bridge);
 
   DeviceLane& operator[](int lane) { return lanes_[static_cast<size_t>(lane)]; }
   const DeviceLane& operator[](int lane) const { return lanes_[static_cast<size_t>(lane)]; }
@@ -70,11 +73,19 @@ class DeviceLanes {
   void upload(const LaneGroup& group, size_t b);
 
  private:
+  /// Host memory, from which attention inputs are written.
+  struct Staged {
+    std::vector<int64_t> rows;
+    std::vector<uint64_t> mask;
+  };
+
   bool is_current(const LaneWork& work) const;
   void upload_choosing(const LaneWork& work);
   void upload_text(const LaneWork& work);
   void upload_state(const LaneWork& work);
   void upload_inputs(const LaneGroup& group, size_t b);
+  AttentionInputs stage(const AttentionInputs& inputs, size_t rows, Staged& staged) const;
+  void upload_attention(const AttentionInputs& to, const AttentionInputs& from, size_t b, size_t rows);
 
   const Context& context_;
   KernelDevice& device_;
@@ -91,6 +102,7 @@ class DeviceLanes {
   Token* tokens_ = nullptr;               // [lanes, context_size + 1]: a lane writes up to row_end
   uint8_t* end_of_generation_ = nullptr;  // [vocab]
   KvTensor* kv_tensors_ = nullptr;
+  StateTensor* state_tensors_ = nullptr;
   int32_t index_bits_;
   int32_t* latest_ = nullptr;   // [lanes, kMaxKeyLength, 1 << index_bits_]
   int32_t* earlier_ = nullptr;  // [lanes, context_size + 1, kMaxKeyLength]
@@ -98,10 +110,8 @@ class DeviceLanes {
   LoopState* loop_state_ = nullptr;
   uint32_t* loop_limit_ = nullptr;
 
-  // Host memory, from which inputs are written.
-  std::vector<int64_t> staged_rows_;
-  std::vector<Token> staged_words_;
-  std::vector<uint64_t> staged_mask_;
+  Staged staged_full_, staged_windowed_;
+  std::vector<Token> staged_words_;  // like Staged, for tokens and positions
 };
 
 }  // namespace cllm

@@ -93,7 +93,32 @@ PassResult ResidentRunner::burst(int count, BurstObserver& observer) {
     if (!wanted) set_limit(iteration_);  // a loop then ends behind the iteration in flight
   }
   device_->wait();
+  if (context_.states() != nullptr) note_states(count == 1);
   return PassResult::kOk;
+}
+
+// Tells the context where the lanes' recurrent states are. A lane that has left a burst of several iterations may have
+// been run on behind what its Lane knows: nothing is left of the state that it would go on from.
+void ResidentRunner::note_states(bool single_iteration) {
+  LaneStates& states = *context_.states();
+  for (const LaneGroup& group : groups_) {
+    for (size_t b = 0; b < group.lanes.size(); b++) {
+      const int index = group.lanes[b].index;
+      const DeviceLane& on_device = lanes_[index];
+      const int position = on_device.state.position;
+      if (single_iteration) {
+        states.moved(index, on_device.pass_position, position,
+                     group.shape.block - (position - on_device.pass_position));
+      } else if (lane_runs(on_device.state, group.shape.block)) {
+        if (group.left[b])
+          context_.clear(index);
+        else
+          states.moved(index, on_device.pass_position, position, on_device.plane);
+      } else {
+        states.moved(index, position - 1, position, on_device.plane);
+      }
+    }
+  }
 }
 
 ResidentRunner::Pass ResidentRunner::pass_of(const LaneGroup& group) const {
@@ -220,8 +245,17 @@ void ResidentRunner::enqueue_kernels(const LaneGroup& group) {
                            .tensors = arrays.kv_tensors,
                            .count = static_cast<int32_t>(bridge_->kv_tensors().size()),
                            .first_stream = graph.inputs.first_stream,
-                           .kv_size = graph.inputs.kv_size,
+                           .kv_size = graph.inputs.full.kv_size,
                            .scratch = scratch});
+  }
+  if (graph.inputs.states.rows != nullptr) {
+    device_->keep_state({.shape = group.shape,
+                         .verdicts = arrays.verdicts,
+                         .lanes = arrays.states,
+                         .tensors = arrays.state_tensors,
+                         .count = static_cast<int32_t>(bridge_->state_tensors().size()),
+                         .first_lane = group.first,
+                         .states = graph.inputs.states});
   }
 }
 
@@ -272,7 +306,10 @@ bool ResidentRunner::any_lane_runs() const {
 // in part: its number is not used again either, because records with its stamp may lie in the ring.
 void ResidentRunner::abandon() {
   for (const LaneGroup& group : groups_) {
-    for (const LaneWork& work : group.lanes) lanes_[work.index].graph = nullptr;
+    for (const LaneWork& work : group.lanes) {
+      lanes_[work.index].graph = nullptr;
+      if (context_.states() != nullptr) context_.clear(work.index);
+    }
   }
   set_limit(iteration_);
   try {

@@ -39,9 +39,13 @@ bool ResidentRunner::replay_lane(LaneGroup& group, size_t b, const int32_t* reco
   work.budget -= iteration.emitted;
   DeviceLane& on_device = lanes_[work.index];
   on_device.revision = work.lane->revision();
+  on_device.pass_position = on_device.state.position;
   on_device.state.position += iteration.emitted;
   on_device.state.budget = static_cast<int32_t>(std::min<int64_t>(work.budget, INT32_MAX));
   on_device.state.ended = verdict.ended;
+  // As advance and keep_state leave it.
+  const GraphInputs& inputs = lanes_[group.first].graph->inputs;
+  on_device.plane = lane_runs(on_device.state, n) ? n - iteration.emitted : inputs.states.spare_plane;
   // A lane that has stopped keeps its old inputs on the device, so these are not the Lane's next block.
   if (!lane_runs(on_device.state, n)) on_device.uploaded = false;
   iteration_read_ = iteration;

@@ -25,6 +25,10 @@ std::unique_ptr<ResidentRunner> ResidentRunner::create(Context& context, std::st
     reason = std::string("llama.cpp refused a graph of our own: ") + error.what();
   }
   if (bridge == nullptr) return nullptr;
+  if (context.options().candidates > 1 && context.states() != nullptr) {
+    reason = "candidates of a lane cannot share its recurrent state";
+    return nullptr;
+  }
   // Without flash attention the cells are summed in their order: a candidate's rows, which lie elsewhere, would be
   // rounded differently from the same rows at their own place (seen in the last bit of 5 of 74,000 bytes).
   if (context.options().candidates > 1 && !bridge->flash_attention()) {
@@ -42,10 +46,7 @@ std::unique_ptr<ResidentRunner> ResidentRunner::create(Context& context, std::st
 
 ResidentRunner::ResidentRunner(Context& context, std::unique_ptr<GraphBridge> bridge,
                                std::unique_ptr<KernelDevice> device)
-    : context_(context),
-      bridge_(std::move(bridge)),
-      device_(std::move(device)),
-      lanes_(context, *device_, bridge_->kv_tensors()) {}
+    : context_(context), bridge_(std::move(bridge)), device_(std::move(device)), lanes_(context, *device_, *bridge_) {}
 
 ResidentRunner::~ResidentRunner() {
   recordings_.clear();  // before their device
@@ -107,22 +108,28 @@ bool ResidentRunner::is_claimed(const LaneGroup& group) const {
 
 bool ResidentRunner::claim(const LaneGroup& group) {
   const int scratch = (group.shape.candidates - 1) * group.shape.block;
+  // A lane with a recurrent state needs a row more, see LaneState::row_end.
+  const int spare_rows = context_.states() != nullptr ? 1 : 0;
   int furthest = 0;
   for (const LaneWork& work : group.lanes) {
     const int position = work.lane->position();
     if (context_.trim(work.index, position) != position) return false;
+    // A recurrent state is zeroed by the first pass of llama_decode.
+    if (context_.states() != nullptr && position == 0) return false;
     furthest = std::max(furthest, position);
   }
   // The graph attends to as many cells as llama_decode would. So a single token's attention is split over threads as
   // there.
-  const int64_t attended = padded_cells(furthest + group.shape.block + scratch);
+  const int64_t attended = padded_cells(furthest + group.shape.block + scratch + spare_rows);
   const int end = static_cast<int>(std::min(attended, bridge_->kv_size()));
-  const int row_end = std::min(end - scratch, context_.options().context_size);
-  if (furthest + group.shape.block > row_end) return false;
+  const int row_end = std::min(end - scratch - spare_rows, context_.options().context_size);
   std::vector<GraphBridge::CellRange> cells;
   for (const LaneWork& work : group.lanes) {
     const int position = work.lane->position();
-    cells.push_back({position, std::min(end, position + std::max(kClaimAhead, end - furthest))});
+    const int ahead = std::max(kClaimAhead, end - furthest);
+    const int rows = static_cast<int>(std::min<int64_t>(ahead, bridge_->claimable(position)));
+    cells.push_back({position, std::min(end, position + rows)});
+    if (position + group.shape.block > std::min(cells.back().end - spare_rows, row_end)) return false;
   }
   ResidentGraph* graph = nullptr;
   std::string reason;
@@ -142,7 +149,8 @@ bool ResidentRunner::claim(const LaneGroup& group) {
     on_device.epoch = bridge_->epoch();
     on_device.touches = context_.touches(index);
     on_device.scratch = {end - scratch};
-    on_device.state.row_end = std::min(cells[b].end, row_end);
+    on_device.state.row_end = std::min(cells[b].end - spare_rows, row_end);
+    if (context_.states() != nullptr) on_device.plane = context_.states()->plane(index);
     on_device.uploaded = false;
   }
   return graph != nullptr;

@@ -95,6 +95,7 @@ class ResidentRunner : public IterationRunner {
   void set_limit(uint32_t limit);
   bool wait_for_iteration(bool is_last);
   bool any_lane_runs() const;
+  void note_states(bool single_iteration);
   void abandon();
   // resident_replay.cpp
   bool replay(BurstObserver& observer);

@@ -12,36 +12,41 @@ namespace cllm {
 
 namespace {
 
-/// One row of the mask, whose cells can be shown or hidden.
+/// One row of a mask, whose cells can be shown or hidden.
 class MaskRow {
  public:
-  MaskRow(const GraphInputs& inputs, int64_t row) : f16_(inputs.mask_f16 != 0) {
-    if (f16_) {
-      half_ = static_cast<uint16_t*>(inputs.mask) + row * inputs.n_kv;
-    } else {
-      single_ = static_cast<float*>(inputs.mask) + row * inputs.n_kv;
-    }
-  }
-  void show(int64_t first, int64_t end) { fill(first, end, true); }
-  void hide(int64_t first, int64_t end) { fill(first, end, false); }
+  MaskRow(const AttentionInputs& inputs, int64_t row) : inputs_(inputs), first_(row * inputs.n_kv) {}
+  /// Shows or hides the cells [first, end).
+  void show_cells(int64_t first, int64_t end) { fill(first, end, true); }
+  void hide_cells(int64_t first, int64_t end) { fill(first, end, false); }
+  /// Shows or hides the cells of the positions [first, end).
+  void show(int32_t first, int32_t end) { by_position(first, end, true); }
+  void hide(int32_t first, int32_t end) { by_position(first, end, false); }
 
  private:
+  void by_position(int32_t first, int32_t end, bool visible) {
+    while (first < end) {
+      const int64_t cell = inputs_.cell(first);
+      const int64_t count = std::min<int64_t>(end - first, inputs_.kv_size - cell);
+      fill(cell, cell + count, visible);
+      first += static_cast<int32_t>(count);
+    }
+  }
   void fill(int64_t first, int64_t end, bool visible) {
-    for (int64_t i = first; i < end; i++) {
-      if (f16_) {
-        half_[i] = visible ? 0 : 0xFC00;  // -inf
-      } else {
-        single_[i] = visible ? 0.0f : -INFINITY;
-      }
+    if (inputs_.mask_f16 != 0) {
+      auto* cells = static_cast<uint16_t*>(inputs_.mask) + first_;
+      std::fill(cells + first, cells + std::max(first, end), visible ? uint16_t{0} : uint16_t{0xFC00});  // -inf
+    } else {
+      auto* cells = static_cast<float*>(inputs_.mask) + first_;
+      std::fill(cells + first, cells + std::max(first, end), visible ? 0.0f : -INFINITY);
     }
   }
 
-  bool f16_;
-  uint16_t* half_ = nullptr;
-  float* single_ = nullptr;
+  const AttentionInputs& inputs_;
+  int64_t first_;
 };
 
-void write_rows(const GraphInputs& inputs, int64_t row, int64_t stream, int64_t cell) {
+void write_rows(const AttentionInputs& inputs, int64_t row, int64_t stream, int64_t cell) {
   inputs.k_rows[row] = stream * inputs.kv_size + cell;
   if (inputs.v_width == 0) {
     inputs.v_rows[row] = inputs.k_rows[row];
@@ -49,6 +54,68 @@ void write_rows(const GraphInputs& inputs, int64_t row, int64_t stream, int64_t 
   }
   for (int64_t e = 0; e < inputs.v_width; e++) {
     inputs.v_rows[row * inputs.v_width + e] = (stream * inputs.v_width + e) * inputs.kv_size + cell;
+  }
+}
+
+/// The scratch rows of its block that the row (c, j), c >= 1, sees begin at this one.
+int32_t first_scratch_row(const Window& window, int32_t position, int j) {
+  return std::clamp(window.first_seen(position + j) - position, 0, j + 1);
+}
+
+/// Moves lane b's rows of one attention input from position p to p'.
+void advance_attention(const PassShape& shape, const AttentionInputs& inputs, ScratchRows scratch, int64_t first,
+                       int64_t stream, int32_t p, int32_t next) {
+  if (inputs.k_rows == nullptr) return;
+  for (int32_t c = 0; c < shape.candidates; c++) {
+    for (int j = 0; j < shape.block; j++) {
+      const int64_t row = first + static_cast<int64_t>(c) * shape.block + j;
+      const int32_t end = c == 0 ? p + j + 1 : p, next_end = end + next - p;
+      MaskRow mask(inputs, row);
+      const int32_t left = inputs.window.first_seen(next + j);
+      mask.show(std::max(end, left), next_end);
+      mask.hide(inputs.window.first_seen(p + j), std::min(left, end));
+      if (c == 0) {
+        write_rows(inputs, row, stream, inputs.cell(next + j));
+      } else if (inputs.window.size > 0) {
+        const int64_t base = scratch.first + static_cast<int64_t>(c - 1) * shape.block;
+        mask.hide_cells(base, base + first_scratch_row(inputs.window, next, j));
+        mask.show_cells(base + first_scratch_row(inputs.window, next, j), base + j + 1);
+      }
+    }
+  }
+}
+
+/// Writes lane b's rows of one attention input for its first iteration.
+void write_attention(const PassShape& shape, const AttentionInputs& inputs, ScratchRows scratch, int64_t first,
+                     int64_t stream, int32_t position) {
+  if (inputs.k_rows == nullptr) return;
+  for (int32_t c = 0; c < shape.candidates; c++) {
+    const int64_t base = static_cast<int64_t>(scratch.first) + static_cast<int64_t>(c - 1) * shape.block;
+    for (int j = 0; j < shape.block; j++) {
+      const int64_t row = first + static_cast<int64_t>(c) * shape.block + j;
+      const int32_t seen = inputs.window.first_seen(position + j);
+      MaskRow mask(inputs, row);
+      mask.hide_cells(0, inputs.n_kv);
+      if (c == 0) {
+        write_rows(inputs, row, stream, inputs.cell(position + j));
+        mask.show(seen, position + j + 1);
+      } else {
+        write_rows(inputs, row, stream, base + j);
+        mask.show(seen, position);
+        mask.show_cells(base + first_scratch_row(inputs.window, position, j), base + j + 1);
+      }
+    }
+  }
+}
+
+void write_positions(const PassShape& shape, const GraphInputs& inputs, int64_t first, int32_t position) {
+  if (inputs.positions == nullptr) return;
+  const int32_t written_parts = inputs.position_parts == 1 ? 1 : 3;
+  for (int32_t part = 0; part < written_parts; part++) {
+    int32_t* positions = inputs.positions + part * shape.rows() + first;
+    for (int32_t c = 0; c < shape.candidates; c++) {
+      for (int j = 0; j < shape.block; j++) positions[c * shape.block + j] = position + j;
+    }
   }
 }
 
@@ -86,7 +153,17 @@ void advance_lane(const AdvanceArgs& args, int32_t b) {
   lane.position = p + verdict.emitted;
   lane.budget -= verdict.emitted;
   lane.ended |= verdict.ended;
-  if (!lane_runs(lane, n)) return;
+  const bool runs = lane_runs(lane, n);
+  const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
+  if (inputs.states.rows != nullptr) {
+    const int32_t plane = runs ? n - verdict.emitted : inputs.states.spare_plane;
+    inputs.states.rows[b] = inputs.states.row(plane, inputs.first_stream + b);
+    for (const AttentionInputs* attention : {&inputs.full, &inputs.windowed}) {
+      if (runs || attention->k_rows == nullptr) continue;
+      for (int j = 0; j < n; j++) write_rows(*attention, first + j, stream, attention->cell(lane.row_end));
+    }
+  }
+  if (!runs) return;
 
   for (int32_t place = p + 1; place <= lane.position; place++) add_place(lane.index(), lane.tokens, place);
   Token* own_block = inputs.tokens + first;
@@ -98,19 +175,9 @@ void advance_lane(const AdvanceArgs& args, int32_t b) {
                  static_cast<DraftMode>(lane.draft_mode), kept, n, own_block);
   mark_stood(block, n, verdict.emitted, own_block, n, args.stood + static_cast<int64_t>(b) * n);
   draft_candidates(lane.tokens, next + 1, lane.index(), lane.prompt_size, lane.seed, shape.candidates, n, own_block);
-  const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
-  for (int32_t c = 0; c < shape.candidates; c++) {
-    for (int j = 0; j < n; j++) {
-      const int64_t row = first + static_cast<int64_t>(c) * n + j;
-      if (inputs.positions != nullptr) inputs.positions[row] = next + j;
-      if (c == 0) {
-        write_rows(inputs, row, stream, static_cast<int64_t>(next) + j);
-        MaskRow(inputs, row).show(static_cast<int64_t>(p) + j + 1, static_cast<int64_t>(next) + j + 1);
-      } else {
-        MaskRow(inputs, row).show(p, next);
-      }
-    }
-  }
+  write_positions(shape, inputs, first, next);
+  advance_attention(shape, inputs.full, args.scratch, first, stream, p, next);
+  advance_attention(shape, inputs.windowed, args.scratch, first, stream, p, next);
 }
 
 }  // namespace
@@ -139,27 +206,13 @@ void advance(const AdvanceArgs& args) {
 
 void write_lane_inputs(const PassShape& shape, const GraphInputs& inputs, ScratchRows scratch, int32_t b,
                        const LaneState& lane, const Token* tokens) {
-  const int n = shape.block;
-  const int64_t first = static_cast<int64_t>(b) * shape.candidates * n;
+  const int64_t rows = static_cast<int64_t>(shape.candidates) * shape.block;
+  const int64_t first = b * rows;
   const int64_t stream = static_cast<int64_t>(inputs.first_stream) + b;
-  for (int32_t c = 0; c < shape.candidates; c++) {
-    const int64_t base = static_cast<int64_t>(scratch.first) + static_cast<int64_t>(c - 1) * n;
-    for (int j = 0; j < n; j++) {
-      const int64_t row = first + static_cast<int64_t>(c) * n + j;
-      inputs.tokens[row] = tokens[static_cast<int64_t>(c) * n + j];
-      if (inputs.positions != nullptr) inputs.positions[row] = lane.position + j;
-      MaskRow mask(inputs, row);
-      mask.hide(0, inputs.n_kv);
-      if (c == 0) {
-        write_rows(inputs, row, stream, static_cast<int64_t>(lane.position) + j);
-        mask.show(0, static_cast<int64_t>(lane.position) + j + 1);
-      } else {
-        write_rows(inputs, row, stream, base + j);
-        mask.show(0, lane.position);
-        mask.show(base, base + j + 1);
-      }
-    }
-  }
+  std::copy_n(tokens, rows, inputs.tokens + first);
+  write_positions(shape, inputs, first, lane.position);
+  write_attention(shape, inputs.full, scratch, first, stream, lane.position);
+  write_attention(shape, inputs.windowed, scratch, first, stream, lane.position);
 }
 
 }  // namespace cllm

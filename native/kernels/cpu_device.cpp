@@ -23,6 +23,7 @@ class CpuDevice : public KernelDevice {
   void choose(const ChooseArgs& args) override { cllm::choose(args); }
   void verify(const VerifyArgs& args) override { cllm::verify(args); }
   void roll_forward(const RollForwardArgs& args) override { cllm::roll_forward(args); }
+  void keep_state(const KeepStateArgs& args) override { cllm::keep_state(args); }
   void advance(const AdvanceArgs& args) override { cllm::advance(args); }
   void wait() override {}
 

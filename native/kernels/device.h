@@ -7,6 +7,7 @@
 
 #include "kernels/advance.h"
 #include "kernels/choose.h"
+#include "kernels/keep_state.h"
 #include "kernels/roll_forward.h"
 #include "kernels/verify.h"
 
@@ -54,6 +55,7 @@ class KernelDevice {
   virtual void verify(const VerifyArgs& args) = 0;
   virtual void advance(const AdvanceArgs& args) = 0;
   virtual void roll_forward(const RollForwardArgs& args) = 0;
+  virtual void keep_state(const KeepStateArgs& args) = 0;
 
   /// Records what `iteration` enqueues instead of running it. Its arguments are kept as they are, so their pointers
   /// must stay valid. What it enqueues must have run once before, so that nothing is left to allocate. Returns null

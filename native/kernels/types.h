@@ -24,7 +24,7 @@ struct PassShape {
 /// A lane's state between iterations, in device memory. The host writes it when the lane joins; `advance` keeps it.
 struct LaneState {
   int32_t position = 0;        // p, the position of x[0], whose KV row is not yet written
-  int32_t row_end = 0;         // the lane may write KV rows below this one
+  int32_t row_end = 0;         // the lane may write KV rows below this one; a recurrent one that has stopped, this one
   int32_t budget = 0;          // tokens that may still be emitted, >= 0
   int32_t stop_at_end = 0;     // 1: an end-of-generation token ends the lane
   int32_t ended = 0;           // 1 once the lane has emitted such a token

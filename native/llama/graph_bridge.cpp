@@ -32,53 +32,61 @@ std::unique_ptr<GraphBridge> GraphBridge::create(llama_context* context, int thr
   if (!objection.empty()) return refuse(objection);
   impl->allocator.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(impl->backend)));
 
-  // The trial graph uses llama.cpp's own stand-in for a memory context with all cells, which spans all streams.
-  const llama_kv_cache_context all_cells(impl->cache);
-  const PassShape shape{static_cast<int32_t>(impl->cache->get_n_stream()), 1, 2};
-  const auto trial = impl->build(shape, 0, all_cells);
+  // The trial graph spans all streams.
+  const PassShape shape{static_cast<int32_t>(impl->full->get_n_stream()), 1, 2};
+  const auto trial = impl->build(shape, 0, impl->all_cells());
   if (trial == nullptr) return refuse("llama.cpp builds no graph for it");
   objection = trial->tensors.collect(*trial->result);
   if (objection.empty()) objection = impl->objection_to(*trial);
   if (!objection.empty()) return refuse(objection);
-  impl->collect_kv_tensors(all_cells);
+  impl->collect_tensors();
   return std::unique_ptr<GraphBridge>(new GraphBridge(std::move(impl)));
 }
 
 GraphBridge::GraphBridge(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 GraphBridge::~GraphBridge() = default;
 
-bool GraphBridge::Impl::claim(int lane, int position, int rows) {
-  const llama_kv_cells& cells = cache->get_cells(lane);
-  const auto first = static_cast<uint32_t>(position);
-  // A lane is written from cell 0 on and trimmed from its end, so its cell is its position. The kernels rely on that.
-  if (cells.used_max_p1() != first || first + static_cast<uint32_t>(rows) > cells.size()) return false;
-  if (position > 0 && (cells.is_empty(first - 1) || cells.pos_get(first - 1) != position - 1)) return false;
-  if (rows == 0) return true;
-  const SequenceBatch batch(lane, 1, rows, position);
-  cache->apply_ubatch(cells_of(lane, {first}, static_cast<uint32_t>(rows)), batch.view);
+// Whether the cache holds the rows of the lane's positions [first, position), each in its cell, and none behind them.
+// The kernels rely on that.
+bool GraphBridge::Impl::holds(const llama_kv_cache& cache, int lane, int first, int position) const {
+  const llama_kv_cells& cells = cache.get_cells(lane);
+  if (cells.seq_pos_max(lane) != position - 1) return false;
+  for (int p = first; p < position; p++) {
+    const auto cell = static_cast<uint32_t>(p) % cells.size();
+    if (cells.is_empty(cell) || cells.pos_get(cell) != p) return false;
+  }
   return true;
 }
 
-CachedGraph* GraphBridge::Impl::find(const PassShape& shape, int first_lane, int64_t n_kv) const {
+bool GraphBridge::Impl::claim(int lane, int position, int rows) {
+  const llama_kv_cells& cells = full->get_cells(lane);
+  const auto first = static_cast<uint32_t>(position);
+  // A lane is written from cell 0 on and trimmed from its end. So its cells are its positions if the last one is.
+  if (cells.used_max_p1() != first || first + static_cast<uint32_t>(rows) > cells.size()) return false;
+  if (!holds(*full, lane, std::max(0, position - 1), position)) return false;
+  if (windowed != nullptr && !holds(*windowed, lane, window.first_seen(position), position)) return false;
+  if (rows == 0) return true;
+  const SequenceBatch batch(lane, 1, rows, position);
+  for (llama_kv_cache* cache : {full, windowed}) {
+    if (cache != nullptr) cache->apply_ubatch(cells_of(*cache, lane, {position}, rows), batch.view);
+  }
+  return true;
+}
+
+CachedGraph* GraphBridge::Impl::find(const PassShape& shape, int first_lane, const AttendedCells& cells) const {
   for (const auto& cached : graphs) {
-    if (cached->matches(shape, first_lane, n_kv)) return cached.get();
+    if (cached->matches(shape, first_lane, cells)) return cached.get();
   }
   return nullptr;
 }
 
-CachedGraph* GraphBridge::Impl::add(const PassShape& shape, int first_lane, int64_t n_kv,
+CachedGraph* GraphBridge::Impl::add(const PassShape& shape, int first_lane, const AttendedCells& attended,
                                     std::span<const CellRange> cells, std::string& reason) {
-  std::vector<uint32_t> last_cells;
   SequenceBatch batch(first_lane, static_cast<int>(cells.size()), 1);
-  for (size_t b = 0; b < cells.size(); b++) {
-    batch.pos[b] = cells[b].end - 1;
-    last_cells.push_back(static_cast<uint32_t>(batch.pos[b]));
-  }
-  llama_kv_cache_context memory(cache, {cells_of(first_lane, last_cells, 1)}, {batch.view});
-  memory.apply();
-  auto built = build(shape, first_lane, memory);
-  if (built == nullptr || built->n_kv != n_kv) {
-    reason = "llama.cpp built no graph for " + std::to_string(n_kv) + " cells";
+  for (size_t b = 0; b < cells.size(); b++) batch.pos[b] = cells[b].end - 1;
+  auto built = build(shape, first_lane, claiming(first_lane, batch));
+  if (built == nullptr || built->cells != attended) {
+    reason = "llama.cpp built no graph for " + std::to_string(attended.full) + " cells";
     return nullptr;
   }
   reason = built->tensors.collect(*built->result);
@@ -99,10 +107,13 @@ ResidentGraph* GraphBridge::prepare(const PassShape& shape, int first_lane, std:
   impl_->context->memory_update(false);
   int64_t end = 0;
   for (const CellRange& range : cells) end = std::max<int64_t>(end, range.end);
-  const int64_t n_kv = std::min(kv_size(), padded_cells(end));
+  const auto attended_in = [end](const llama_kv_cache* cache) {
+    return cache == nullptr ? 0 : std::min<int64_t>(cache->get_size(), padded_cells(end));
+  };
+  const AttendedCells attended{attended_in(impl_->full), attended_in(impl_->windowed)};
 
-  CachedGraph* cached = impl_->find(shape, first_lane, n_kv);
-  // A new graph takes n_kv and its streams from a memory context, which must itself claim rows. So the
+  CachedGraph* cached = impl_->find(shape, first_lane, attended);
+  // A new graph takes its cells and its streams from a memory context, which must itself claim rows. So the
   // last row of every range is left to it.
   const int rows_left_to_memory = cached == nullptr ? 1 : 0;
   for (size_t b = 0; b < cells.size(); b++) {
@@ -112,7 +123,7 @@ ResidentGraph* GraphBridge::prepare(const PassShape& shape, int first_lane, std:
       return nullptr;
     }
   }
-  if (cached == nullptr) cached = impl_->add(shape, first_lane, n_kv, cells, reason);
+  if (cached == nullptr) cached = impl_->add(shape, first_lane, attended, cells, reason);
   if (cached == nullptr) return nullptr;
   cached->last_use = ++impl_->use_count;
   return &cached->graph;
@@ -137,8 +148,14 @@ GraphBridge::Status GraphBridge::compute(ResidentGraph* graph) {
   return Status::kFailed;
 }
 
-int64_t GraphBridge::kv_size() const { return impl_->cache->get_size(); }
+int64_t GraphBridge::kv_size() const { return impl_->full->get_size(); }
+int64_t GraphBridge::claimable(int position) const {
+  const int64_t rows = kv_size() - position;
+  if (impl_->windowed == nullptr) return rows;
+  return std::min(rows, impl_->windowed->get_size() + int64_t{impl_->window.first_seen(position)} - position);
+}
 const std::vector<KvTensor>& GraphBridge::kv_tensors() const { return impl_->kv_tensors; }
+const std::vector<StateTensor>& GraphBridge::state_tensors() const { return impl_->state_tensors; }
 bool GraphBridge::flash_attention() const { return impl_->context->get_cparams().flash_attn; }
 bool GraphBridge::on_cpu() const { return impl_->on_cpu; }
 uint64_t GraphBridge::epoch() const { return impl_->epoch; }

@@ -8,6 +8,7 @@
 
 #include "kernels/advance.h"
 #include "kernels/device.h"
+#include "kernels/keep_state.h"
 #include "kernels/roll_forward.h"
 
 struct llama_context;
@@ -43,8 +44,11 @@ class GraphBridge {
   GraphBridge(const GraphBridge&) = delete;
   GraphBridge& operator=(const GraphBridge&) = delete;
 
-  /// Cells of a stream.
+  /// Cells of a stream, of layers that see the whole context.
   int64_t kv_size() const;
+  /// Rows that may be claimed from `position` on, at most: a window's rows must stay while the lane can go back to
+  /// `position`.
+  int64_t claimable(int position) const;
   /// The cells [first, end) of a lane's stream, at least one.
   struct CellRange {
     int first;
@@ -52,8 +56,8 @@ class GraphBridge {
   };
   /// Claims cells[b] for lane first_lane + b and returns the graph for `shape` that attends to all of them. It
   /// writes only those inputs that are constants. `first` is the lane's position: the lane's rows must be at their
-  /// positions, and the cells must be free. A graph is built at its first use; the 16 last used ones are kept. On
-  /// failure it returns null and sets `reason`; some cells may be claimed then.
+  /// positions, its state must be that before `first`, and the cells must be free. A graph is built at its first use;
+  /// the 16 last used ones are kept. On failure it returns null and sets `reason`; some cells may be claimed then.
   ResidentGraph* prepare(const PassShape& shape, int first_lane, std::span<const CellRange> cells, std::string& reason);
   /// Changes whenever graphs that were returned have become invalid.
   uint64_t epoch() const;
@@ -68,6 +72,8 @@ class GraphBridge {
 
   /// The K and V tensors of all layers, for roll_forward.
   const std::vector<KvTensor>& kv_tensors() const;
+  /// The state tensors of all recurrent layers, for keep_state. Empty where there are none.
+  const std::vector<StateTensor>& state_tensors() const;
   bool flash_attention() const;
   bool on_cpu() const;
   /// The device on which the graphs run. Its kernels and the graphs run in the order in which they are enqueued.

@@ -7,19 +7,49 @@
 
 namespace cllm {
 
-std::string GraphBridge::Impl::inspect_context() {
-  const llama_cparams& options = context->get_cparams();
+std::string GraphBridge::Impl::inspect_memory() {
   const llama_hparams& hparams = context->get_model().hparams;
   llama_memory_i* memory = context->get_memory();
   if (memory == nullptr) return "the model has no KV cache";
-  if (typeid(*memory) != typeid(llama_kv_cache)) {
-    return hparams.swa_type != LLAMA_SWA_TYPE_NONE ? "the model has a sliding-window KV cache"
-                                                   : "the model's memory is not a plain KV cache";
+  // The classes are compared exactly, because a subclass has more to write.
+  const auto& type = typeid(*memory);
+  llama_kv_cache_iswa* iswa = nullptr;
+  if (type == typeid(llama_kv_cache)) {
+    full = static_cast<llama_kv_cache*>(memory);
+  } else if (type == typeid(llama_kv_cache_iswa)) {
+    iswa = static_cast<llama_kv_cache_iswa*>(memory);
+  } else if (type == typeid(llama_memory_hybrid)) {
+    full = static_cast<llama_memory_hybrid*>(memory)->get_mem_attn();
+    recurrent = static_cast<llama_memory_hybrid*>(memory)->get_mem_recr();
+  } else if (type == typeid(llama_memory_hybrid_iswa)) {
+    iswa = static_cast<llama_memory_hybrid_iswa*>(memory)->get_mem_attn();
+    recurrent = static_cast<llama_memory_hybrid_iswa*>(memory)->get_mem_recr();
+  } else if (type == typeid(llama_memory_recurrent)) {
+    return "the model has no attention, only recurrent state";
+  } else {
+    return "the model's memory is of a kind of its own";
   }
-  cache = static_cast<llama_kv_cache*>(memory);
-  if (hparams.swa_type != LLAMA_SWA_TYPE_NONE) return "the model has sliding-window attention";
+  if (iswa != nullptr) {
+    full = iswa->get_base();
+    windowed = iswa->get_swa();
+    window = {.size = static_cast<int32_t>(hparams.n_swa), .chunked = hparams.swa_type == LLAMA_SWA_TYPE_CHUNKED};
+  }
+  const bool known_window = hparams.swa_type == LLAMA_SWA_TYPE_STANDARD || hparams.swa_type == LLAMA_SWA_TYPE_CHUNKED;
+  if (iswa != nullptr ? !known_window : hparams.swa_type != LLAMA_SWA_TYPE_NONE) {
+    return "the model has sliding-window attention of an unknown kind";
+  }
+  if (recurrent != nullptr && recurrent->n_rs_seq == 0) return "it keeps no snapshots of the model's recurrent state";
+  return "";
+}
+
+std::string GraphBridge::Impl::inspect_context() {
+  const llama_cparams& options = context->get_cparams();
+  const llama_hparams& hparams = context->get_model().hparams;
+  const std::string objection = inspect_memory();
+  if (!objection.empty()) return objection;
   if (hparams.use_alibi) return "the model's attention depends on distance (ALiBi)";
-  if (hparams.n_pos_per_embd() != 1) return "the model's positions have more than one part (M-RoPE)";
+  const int64_t position_parts = hparams.n_pos_per_embd();
+  if (position_parts != 1 && position_parts != 4) return "the model's positions have an unknown number of parts";
   if (!options.causal_attn) return "the model's attention is not causal";
   if (options.embeddings || options.pooling_type != LLAMA_POOLING_TYPE_NONE) return "the context is for embeddings";
   if (options.kv_unified) return "its lanes share one stream of KV cells";
@@ -42,8 +72,13 @@ std::string GraphBridge::Impl::objection_to(const CachedGraph& cached) const {
       logits->ne[1] != cached.shape.rows()) {
     return "its graph has no plain logits for every token";
   }
-  if (cached.tensors.pos != nullptr && cached.tensors.pos->ne[0] != cached.shape.rows()) {
-    return "its positions have more than one part (M-RoPE)";
+  const InputTensors& in = cached.tensors;
+  const int64_t position_parts = context->get_model().hparams.n_pos_per_embd();
+  if (in.pos != nullptr && in.pos->ne[0] != position_parts * cached.shape.rows()) {
+    return "its positions have an unknown shape";
+  }
+  if ((in.states != nullptr) != (recurrent != nullptr) || (in.windowed.mask != nullptr) != (windowed != nullptr)) {
+    return "its graph lacks an input for a part of the memory";
   }
   const auto foreign = [&](const ggml_tensor* tensor) {
     const ggml_tensor* base = tensor->view_src != nullptr ? tensor->view_src : tensor;
@@ -66,32 +101,70 @@ std::string GraphBridge::Impl::objection_to(const CachedGraph& cached) const {
 
 std::string InputTensors::collect(const llm_graph_result& result) {
   for (const auto& input : result.inputs) {
-    // The classes are compared exactly, because a subclass has more to write.
-    const llm_graph_input_i& object = *input;
-    const auto& type = typeid(object);
-    if (type == typeid(llm_graph_input_embd)) {
-      tokens = static_cast<const llm_graph_input_embd&>(object).tokens;
-    } else if (type == typeid(llm_graph_input_pos)) {
-      pos = static_cast<const llm_graph_input_pos&>(object).pos;
-    } else if (type == typeid(llm_graph_input_out_ids)) {
-      out_ids = static_cast<const llm_graph_input_out_ids&>(object).out_ids;
-    } else if (type == typeid(llm_graph_input_attn_kv)) {
-      const auto& attention = static_cast<const llm_graph_input_attn_kv&>(object);
-      if (mask != nullptr) return "its graph has more than one attention input";
-      k_idxs = attention.self_k_idxs;
-      v_idxs = attention.self_v_idxs;
-      mask = attention.self_kq_mask;
-      k_rot = attention.self_k_rot;
-      v_rot = attention.self_v_rot;
-      if (attention.self_kq_mask_cnv != mask) return "its attention mask is converted inside the graph";
-    } else {
-      return std::string("its graph has an input of a kind unknown to the bridge (") + type.name() + ")";
-    }
+    const std::string objection = take(*input);
+    if (!objection.empty()) return objection;
   }
   // A graph without a position input is fine: gpt2-like models have one, others may need none.
-  if (tokens == nullptr || k_idxs == nullptr || v_idxs == nullptr || mask == nullptr) {
+  const bool has_window = windowed.mask != nullptr;
+  if (tokens == nullptr || full.k_idxs == nullptr || full.v_idxs == nullptr || full.mask == nullptr ||
+      (has_window && (windowed.k_idxs == nullptr || windowed.v_idxs == nullptr))) {
     return "its graph lacks an input for tokens or attention";
   }
+  return "";
+}
+
+// The classes are compared exactly, because a subclass has more to write.
+std::string InputTensors::take(const llm_graph_input_i& input) {
+  const auto& type = typeid(input);
+  if (type == typeid(llm_graph_input_embd)) return take(static_cast<const llm_graph_input_embd&>(input));
+  if (type == typeid(llm_graph_input_attn_kv)) return take(static_cast<const llm_graph_input_attn_kv&>(input));
+  if (type == typeid(llm_graph_input_attn_kv_iswa)) {
+    return take(static_cast<const llm_graph_input_attn_kv_iswa&>(input));
+  }
+  if (type == typeid(llm_graph_input_pos)) {
+    pos = static_cast<const llm_graph_input_pos&>(input).pos;
+  } else if (type == typeid(llm_graph_input_out_ids)) {
+    out_ids = static_cast<const llm_graph_input_out_ids&>(input).out_ids;
+  } else if (type == typeid(llm_graph_input_mem_hybrid)) {
+    const auto& hybrid = static_cast<const llm_graph_input_mem_hybrid&>(input);
+    states = hybrid.inp_rs->s_copy;
+    return take(*hybrid.inp_attn);
+  } else if (type == typeid(llm_graph_input_mem_hybrid_iswa)) {
+    const auto& hybrid = static_cast<const llm_graph_input_mem_hybrid_iswa&>(input);
+    states = hybrid.inp_rs->s_copy;
+    return take(*hybrid.inp_attn);
+  } else {
+    return std::string("its graph has an input of a kind unknown to the bridge (") + type.name() + ")";
+  }
+  return "";
+}
+
+std::string InputTensors::take(const llm_graph_input_embd& input) {
+  if (tokens == nullptr) {
+    tokens = input.tokens;
+  } else if (ggml_are_same_shape(tokens, input.tokens) && tokens->type == input.tokens->type) {
+    same_tokens.push_back(input.tokens);
+  } else {
+    return "its graph has two inputs for tokens of different shapes";
+  }
+  return "";
+}
+
+std::string InputTensors::take(const llm_graph_input_attn_kv& input) {
+  if (full.mask != nullptr) return "its graph has more than one attention input";
+  if (input.self_kq_mask_cnv != input.self_kq_mask) return "its attention mask is converted inside the graph";
+  full = {input.self_k_idxs, input.self_v_idxs, input.self_kq_mask, input.self_k_rot, input.self_v_rot};
+  return "";
+}
+
+std::string InputTensors::take(const llm_graph_input_attn_kv_iswa& input) {
+  if (full.mask != nullptr) return "its graph has more than one attention input";
+  if (input.self_kq_mask_cnv != input.self_kq_mask || input.self_kq_mask_swa_cnv != input.self_kq_mask_swa) {
+    return "its attention mask is converted inside the graph";
+  }
+  full = {input.self_k_idxs, input.self_v_idxs, input.self_kq_mask, input.self_k_rot, input.self_v_rot};
+  windowed = {input.self_k_idxs_swa, input.self_v_idxs_swa, input.self_kq_mask_swa, input.self_k_rot_swa,
+              input.self_v_rot_swa};
   return "";
 }
 

@@ -49,20 +49,21 @@ void LaneStates::keep_in_place(int lane) {
   cell.tail = lane;
 }
 
-void LaneStates::passed(int lane, int first, int end) { history_[static_cast<size_t>(lane)] = {first, end, end}; }
+void LaneStates::moved(int lane, int first, int position, int plane) {
+  history_[static_cast<size_t>(lane)] = {first, position, plane};
+  if (recurrent_ == nullptr) return;
+  recurrent_->cells[static_cast<size_t>(lane)].pos = position - 1;
+  recurrent_->set_rs_idx(lane, static_cast<uint32_t>(plane));
+}
 
 bool LaneStates::roll_back(int lane, int keep) {
-  History& history = history_[static_cast<size_t>(lane)];
+  const History& history = history_[static_cast<size_t>(lane)];
   if (keep == history.position) return true;
-  const int back = history.end - keep;
-  if (keep > history.position || keep <= history.first || back > snapshots_) return false;
-  if (recurrent_ != nullptr) {
-    recurrent_->cells[static_cast<size_t>(lane)].pos = keep - 1;
-    recurrent_->set_rs_idx(lane, static_cast<uint32_t>(back));
-  } else if (history.position != history.end || !own_->seq_rm(lane, keep, -1)) {
-    return false;  // deepseek4's memory goes back only once between two passes
-  }
-  history.position = keep;
+  const int plane = history.plane + history.position - keep;
+  if (keep > history.position || keep <= history.first || plane > snapshots_) return false;
+  // deepseek4's memory goes back only once between two passes.
+  if (own_ != nullptr && (history.plane != 0 || !own_->seq_rm(lane, keep, -1))) return false;
+  moved(lane, history.first, keep, plane);
   return true;
 }
 
@@ -75,7 +76,7 @@ bool LaneStates::copy(int from, int to) {
   if (own_ != nullptr) return false;
   const History& history = history_[static_cast<size_t>(from)];
   for (llama_memory_i* cache : attention_) cache->seq_cp(from, to, -1, -1);
-  const auto row = static_cast<size_t>(from) + static_cast<size_t>(history.end - history.position) * recurrent_->size;
+  const auto row = static_cast<size_t>(from) + static_cast<size_t>(history.plane) * recurrent_->size;
   std::vector<char> state;
   for (const auto* tensors : {&recurrent_->r_l, &recurrent_->s_l, &recurrent_->p_l}) {
     for (ggml_tensor* tensor : *tensors) {
@@ -85,11 +86,8 @@ bool LaneStates::copy(int from, int to) {
       ggml_backend_tensor_set(tensor, state.data(), static_cast<size_t>(to) * tensor->nb[1], state.size());
     }
   }
-  llama_memory_recurrent::mem_cell& cell = recurrent_->cells[static_cast<size_t>(to)];
-  cell.pos = history.position - 1;
-  cell.src = to;
-  // The copy's planes other than the first hold nothing, so it cannot go back.
-  history_[static_cast<size_t>(to)] = {history.position - 1, history.position, history.position};
+  recurrent_->cells[static_cast<size_t>(to)].src = to;
+  moved(to, history.position - 1, history.position, 0);  // it cannot go back: its other planes hold nothing
   return true;
 }
 

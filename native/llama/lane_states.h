@@ -23,12 +23,14 @@ class LaneStates {
   static std::unique_ptr<LaneStates> of(llama_context* context, int lanes);
 
   /// Notes that a pass has run over the lane's tokens at the positions [first, end).
-  void passed(int lane, int first, int end);
-  /// The tokens that the lane's state covers.
-  int position(int lane) const { return history_[static_cast<size_t>(lane)].position; }
-  /// Takes the lane back to its first `keep` tokens, 0 < keep <= position(). Returns false, and changes nothing, unless
-  /// at least one token of the lane's last pass remains and there is a snapshot. The attention's rows are the caller's
-  /// to remove.
+  void passed(int lane, int first, int end) { moved(lane, first, end, 0); }
+  /// Notes that the state behind the lane's first `position` tokens is in plane `plane`, and those behind fewer tokens,
+  /// at least first + 1, in the planes that follow.
+  void moved(int lane, int first, int position, int plane);
+  /// The plane from which the lane's next pass starts.
+  int plane(int lane) const { return history_[static_cast<size_t>(lane)].plane; }
+  /// Takes the lane back to its first `keep` tokens, keep > 0. Returns false, and changes nothing, unless at least one
+  /// token of the lane's last pass remains and there is a snapshot. The attention's rows are the caller's to remove.
   bool roll_back(int lane, int keep);
   /// Call it when the lane's memory has been cleared.
   void cleared(int lane);
@@ -40,10 +42,10 @@ class LaneStates {
   LaneStates(llama_context* context, int lanes);
   void keep_in_place(int lane);
 
-  /// The lane's last pass, and how many tokens its state covers since: first < position <= end, or all are 0.
   struct History {
-    int first = 0, end = 0;
-    int position = 0;
+    int first = 0;     // position at which the lane's last pass began
+    int position = 0;  // tokens that the state covers
+    int plane = 0;
   };
   llama_memory_recurrent* recurrent_ = nullptr;
   std::vector<llama_memory_i*> attention_;  // the caches beside it

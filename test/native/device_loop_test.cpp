@@ -102,6 +102,12 @@ std::string compare_loops(WorldOptions options, int iterations, Tally& tally) {
   return difference.empty() ? "" : where + std::to_string(iterations) + " iterations: " + difference;
 }
 
+/// Gives some layers a window, which may be smaller than a block. Without candidates their cells come round.
+void add_window(WorldOptions& options, uint64_t seed) {
+  options.window = {.size = static_cast<int32_t>(5 + 9 * seed), .chunked = seed == 3};
+  options.window_cells = options.shape.candidates > 1 ? options.n_kv : options.window.size + options.shape.block;
+}
+
 }  // namespace
 
 void check_loops(const std::string& name, bool transposed, bool f16) {
@@ -124,8 +130,10 @@ void check_loops(const std::string& name, bool transposed, bool f16) {
       options.v_width = transposed ? 3 : 0;
       options.mask_f16 = f16;
       options.first_stream = static_cast<int32_t>(seed % 3);
-      options.positions = seed != 3;
+      options.position_parts = seed == 3 ? 0 : seed == 2 ? 4 : 1;
       if (seed == 4) options.end_share = 0;
+      if (seed != 1) add_window(options, seed);
+      options.states = shape.candidates == 1 && seed != 3;
       options.seed = seed * 1000 + static_cast<uint64_t>(tally.cases);
       const std::string failure = compare_loops(options, seed % 2 != 0 ? 12 : 1, tally);
       if (!failure.empty()) return report(name, failure);

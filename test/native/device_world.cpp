@@ -14,6 +14,7 @@ constexpr int32_t kPromptSize = 37;
 constexpr int64_t kRowBytes[] = {35, 34, 36, 256, 0, 0};
 constexpr int32_t kElementBytes[] = {0, 0, 0, 0, 2, 4};
 constexpr int32_t kWidth = 6;
+constexpr size_t kStateBytes[] = {12, 64};
 
 /// The history has few different tokens, so that keys of every length occur again.
 constexpr int64_t kHistoryVocab = 6;
@@ -60,6 +61,36 @@ std::vector<DeviceArray<char>> make_kv(KernelDevice& device, const WorldOptions&
   return arrays;
 }
 
+// States of lanes first_stream .. first_stream + B - 1 of a context that has one lane more.
+int32_t state_lanes(const WorldOptions& options) { return options.first_stream + options.shape.lanes + 1; }
+
+std::vector<DeviceArray<char>> make_states(KernelDevice& device, const WorldOptions& options) {
+  std::vector<DeviceArray<char>> arrays;
+  const auto rows = static_cast<size_t>((options.shape.block + 1) * state_lanes(options));
+  for (const size_t bytes : kStateBytes) {
+    if (options.states) arrays.emplace_back(device, random_bytes(rows * bytes, options.seed + bytes));
+  }
+  return arrays;
+}
+
+std::vector<StateTensor> describe_states(const std::vector<DeviceArray<char>>& arrays) {
+  std::vector<StateTensor> tensors;
+  for (size_t i = 0; i < arrays.size(); i++) {
+    tensors.push_back({arrays[i].data, static_cast<int64_t>(kStateBytes[i])});
+  }
+  return tensors;
+}
+
+AttentionInputs sizes_of(const WorldOptions& options, Window window, int64_t n_kv, int64_t kv_size) {
+  AttentionInputs sizes;
+  sizes.mask_f16 = options.mask_f16;
+  sizes.window = window;
+  sizes.n_kv = n_kv;
+  sizes.kv_size = kv_size;
+  sizes.v_width = options.v_width;
+  return sizes;
+}
+
 std::vector<KvTensor> describe(const std::vector<DeviceArray<char>>& arrays) {
   std::vector<KvTensor> tensors;
   for (size_t layer = 0; layer < arrays.size(); layer++) {
@@ -82,12 +113,10 @@ World::World(KernelDevice& device, const WorldOptions& options)
       choices(device, std::vector<Token>(rows_of(options.shape))),
       latest(device, std::vector<int32_t>(static_cast<size_t>(options.shape.lanes) * latest_size(index_bits))),
       earlier(device, std::vector<int32_t>(history.host.size() * kMaxKeyLength)),
-      positions(device, std::vector<int32_t>(rows_of(options.shape))),
-      k_rows(device, std::vector<int64_t>(rows_of(options.shape))),
-      v_rows(device,
-             std::vector<int64_t>(rows_of(options.shape) * static_cast<size_t>(std::max<int64_t>(1, options.v_width)))),
-      mask(device,
-           std::vector<char>(rows_of(options.shape) * static_cast<size_t>(options.n_kv) * (options.mask_f16 ? 2 : 4))),
+      positions(device, std::vector<int32_t>(rows_of(options.shape) * static_cast<size_t>(options.position_parts))),
+      full(device, options.shape, sizes_of(options, {}, options.n_kv, options.kv_size)),
+      windowed(device, options.shape, sizes_of(options, options.window, options.window_cells, options.window_cells)),
+      state_rows(device, std::vector<int32_t>(options.states ? static_cast<size_t>(options.shape.lanes) : 0)),
       stood(device, std::vector<uint8_t>(static_cast<size_t>(options.shape.lanes) * options.shape.block)),
       ends(device, random_ends(options)),
       lanes(device, std::vector<LaneState>(static_cast<size_t>(options.shape.lanes))),
@@ -95,6 +124,8 @@ World::World(KernelDevice& device, const WorldOptions& options)
       kv(make_kv(device, options)),
       kv_tensors(describe(kv)),
       kv_table(device, kv_tensors),
+      states(make_states(device, options)),
+      state_table(device, describe_states(states)),
       ring_host(static_cast<size_t>(options.iterations) * options.shape.lanes * ring_words(options.shape.block)),
       ring(static_cast<uint64_t*>(device.allocate_shared(ring_host.size() * sizeof(uint64_t)))),
       loop_state(device, std::vector<LoopState>(1)),
@@ -103,24 +134,68 @@ World::World(KernelDevice& device, const WorldOptions& options)
   write_inputs();
 }
 
-GraphInputs World::host_inputs() {
-  GraphInputs inputs;
-  inputs.tokens = tokens.host.data();
-  inputs.positions = options.positions ? positions.host.data() : nullptr;
+AttentionArrays::AttentionArrays(KernelDevice& device, const PassShape& shape, const AttentionInputs& sizes)
+    : sizes(sizes),
+      k_rows(device, std::vector<int64_t>(sizes.n_kv > 0 ? rows_of(shape) : 0)),
+      v_rows(device, std::vector<int64_t>(k_rows.host.size() * std::max<int64_t>(1, sizes.v_width))),
+      mask(device, std::vector<char>(rows_of(shape) * static_cast<size_t>(sizes.n_kv) * (sizes.mask_f16 ? 2 : 4))) {}
+
+AttentionInputs AttentionArrays::on_host() {
+  AttentionInputs inputs = sizes;
+  if (sizes.n_kv == 0) return inputs;
   inputs.k_rows = k_rows.host.data();
   inputs.v_rows = v_rows.host.data();
   inputs.mask = mask.host.data();
-  inputs.mask_f16 = options.mask_f16;
+  return inputs;
+}
+
+AttentionInputs AttentionArrays::on_device() const {
+  AttentionInputs inputs = sizes;
+  if (sizes.n_kv == 0) return inputs;
+  inputs.k_rows = k_rows.data;
+  inputs.v_rows = v_rows.data;
+  inputs.mask = mask.data;
+  return inputs;
+}
+
+void AttentionArrays::upload() {
+  k_rows.upload();
+  v_rows.upload();
+  mask.upload();
+}
+
+GraphInputs World::inputs_without_arrays() const {
+  GraphInputs inputs;
+  inputs.position_parts = std::max(1, options.position_parts);
   inputs.first_stream = options.first_stream;
-  inputs.n_kv = options.n_kv;
-  inputs.kv_size = options.kv_size;
-  inputs.v_width = options.v_width;
+  inputs.states.lanes = state_lanes(options);
+  inputs.states.spare_plane = options.shape.block;
+  return inputs;
+}
+
+GraphInputs World::host_inputs() {
+  GraphInputs inputs = inputs_without_arrays();
+  inputs.tokens = tokens.host.data();
+  if (options.position_parts > 0) inputs.positions = positions.host.data();
+  inputs.full = full.on_host();
+  inputs.windowed = windowed.on_host();
+  return inputs;
+}
+
+GraphInputs World::device_inputs() const {
+  GraphInputs inputs = inputs_without_arrays();
+  inputs.tokens = tokens.data;
+  if (options.position_parts > 0) inputs.positions = positions.data;
+  inputs.full = full.on_device();
+  inputs.windowed = windowed.on_device();
+  if (options.states) inputs.states.rows = state_rows.data;
   return inputs;
 }
 
 const char* World::input_unlike_first() {
   const auto [lane_count, candidates, block] = options.shape;
-  const auto before = std::tuple(positions.host, k_rows.host, v_rows.host, mask.host);
+  const auto before = std::tuple(positions.host, full.k_rows.host, full.v_rows.host, full.mask.host,
+                                 windowed.k_rows.host, windowed.v_rows.host, windowed.mask.host);
   const std::vector<Token> blocks = tokens.host;
   for (int32_t b = 0; b < lane_count; b++) {
     const LaneState& lane = lanes.host[static_cast<size_t>(b)];
@@ -129,9 +204,12 @@ const char* World::input_unlike_first() {
                       blocks.data() + static_cast<size_t>(b) * candidates * block);
   }
   if (positions.host != std::get<0>(before)) return "positions";
-  if (k_rows.host != std::get<1>(before)) return "k_rows";
-  if (v_rows.host != std::get<2>(before)) return "v_rows";
-  return mask.host != std::get<3>(before) ? "mask" : nullptr;
+  if (full.k_rows.host != std::get<1>(before)) return "k_rows";
+  if (full.v_rows.host != std::get<2>(before)) return "v_rows";
+  if (full.mask.host != std::get<3>(before)) return "mask";
+  if (windowed.k_rows.host != std::get<4>(before)) return "k_rows of layers with a window";
+  if (windowed.v_rows.host != std::get<5>(before)) return "v_rows of layers with a window";
+  return windowed.mask.host != std::get<6>(before) ? "mask of layers with a window" : nullptr;
 }
 
 // Makes state and inputs on the host and writes them to the device, as the runner does when lanes join.
@@ -175,9 +253,13 @@ void World::write_inputs() {
   latest.upload();
   earlier.upload();
   positions.upload();
-  k_rows.upload();
-  v_rows.upload();
-  mask.upload();
+  full.upload();
+  windowed.upload();
+  for (int32_t b = 0; options.states && b < lane_count; b++) {
+    state_rows.host[static_cast<size_t>(b)] =
+        inputs_without_arrays().states.row(below(block), options.first_stream + b);
+  }
+  state_rows.upload();
   stood.upload();
   lanes.upload();
 }
@@ -225,16 +307,7 @@ AdvanceArgs World::advance_args() const {
   args.verdicts = verdicts.data;
   args.lanes = lanes.data;
   args.stood = stood.data;
-  args.inputs.tokens = tokens.data;
-  args.inputs.positions = options.positions ? positions.data : nullptr;
-  args.inputs.k_rows = k_rows.data;
-  args.inputs.v_rows = v_rows.data;
-  args.inputs.mask = mask.data;
-  args.inputs.mask_f16 = options.mask_f16;
-  args.inputs.first_stream = options.first_stream;
-  args.inputs.n_kv = options.n_kv;
-  args.inputs.kv_size = options.kv_size;
-  args.inputs.v_width = options.v_width;
+  args.inputs = device_inputs();
   args.scratch = scratch;
   args.ring = {ring, static_cast<uint32_t>(options.iterations)};
   args.loop = loop;
@@ -244,6 +317,19 @@ AdvanceArgs World::advance_args() const {
 void World::iterate() {
   device.advance(advance_args());
   if (options.shape.candidates > 1) device.roll_forward(roll_forward_args());
+  if (options.states) device.keep_state(keep_state_args());
+}
+
+KeepStateArgs World::keep_state_args() const {
+  KeepStateArgs args;
+  args.shape = options.shape;
+  args.verdicts = verdicts.data;
+  args.lanes = lanes.data;
+  args.tensors = state_table.data;
+  args.count = static_cast<int32_t>(states.size());
+  args.first_lane = options.first_stream;
+  args.states = device_inputs().states;
+  return args;
 }
 
 World::State World::state() {
@@ -255,9 +341,14 @@ World::State World::state() {
   };
   add("tokens", tokens.download());
   add("positions", positions.download());
-  add("k_rows", k_rows.download());
-  add("v_rows", v_rows.download());
-  add("mask", mask.download());
+  add("k_rows", full.k_rows.download());
+  add("v_rows", full.v_rows.download());
+  add("mask", full.mask.download());
+  add("k_rows of layers with a window", windowed.k_rows.download());
+  add("v_rows of layers with a window", windowed.v_rows.download());
+  add("mask of layers with a window", windowed.mask.download());
+  add("state rows", state_rows.download());
+  for (auto& tensor : states) add("states", tensor.download());
   add("stood", stood.download());
   add("verdicts", verdicts.download());
   auto states = lanes.download();

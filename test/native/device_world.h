@@ -40,6 +40,18 @@ class DeviceArray {
   KernelDevice* device_;
 };
 
+/// The arrays of AttentionInputs.
+struct AttentionArrays {
+  AttentionArrays(KernelDevice& device, const PassShape& shape, const AttentionInputs& sizes);
+  AttentionInputs on_host();
+  AttentionInputs on_device() const;
+  void upload();
+
+  AttentionInputs sizes;
+  DeviceArray<int64_t> k_rows, v_rows;
+  DeviceArray<char> mask;
+};
+
 struct WorldOptions {
   PassShape shape;
   int64_t vocab = 64;
@@ -47,7 +59,10 @@ struct WorldOptions {
   int64_t kv_size = 768;
   int64_t v_width = 0;  // width of a transposed V; 0: V has rows
   bool mask_f16 = true;
-  bool positions = true;  // false: the graph has no input for positions
+  int32_t position_parts = 1;  // 0: the graph has no input for positions
+  Window window;               // size 0: no layer has a window
+  int64_t window_cells = 0;    // kv_size and n_kv of layers with a window
+  bool states = false;         // the model has recurrent layers
   int32_t first_stream = 0;
   int32_t max_budget = 60;
   double end_share = 0.02;  // share of end-of-generation tokens in the vocabulary; 0: the kernels get no table of them
@@ -55,7 +70,7 @@ struct WorldOptions {
   uint64_t seed = 1;
 };
 
-/// All data that advance and roll_forward read and write, in one device's memory. Two worlds with the same
+/// All data that advance, roll_forward and keep_state read and write, in one device's memory. Two worlds with the same
 /// options on two devices hold the same values.
 class World {
  public:
@@ -68,9 +83,10 @@ class World {
     choices.host = values;
     choices.upload();
   }
-  /// Runs advance and roll_forward.
+  /// Runs advance, roll_forward and keep_state, as far as the options need them.
   void iterate();
   RollForwardArgs roll_forward_args() const;
+  KeepStateArgs keep_state_args() const;
   AdvanceArgs advance_args() const;
   /// Names and bytes of all arrays that the device wrote, without addresses.
   using State = std::vector<std::pair<const char*, std::vector<char>>>;
@@ -88,14 +104,16 @@ class World {
   DeviceArray<Token> history, tokens, choices;  // history [lanes, n_kv + 1]
   DeviceArray<int32_t> latest, earlier;         // of all lanes' indexes
   DeviceArray<int32_t> positions;
-  DeviceArray<int64_t> k_rows, v_rows;
-  DeviceArray<char> mask;
+  AttentionArrays full, windowed;
+  DeviceArray<int32_t> state_rows;
   DeviceArray<uint8_t> stood, ends;
   DeviceArray<LaneState> lanes;
   DeviceArray<Verdict> verdicts;
   std::vector<DeviceArray<char>> kv;
   std::vector<KvTensor> kv_tensors;
   DeviceArray<KvTensor> kv_table;
+  std::vector<DeviceArray<char>> states;
+  DeviceArray<StateTensor> state_table;
   std::vector<uint64_t> ring_host;
   uint64_t* ring;
   DeviceArray<LoopState> loop_state;
@@ -103,6 +121,8 @@ class World {
 
  private:
   GraphInputs host_inputs();
+  GraphInputs device_inputs() const;
+  GraphInputs inputs_without_arrays() const;
   void write_inputs();
 };
 

@@ -59,9 +59,12 @@ class Fuzz {
     return lowest + static_cast<int>(random_() % static_cast<unsigned>(highest - lowest + 1));
   }
 
+  /// Tokens of a lane, at least: the resident runner leaves the first pass over a recurrent state to the host runner.
+  int shortest() { return host_.context.states() != nullptr ? 2 : 1; }
+
   void restart(int lane) {
     const int64_t vocab = model_->info().vocab_size;
-    const auto prompt = random_tokens(random_, pick(1, 60), vocab);
+    const auto prompt = random_tokens(random_, pick(shortest(), 60), vocab);
     host_.assign(lane, prompt);
     resident_.assign(lane, prompt);
     seeds_[static_cast<size_t>(lane)] = random_();
@@ -80,11 +83,12 @@ class Fuzz {
     if (size - 1 + n > options_.context_size || pick(0, 9) == 0) {
       restart(lane);  // prefill while others stay resident
     } else if (pick(0, 9) == 0) {
-      const int keep = pick(1, size);
+      const int keep = pick(shortest(), size);
       for (Side* side : {&host_, &resident_}) {
         Lane& rolled_back = side->lanes[static_cast<size_t>(lane)];
         rolled_back.rollback(keep);
-        if (pick(0, 1) == 0) rolled_back.lost_rows(side->context.trim(lane, rolled_back.written()));
+        if (pick(0, 1) == 0 || side->context.states() != nullptr)
+          rolled_back.lost_rows(side->context.trim(lane, rolled_back.written()));
       }
     } else if (pick(0, 9) == 0) {
       const auto draft = random_tokens(random_, n - 1, model_->info().vocab_size);

@@ -83,6 +83,7 @@ void loops(const ModelPointer& model, ContextOptions options, Recorded kind, con
       if (host.lanes[static_cast<size_t>(lane)].tokens().size() + 100 > static_cast<size_t>(options.context_size)) {
         renew(host, resident, lane, random);
       }
+      resident.prefill(lane);  // what was lost when the lane left a burst
       const int64_t budget = round % 2 == 0 ? 60 : 1 + static_cast<int64_t>(random() % 8);
       host_work.emplace(lane, host.run(lane, 7, budget, false, false, {}, kDraftLookup2));
       work.push_back(resident.run(lane, 7, budget, false, false, {}, kDraftLookup2));

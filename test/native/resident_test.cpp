@@ -11,6 +11,10 @@
 #include <cstring>
 
 #include "base/ggml_guard.h"
+#include "llama-context.h"
+#include "llama-kv-cache-iswa.h"
+#include "llama-memory-hybrid-iswa.h"
+#include "llama-memory-hybrid.h"
 #include "llama.h"
 #include "llama/packed_buffer.h"
 
@@ -51,8 +55,13 @@ std::vector<Token> random_tokens(std::mt19937& random, int count, int64_t vocab)
   return tokens;
 }
 
-llama_kv_cache& cache_of(Side& side) {
-  return static_cast<llama_kv_cache&>(*reinterpret_cast<llama_memory_i*>(llama_get_memory(side.context.handle())));
+Caches caches_of(Side& side) {
+  llama_memory_i* memory = side.context.handle()->get_memory();
+  if (auto* hybrid = dynamic_cast<llama_memory_hybrid*>(memory)) return {hybrid->get_mem_attn()};
+  auto* iswa = dynamic_cast<llama_kv_cache_iswa*>(memory);
+  if (auto* hybrid = dynamic_cast<llama_memory_hybrid_iswa*>(memory)) iswa = hybrid->get_mem_attn();
+  if (iswa != nullptr) return {iswa->get_base(), iswa->get_swa()};
+  return {dynamic_cast<llama_kv_cache*>(memory)};
 }
 
 namespace {
@@ -65,14 +74,19 @@ void check_handed_back(Side& resident, const ModelPointer& model, const ContextO
     const auto tokens = resident.lanes[static_cast<size_t>(lane)].tokens();
     const int rows = static_cast<int>(tokens.size()) - 1;
     resident.context.trim(lane, rows);
-    const auto& cells = cache_of(resident).get_cells(lane);
-    check(cells.used_max_p1() == static_cast<uint32_t>(rows), name + ": cells behind the confirmed rows are free");
-    for (int c = 0; c < rows; c++) {
-      if (!check(!cells.is_empty(static_cast<uint32_t>(c)) && cells.pos_get(static_cast<uint32_t>(c)) == c,
-                 name + ": every confirmed row has its cell")) {
-        break;
+    const Caches caches = caches_of(resident);
+    const auto check_cells = [&](const llama_kv_cache& cache, int first) {
+      const llama_kv_cells& cells = cache.get_cells(lane);
+      check(cells.seq_pos_max(lane) == rows - 1, name + ": cells behind the confirmed rows are free");
+      for (int p = std::max(0, first); p < rows; p++) {
+        const auto cell = static_cast<uint32_t>(p) % cache.get_size();
+        if (!check(!cells.is_empty(cell) && cells.pos_get(cell) == p, name + ": every confirmed row has its cell")) {
+          break;
+        }
       }
-    }
+    };
+    check_cells(*caches.full, 0);
+    if (caches.windowed != nullptr) check_cells(*caches.windowed, rows - resident.context.model_memory().window);
     Side fresh(model, options, false);
     fresh.assign(lane, tokens);
     const Token next[2] = {tokens.back(), tokens.back()};
@@ -149,7 +163,8 @@ int run_all(const ModelPointer& model) {
           options.threads = n == 8 && lanes == 3 ? 2 : 1;
           lockstep(model, options, n, n == 2 ? 40 : 8, lanes_name);
         }
-        for (const int count : flash ? std::vector<int>{2, 4} : std::vector<int>{}) {
+        const bool recurrent = memory_of(model->handle()).max_rollback >= 0;
+        for (const int count : flash && !recurrent ? std::vector<int>{2, 4} : std::vector<int>{}) {
           candidates(model, options, 4, count, lanes_name + ", " + std::to_string(count) + " candidates");
         }
       }

@@ -48,6 +48,7 @@ struct Side {
   // Prefills as Engine does: in chunks of 32, with a lone token padded to two.
   void prefill(int lane) {
     Lane& it = lanes[static_cast<size_t>(lane)];
+    it.lost_rows(context.rows(lane));  // a recurrent state may have been lost
     while (it.needs_prefill()) {
       const auto chunk = it.prefill_tokens(32);
       const Token padded[2] = {chunk[0], chunk[0]};
@@ -89,7 +90,12 @@ struct Reported {
 std::vector<Reported> burst(Side& side, std::span<const LaneWork> runs, int n, int count, int64_t vocab, bool logits);
 bool same(const Iteration& a, const Iteration& b);
 std::vector<Token> random_tokens(std::mt19937& random, int count, int64_t vocab);
-llama_kv_cache& cache_of(Side& side);
+/// The KV caches of layers that see the whole context, and of layers with a window (null: there are none).
+struct Caches {
+  llama_kv_cache* full = nullptr;
+  llama_kv_cache* windowed = nullptr;
+};
+Caches caches_of(Side& side);
 
 /// Compares the inputs of the next pass, as the runner left them, with those of llama.cpp's set_input_* for that block.
 void check_inputs(Side& side, int first, int lanes, int n, const std::string& where);

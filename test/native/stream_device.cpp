@@ -93,6 +93,9 @@ void StreamDevice::advance(const AdvanceArgs& args) {
 void StreamDevice::roll_forward(const RollForwardArgs& args) {
   enqueue([args] { cllm::roll_forward(args); });
 }
+void StreamDevice::keep_state(const KeepStateArgs& args) {
+  enqueue([args] { cllm::keep_state(args); });
+}
 
 std::unique_ptr<Recording> StreamDevice::record(const std::function<void()>& iteration, std::string& reason) {
   if (recorded_ == Recorded::kNothing) return nullptr;

@@ -36,6 +36,7 @@ class StreamDevice : public KernelDevice {
   void verify(const VerifyArgs& args) override;
   void advance(const AdvanceArgs& args) override;
   void roll_forward(const RollForwardArgs& args) override;
+  void keep_state(const KeepStateArgs& args) override;
   std::unique_ptr<Recording> record(const std::function<void()>& iteration, std::string& reason) override;
   void launch(const Recording& recording) override;
   void wait() override;
