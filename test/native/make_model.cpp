@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -70,18 +72,20 @@ Request read_request(int count, char** arguments) {
 }
 
 void list() {
+  const auto scratch =
+      std::filesystem::temp_directory_path() / ("cllm-make-model-" + std::to_string(std::random_device()()));
   for (const llm_arch architecture : llm_arch_all()) {
     if (architecture == LLM_ARCH_UNKNOWN) continue;
     const char* name = llm_arch_name(architecture);
-    std::string memory;
-    try {
-      memory = memory_class(ModelRecipe(name));
-    } catch (const std::exception& error) {
-      memory = std::string("- ") + error.what();
-    }
-    std::printf("%-18s %s\n", name, memory.c_str());
+    std::printf("%-18s ", name);
     std::fflush(stdout);
+    try {
+      std::printf("%s\n", memory_class(ModelRecipe(name), scratch.string()).c_str());
+    } catch (const std::exception& error) {
+      std::printf("- %s\n", error.what());
+    }
   }
+  std::filesystem::remove(scratch);
 }
 
 void make(const Request& request) {

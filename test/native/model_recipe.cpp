@@ -24,6 +24,11 @@ Kind kind_of(const std::string& value) {
   return value.find_first_of(".e") == value.npos ? Kind::kInteger : Kind::kNumber;
 }
 
+/// Whether the architecture stands before the key in a file.
+bool has_prefix(const std::string& key) {
+  return !key.starts_with("tokenizer.") && !key.starts_with("general.") && !key.starts_with("xielu.");
+}
+
 uint32_t to_u32(const std::string& value) { return static_cast<uint32_t>(std::stoul(value)); }
 
 void set_one(gguf_context* file, const std::string& key, const std::string& value) {
@@ -89,8 +94,7 @@ GgufPointer ModelRecipe::metadata() const {
   const size_t layers = to_u32(keys_.at("block_count"));
   for (const auto& [name, value] : keys_) {
     if (value.empty()) continue;
-    const bool common = name.starts_with("tokenizer.") || name.starts_with("general.");
-    const std::string key = common ? name : architecture_ + "." + name;
+    const std::string key = has_prefix(name) ? architecture_ + "." + name : name;
     try {
       const bool list = value.find(',') != value.npos || value.starts_with("u64:");
       list ? set_list(file.get(), key, value, layers) : set_one(file.get(), key, value);

@@ -76,6 +76,13 @@ std::string part_of(const std::string& name) {
   return name.substr(name.find('.', 4) + 1);
 }
 
+/// A tensor of the file to be written.
+struct PlannedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  ggml_type type;
+};
+
 /// Tensors that only some uses of an architecture have: scales of NVFP4, factors of long contexts, heads of
 /// classifiers and embedding models.
 bool is_rare(const std::string& part) {
@@ -101,14 +108,22 @@ std::vector<ggml_tensor*> choose_tensors(const ModelRecipe& recipe, const llama_
   return chosen;
 }
 
-std::vector<PlannedTensor> plan(const llama_model& skeleton, const std::vector<ggml_tensor*>& tensors,
-                                llama_ftype ftype) {
+ggml_tensor flat(ggml_tensor tensor) {
+  tensor.ne[0] = ggml_nelements(&tensor);
+  tensor.ne[1] = tensor.ne[2] = tensor.ne[3] = 1;
+  return tensor;
+}
+
+std::vector<PlannedTensor> plan_tensors(const llama_model& skeleton, const std::vector<ggml_tensor*>& tensors,
+                                        llama_ftype ftype) {
   llama_model_quantize_params params = llama_model_quantize_default_params();
   params.ftype = ftype;
   const std::unique_ptr<quantize_state_impl, Freed<llama_quant_free>> state(llama_quant_init(&skeleton, &params));
   std::vector<ggml_tensor*> quantised;
   std::vector<PlannedTensor> planned;
   for (ggml_tensor* tensor : tensors) {
+    // Files have the norms of n-gram embeddings as vectors, which llama.cpp reshapes.
+    if (part_of(tensor->name).starts_with("ple_norm")) *tensor = flat(*tensor);
     const int dimensions = ggml_n_dims(tensor);
     planned.push_back({tensor->name, {tensor->ne, tensor->ne + dimensions}, GGML_TYPE_F32});
     if (llama_quant_tensor_allows_quantization(state.get(), tensor)) quantised.push_back(tensor);
@@ -185,34 +200,45 @@ void write_weights(std::ofstream& out, const PlannedTensor& tensor, size_t align
   out.write(padding.data(), static_cast<std::streamsize>(padding.size()));
 }
 
+/// What is written into a file.
+struct Plan {
+  std::vector<PlannedTensor> tensors;
+  GgufPointer header;
+};
+
+/// Finds out which tensors llama.cpp asks for, and leaves a file at `path` that it loads, with a hole in the place of
+/// the weights.
+Plan plan_file(const ModelRecipe& recipe, llama_ftype ftype, const std::string& path) {
+  const LlamaModelPointer skeleton = make_skeleton(recipe.metadata().get());
+  std::set<std::string> required;
+  for (;;) {
+    Plan plan;
+    plan.tensors = plan_tensors(*skeleton, choose_tensors(recipe, *skeleton, required), ftype);
+    plan.header = header_of(recipe, plan.tensors, ftype);
+    const std::string objection = objection_to(plan.header.get(), path);
+    if (objection.empty()) return plan;
+    const std::string missing = part_of(missing_tensor(objection));
+    if (missing.empty() || !required.insert(missing).second) throw std::runtime_error(objection);
+  }
+}
+
 }  // namespace
 
-std::string memory_class(const ModelRecipe& recipe) {
-  const LlamaModelPointer model = make_skeleton(recipe.metadata().get());
+std::string memory_class(const ModelRecipe& recipe, const std::string& scratch_path) {
+  plan_file(recipe, LLAMA_FTYPE_ALL_F32, scratch_path);
+  const LlamaModelPointer model(llama_model_load_from_file(scratch_path.c_str(), skeleton_params()));
   return memory_class_of(model.get());
 }
 
 void write_model(const ModelRecipe& recipe, const std::string& type, const WeightOptions& options,
                  const std::string& path) {
-  const llama_ftype ftype = to_ftype(type);
-  const LlamaModelPointer skeleton = make_skeleton(recipe.metadata().get());
-  std::set<std::string> required;
-  for (;;) {
-    const std::vector<PlannedTensor> tensors = plan(*skeleton, choose_tensors(recipe, *skeleton, required), ftype);
-    const GgufPointer header = header_of(recipe, tensors, ftype);
-    const std::string objection = objection_to(header.get(), path);
-    if (objection.empty()) {
-      std::filesystem::resize_file(path, gguf_get_meta_size(header.get()));
-      std::ofstream out(path, std::ios::binary | std::ios::app);
-      for (const PlannedTensor& tensor : tensors) {
-        write_weights(out, tensor, gguf_get_alignment(header.get()), options);
-      }
-      if (!out.flush()) throw std::runtime_error("cannot write " + path);
-      return;
-    }
-    const std::string missing = part_of(missing_tensor(objection));
-    if (missing.empty() || !required.insert(missing).second) throw std::runtime_error(objection);
+  const Plan plan = plan_file(recipe, to_ftype(type), path);
+  std::filesystem::resize_file(path, gguf_get_meta_size(plan.header.get()));
+  std::ofstream out(path, std::ios::binary | std::ios::app);
+  for (const PlannedTensor& tensor : plan.tensors) {
+    write_weights(out, tensor, gguf_get_alignment(plan.header.get()), options);
   }
+  if (!out.flush()) throw std::runtime_error("cannot write " + path);
 }
 
 }  // namespace cllm

@@ -42,14 +42,17 @@ Law law_of(std::string_view name, int64_t row, const WeightOptions& options) {
   if (name.ends_with(".ssm_d")) return {1, 0.1f};
   // With the output tied to the embeddings and a last norm of ones, every token would be followed by itself.
   if (name == "output_norm.weight" || name == "token_embd_norm.weight") return {0, 1};
+  // Sharp attention: heads that look everywhere at once bring texts to a halt.
+  if (has_word(name, "attn_q_norm") || has_word(name, "attn_k_norm")) return {bias ? 0 : 3.0f, 0.1f};
   if (has_word(name, "norm") && !bias) return {1, 0.1f};
   if (has_word(name, "time_mix_lerp") || has_word(name, "channel_mix_lerp")) return {0.5f, 0.2f};
   if (has_word(name, "rope_f")) return {1, 0.05f};  // rope_freqs, rope_factors_*: the rotation divides by them
   if (has_word(name, "ssm_conv1d") || has_word(name, "shortconv.conv")) return {0, bias ? 0.1f : 0.5f};
   if (has_word(name, "ssm_dt.bias") || has_word(name, "attn_sinks")) return {0, 1};
   if (bias) return {0, 0.1f};
-  const float deviation = options.deviation > 0 ? options.deviation : 1.6f / std::sqrt(static_cast<float>(row));
-  return {0, deviation};
+  if (options.deviation > 0) return {0, options.deviation};
+  const bool sharp = has_word(name, "attn_q.") || has_word(name, "attn_k.") || has_word(name, "attn_q_b.");
+  return {0, (sharp ? 3 : 1.6f) / std::sqrt(static_cast<float>(row))};
 }
 
 }  // namespace
