@@ -20,6 +20,7 @@ const EXIT_MILLISECONDS = 30_000;
 /** Programs of test/native that the suites start. */
 const PROGRAMS = [
   ...["reference", "unit-test", "grammar-test", "model-test", "device-test", "resident-test", "train-test"],
+  ...["make-model", "architecture-test"],
 ].map((name) => `cllm-${name}`);
 
 /**

@@ -83,9 +83,12 @@ constexpr const char* kEpsilons[] = {"attention.layer_norm_epsilon", "attention.
                                      "attention.group_norm_epsilon", "hyper_connection.epsilon"};
 
 // The loaders of these architectures divide by the number of used experts where there is no expert_feed_forward_length.
-constexpr std::string_view kDividesByExperts[] = {"qwen2moe", "qwen3moe",   "qwen3vlmoe",     "qwen3next", "qwen35moe",
-                                                  "qwen4exp", "glm4moe",    "nemotron_h_moe", "llada-moe", "rnd1",
-                                                  "mellum",   "nemotron_h", "grovemoe"};
+// Both may be arrays, of which they take the first layer's values.
+constexpr std::string_view kDividesByExperts[] = {"qwen2moe",  "qwen3moe", "qwen3vlmoe", "qwen3next",
+                                                  "qwen35moe", "qwen4exp", "glm4moe",    "rnd1",
+                                                  "llada-moe", "mellum",   "grovemoe"};
+// These take each layer's own values, and only where there are experts and the layer is a feed-forward network.
+constexpr std::string_view kDividesInLayers[] = {"nemotron_h", "nemotron_h_moe"};
 
 // The loaders of these architectures divide by the number of heads in the first layer.
 constexpr std::string_view kDividesByHeads[] = {"olmo2", "phimoe", "gemma2", "gemma3", "deepseek2", "deepseek2-ocr"};
@@ -172,12 +175,24 @@ Problem check_heads(const std::string& path, const gguf_context* gguf, const std
 }
 
 Problem check_experts(const std::string& path, const gguf_context* gguf, const std::string& architecture) {
-  if (!contains(kDividesByExperts, architecture)) return std::nullopt;
-  if (integer_key(gguf, architecture + ".expert_feed_forward_length", 0) > 0) return std::nullopt;
-  for (const int64_t used : integers_of(gguf, architecture + ".expert_used_count")) {
-    if (used > 0) return std::nullopt;
+  const bool in_layers = contains(kDividesInLayers, architecture);
+  if (!in_layers && !contains(kDividesByExperts, architecture)) return std::nullopt;
+  if (in_layers && integer_key(gguf, architecture + ".expert_count", 0) == 0) return std::nullopt;
+  const auto layers_of = [&](const char* key) { return integers_of(gguf, architecture + "." + key); };
+  // A single value holds for every layer.
+  const auto at = [](const std::vector<int64_t>& values, size_t layer) {
+    return values.empty() ? 0 : values[values.size() == 1 ? 0 : std::min(layer, values.size() - 1)];
+  };
+  const std::vector<int64_t> sizes = layers_of("feed_forward_length");
+  const std::vector<int64_t> expert_sizes = layers_of("expert_feed_forward_length");
+  const std::vector<int64_t> used = layers_of("expert_used_count");
+  const int64_t layers = in_layers ? integer_key(gguf, architecture + ".block_count", 1) : 1;
+  for (size_t layer = 0; layer < static_cast<size_t>(layers); layer++) {
+    if (in_layers && at(sizes, layer) == 0) continue;
+    if (at(expert_sizes, layer) > 0 || at(used, layer) > 0) continue;
+    return invalid(path, "does not say its " + architecture + ".expert_used_count");
   }
-  return invalid(path, "does not say its " + architecture + ".expert_used_count");
+  return std::nullopt;
 }
 
 }  // namespace

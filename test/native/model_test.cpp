@@ -1,4 +1,4 @@
-// Checks must_be_f32() for every tensor that llama.cpp knows:
+// Checks must_be_f32() for every tensor that llama.cpp knows, and the guard against tensors that a file lacks:
 //   cllm-model-test
 // llama.cpp's own table says with which operator it uses each tensor. Prints one line per failure; exits with 1 if
 // there is any.
@@ -6,7 +6,9 @@
 #include <stdexcept>
 #include <string>
 
+#include "base/ggml_guard.h"
 #include "llama-arch.h"
+#include "llama/missing_tensors.h"
 #include "model/model_file_checks.h"
 
 using namespace cllm;
@@ -139,10 +141,24 @@ int check_public_names() {
   return failures;
 }
 
+/// llama.cpp's graphs are compiled with missing_tensors.h, like this function.
+int check_missing_tensors() {
+  install_ggml_guard();
+  ggml_tensor present{};
+  try {
+    GgmlGuard guard;
+    if (cllm_present(&present) != &present) return std::printf("a tensor that is present changes\n"), 1;
+    ggml_mul_mat(nullptr, &present, nullptr);
+  } catch (const std::exception& error) {
+    return std::string(error.what()).find("lacks a tensor") == std::string::npos;
+  }
+  return std::printf("a tensor that is missing is not reported\n"), 1;
+}
+
 }  // namespace
 
 int main() {
-  const int failures = check_llama_table() + check_public_names();
+  const int failures = check_llama_table() + check_public_names() + check_missing_tensors();
   std::printf("%d failures\n", failures);
   return failures == 0 ? 0 : 1;
 }
