@@ -56,6 +56,7 @@ void plant(Side& side, int lane, const std::vector<Token>& answer, const PassSha
 void candidates(const ModelPointer& model, ContextOptions options, int n, int count, const std::string& name) {
   const int64_t vocab = model->info().vocab_size;
   options.block_size = n;
+  options.swa_full = true;  // as candidates want it: a ring of rows is summed in another order
   Side host(model, options, false);
   options.candidates = count;
   Side resident(model, options, true);
