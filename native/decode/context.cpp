@@ -149,7 +149,8 @@ void Context::prove_model() {
 // runner needs a plane more, which no pass over a block writes.
 int Context::snapshots() const {
   if (model_memory_.max_rollback <= 0) return 0;
-  const bool may_be_resident = options_.runner != "host" && model_memory_.kv_bytes_per_token > 0;
+  const bool has_attention = model_memory_.kv_bytes_per_token + model_memory_.windowed_kv_bytes_per_token > 0;
+  const bool may_be_resident = options_.runner != "host" && has_attention;
   return options_.block_size - (may_be_resident ? 0 : 1);
 }
 

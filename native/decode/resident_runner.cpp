@@ -29,6 +29,11 @@ std::unique_ptr<ResidentRunner> ResidentRunner::create(Context& context, std::st
     reason = "candidates of a lane cannot share its recurrent state";
     return nullptr;
   }
+  if (context.states() != nullptr &&
+      static_cast<int>(llama_n_rs_seq(context.handle())) < context.options().block_size) {
+    reason = "it keeps no snapshot of the model's recurrent state beside those of a block";
+    return nullptr;
+  }
   // Without flash attention the cells are summed in their order: a candidate's rows, which lie elsewhere, would be
   // rounded differently from the same rows at their own place (seen in the last bit of 5 of 74,000 bytes).
   if (context.options().candidates > 1 && !bridge->flash_attention()) {
