@@ -41,13 +41,40 @@ describe("resident runner", () => {
     }).timeout(300_000);
   }
 
+  // Recurrent states, rings of rows, positions with several parts; on the CPU alone so far.
+  const random: [architecture: string, ...options: string[]][] = onGpu
+    ? []
+    : [
+        ["lfm2"],
+        ["lfm2", "--window", "32"],
+        ["qwen35"],
+        ["nemotron_h"],
+        ["gemma3", "--window", "32"],
+        ["gemma4", "--window", "32"],
+        ["gpt-oss", "--window", "32"],
+        ["qwen3vl"],
+      ];
+  for (const [architecture, ...options] of random) {
+    it(`${[architecture, ...options].join(" ")}: in lockstep with llama_decode`, () => {
+      const file = path.join(path.dirname(fixtures.llama), `${architecture}-${process.pid}.gguf`);
+      try {
+        const made = spawnSync(testProgram("cllm-make-model"), [architecture, file, "--type", "q8_0", ...options]);
+        assert.equal(made.status, 0, String(made.stderr));
+        const { status, output } = program(file, "quick");
+        assert.equal(status, 0, output);
+      } finally {
+        fs.rmSync(file, { force: true });
+      }
+    }).timeout(120_000);
+  }
+
   it("is the default where the model allows, and says so; where not, says why", async () => {
     const expected: [keyof Fixtures, DecoderOptions, "resident" | "host", RegExp][] = [
       ["llama", {}, "resident", /kernels on the [CG]PU/],
       ["gpt2", { contextSize: 64 }, "resident", /kernels on the [CG]PU/],
       ["llama", { runner: "host" }, "host", /not resident: it was asked for/],
-      ["gemma3", {}, "host", /not resident: the model has a sliding-window KV cache/],
-      ["mamba", { blockSize: 1 }, "host", /not resident: the model's recurrent state cannot be rolled back/],
+      ["gemma3", {}, "resident", /kernels on the [CG]PU/],
+      ["mamba", { blockSize: 1 }, "host", /not resident: the model has no attention, only recurrent state/],
     ];
     for (const [model, options, runner, reason] of expected) {
       await withDecoder(fixtures[model], options, async ({ info }) => {
@@ -55,11 +82,10 @@ describe("resident runner", () => {
         assert.match(info.runnerReason, reason);
       });
     }
-    await using model = await Model.load(fixtures.gemma3);
+    await using model = await Model.load(fixtures.mamba);
     await assert.rejects(model.createDecoder({ runner: "resident", contextSize: 64 }), {
       code: "CLLM_NOT_SUPPORTED",
-      message:
-        /^Expected a model for the resident runner but .* cannot use it: the model has a sliding-window KV cache/,
+      message: /^Expected a model for the resident runner but .* cannot use it: the model has no attention/,
     });
   });
 
