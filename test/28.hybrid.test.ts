@@ -1,0 +1,249 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { type Decoder, type DecoderOptions, type Input, Model, type Sequence } from "../lib/index.js";
+import { writeFixtures } from "./fixtures/gguf.js";
+import { program } from "./programs.js";
+import { onGpu } from "./reference.js";
+
+const fixtures = writeFixtures();
+const PROMPTS = ["the other side", "and a long day in there", "x", "one two one two one two one two"];
+const CONTEXT = 400;
+
+/** Every way in which a lane is decoded. */
+const WAYS: DecoderOptions[] = [
+  { runner: "host" },
+  { runner: "resident" },
+  { runner: "resident", burst: 4 },
+  { runner: "resident", burst: 64 },
+];
+
+const bytes = (logits: Float32Array | null) => Buffer.from((logits as Float32Array).buffer).toString("base64");
+
+/** What follows each position of tokens does not depend on how a lane got there: qwen35 has recurrent layers. */
+describe("a model with recurrent layers", () => {
+  let model: Model;
+  before(async () => {
+    model = await Model.load(fixtures.qwen35);
+  });
+  after(() => model.dispose());
+
+  const create = (options: DecoderOptions) => model.createDecoder({ contextSize: CONTEXT, threads: 1, ...options });
+
+  /** The continuation of a prompt in a decoder that has done nothing before. */
+  async function fresh(input: Input, maxTokens: number, blockSize = 2): Promise<number[]> {
+    await using decoder = await create({ runner: "host", blockSize });
+    return (await decoder.generate(input, { maxTokens })).tokens;
+  }
+
+  it("says what it is", async () => {
+    const { info } = model;
+    assert.equal(info.maxRollback, 47);
+    assert.ok(info.stateBytes > 0);
+    for (const [runner, planes] of [
+      ["host", 8],
+      ["auto", 9],
+    ] as const) {
+      await using decoder = await create({ runner, blockSize: 8, lanes: 3 });
+      assert.equal(decoder.info.runner, runner === "host" ? "host" : "resident");
+      assert.equal(decoder.info.maxRollback, 7);
+      assert.equal(decoder.info.stateBytes, 3 * planes * info.stateBytes);
+    }
+    await using largest = await create({ blockSize: 48 });
+    assert.equal(largest.info.maxRollback, 47);
+    const { tokens } = await largest.generate("x", { maxTokens: 60, draftSource: "random" });
+    assert.equal(tokens.length, 60);
+  });
+
+  it("refuses blocks that it could not roll back", async () => {
+    await assert.rejects(create({ blockSize: 49 }), {
+      code: "CLLM_UNSUPPORTED_MODEL",
+      message: /^Expected a blockSize of at most 48 for .* but received 49: its recurrent state cannot be rolled back/,
+    });
+  });
+
+  it("has one candidate, and says why", async () => {
+    await using decoder = await create({ blockSize: 4, candidates: 3 });
+    assert.equal(decoder.info.candidates, 1);
+    assert.equal(decoder.info.runner, "host");
+    assert.match(decoder.info.runnerReason, /candidates of a lane cannot share its recurrent state/);
+    const { tokens } = await decoder.generate(PROMPTS[0] as string, { maxTokens: 20 });
+    if (!onGpu) assert.deepEqual(tokens, await fresh(PROMPTS[0] as string, 20));
+  });
+
+  for (const way of WAYS) {
+    const name = `${way.runner}, bursts of ${way.burst ?? 1}`;
+
+    it(`turns continue a lane (${name})`, async () => {
+      for (const blockSize of [2, 3, 8]) {
+        for (const draftSource of ["random", "lookup"] as const) {
+          await using decoder = await create({ ...way, blockSize, draftSource });
+          let tokens = model.tokenize(PROMPTS[0] as string);
+          for (let turn = 0; turn < 6; turn++) {
+            const result = await decoder.generate(tokens, { maxTokens: 13 + turn });
+            assert.equal(result.stats.cachedTokens, turn === 0 ? 0 : tokens.length - 4, `turn ${turn}`);
+            if (!onGpu) assert.deepEqual(result.tokens, await fresh(tokens, 13 + turn), `turn ${turn}`);
+            tokens = [...tokens, ...result.tokens, 70 + turn, 71, 72];
+          }
+        }
+      }
+    });
+
+    it(`a stop string cuts a block, and the sequence goes on (${name})`, async () => {
+      const prompt = model.tokenize(PROMPTS[1] as string);
+      const text = await fresh(prompt, 40);
+      for (const blockSize of [2, 4, 16]) {
+        await using decoder = await create({ ...way, blockSize });
+        for (let at = 3; at < 20; at += 2) {
+          await using sequence = await decoder.sequence();
+          // The draft is right, so that the block is accepted as a whole, and cut.
+          await sequence.prefill(prompt);
+          const stop = model.detokenize([text[at] as number]);
+          const first = await sequence.generate(prompt, { stop, maxTokens: 40, draftSource: "choices" });
+          const held = [...sequence.tokens];
+          assert.deepEqual(held.slice(0, prompt.length), prompt);
+          const draft = Array.from({ length: blockSize - 1 }, (_, i) => 60 + i);
+          const iteration = await sequence.iterate({ draft, blockSize, logits: true });
+          await using other = await create({ runner: "host", blockSize });
+          await using expected = await other.sequence();
+          await expected.prefill(held);
+          const undisturbed = await expected.iterate({ draft, blockSize, logits: true });
+          assert.deepEqual(iteration.choices, undisturbed.choices, `${first.finishReason} at ${at}`);
+          if (!onGpu) assert.equal(bytes(iteration.logits), bytes(undisturbed.logits));
+        }
+      }
+    });
+  }
+
+  it("forks and rollbacks have the logits of a new sequence", async () => {
+    for (const runner of ["host", "resident"] as const) {
+      await using decoder = await create({ runner, blockSize: 8, lanes: 3 });
+      await using other = await create({ runner: "host", blockSize: 8 });
+      const check = async (sequence: Sequence, where: string) => {
+        await using expected = await other.sequence();
+        await expected.prefill(sequence.tokens);
+        const draft = [1, 2, 3, 4, 5, 6, 7].map((i) => 60 + i * sequence.position);
+        const options = { draft: draft.map((token) => token % 200), blockSize: 8, logits: true };
+        const [ours, theirs] = [await sequence.iterate(options), await expected.iterate(options)];
+        assert.deepEqual(ours.choices, theirs.choices, where);
+        if (!onGpu) assert.equal(bytes(ours.logits), bytes(theirs.logits), where);
+      };
+      await using sequence = await decoder.sequence();
+      await sequence.prefill(model.tokenize(PROMPTS[1] as string));
+      for (let round = 0; round < 12; round++) {
+        await sequence.iterate({ draftSource: "random", blockSize: 2 + (round % 7) });
+        await using fork = await sequence.fork();
+        await check(fork, `fork, round ${round}`);
+        if (round % 3 === 0) await sequence.rollback(sequence.position - (round % 4));
+        await check(sequence, `sequence, round ${round}`);
+        await using again = await fork.fork();
+        await check(again, `fork of a fork, round ${round}`);
+        await check(fork, `fork, again, round ${round}`);
+      }
+    }
+  });
+
+  it("generations at once, some by a grammar: the tokens of each one alone", async () => {
+    const requests = PROMPTS.map((prompt, i) => ({
+      prompt,
+      options: { maxTokens: 15 + 9 * i, ...(i % 2 === 1 ? { grammar: "root ::= [a-z ]{100}" } : {}) },
+    }));
+    const alone: number[][] = [];
+    for (const { prompt, options } of requests) {
+      await using decoder = await create({ runner: "host", blockSize: 4 });
+      alone.push((await decoder.generate(prompt, options)).tokens);
+    }
+    for (const way of WAYS) {
+      await using decoder = await create({ ...way, blockSize: 4, lanes: 2 });
+      for (let round = 0; round < 3; round++) {
+        const run = (at: Decoder) => Promise.all(requests.map(({ prompt, options }) => at.generate(prompt, options)));
+        const results = await run(decoder);
+        if (onGpu) continue;
+        for (const [i, { tokens }] of results.entries()) assert.deepEqual(tokens, alone[i], `request ${i}`);
+      }
+    }
+  });
+});
+
+describe("a model with sliding windows", () => {
+  it("goes back as far as the rows of the window are there, and reads the prompt again else", async () => {
+    await using model = await Model.load(fixtures.gemma3);
+    const options: DecoderOptions = { contextSize: 900, blockSize: 4, threads: 1 };
+    const text = Array.from({ length: 700 }, (_, i) => 60 + ((i * i) % 97));
+    for (const way of WAYS) {
+      await using decoder = await model.createDecoder({ ...options, ...way });
+      await using other = await model.createDecoder({ ...options, runner: "host" });
+      const rollback = decoder.info.maxRollback as number;
+      assert.equal(rollback, 256 - 16);
+      await using sequence = await decoder.sequence();
+      for (const [length, kept] of [
+        [650, 0],
+        // The resident runner has taken all cells of the ring that the next row does not see.
+        [650 - rollback + 9, way.runner === "host" ? 650 - rollback + 8 : 0],
+        [200, 0],
+        [201, 200],
+        [640, 201],
+        [17, 0],
+      ] as const) {
+        const prompt = text.slice(0, length);
+        const { reused } = await sequence.prefill(prompt);
+        assert.equal(reused, kept, `${length} tokens`);
+        await using expected = await other.sequence();
+        await expected.prefill(prompt);
+        const block = { draft: [60, 61, 62], logits: true };
+        const [ours, theirs] = [await sequence.iterate(block), await expected.iterate(block)];
+        assert.deepEqual(ours.choices, theirs.choices);
+        if (!onGpu) assert.equal(bytes(ours.logits), bytes(theirs.logits), `${length} tokens`);
+      }
+    }
+  });
+});
+
+// 512 bytes for the keys and values of a token in a layer: two heads of 64 elements in F16.
+describe("decoder.info", () => {
+  const ROW = 512;
+  const cases: [
+    string[],
+    DecoderOptions,
+    { kv: number; state: number; maxRollback: number | null; swaFull: boolean },
+  ][] = [
+    // One layer of each kind; a state of two tokens of 256 elements in F32.
+    [["lfm2"], {}, { kv: 768 * ROW, state: 5 * 2048, maxRollback: 3, swaFull: false }],
+    [["lfm2"], { runner: "host" }, { kv: 768 * ROW, state: 4 * 2048, maxRollback: 3, swaFull: false }],
+    [["lfm2", "--window", "32"], {}, { kv: 256 * ROW, state: 5 * 2048, maxRollback: 3, swaFull: false }],
+    // Every other layer has a window.
+    [["gemma3", "--window", "32"], {}, { kv: 3 * (768 + 256) * ROW, state: 0, maxRollback: 224, swaFull: false }],
+    [
+      ["gemma3", "--window", "32"],
+      { swaFull: true },
+      { kv: 6 * 768 * ROW, state: 0, maxRollback: null, swaFull: true },
+    ],
+    [["gemma3", "--window", "800"], {}, { kv: 6 * 768 * ROW, state: 0, maxRollback: null, swaFull: true }],
+    [["llama"], {}, { kv: 2 * 768 * ROW, state: 0, maxRollback: null, swaFull: false }],
+  ];
+  for (const [made, options, { kv, state, maxRollback, swaFull }] of cases) {
+    it(`${made.join(" ")} ${JSON.stringify(options)}`, async () => {
+      const file = path.join(path.dirname(fixtures.llama), `info-${process.pid}.gguf`);
+      const child = spawnSync(program("cllm-make-model"), [made[0] as string, file, ...made.slice(1)]);
+      assert.equal(child.status, 0, String(child.stderr));
+      try {
+        await using model = await Model.load(file);
+        await using decoder = await model.createDecoder({
+          contextSize: 600,
+          blockSize: 4,
+          lanes: 2,
+          threads: 1,
+          ...options,
+        });
+        const { info } = decoder;
+        assert.deepEqual(
+          { kv: info.kvBytes, state: info.stateBytes, maxRollback: info.maxRollback, swaFull: info.swaFull },
+          { kv: 2 * kv, state: 2 * state, maxRollback, swaFull },
+        );
+      } finally {
+        fs.rmSync(file);
+      }
+    });
+  }
+});
