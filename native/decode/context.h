@@ -69,9 +69,10 @@ class Context {
   int trim(int lane, int keep);
   /// Notes that GraphBridge has taken cells of the lane up to `rows`. Whatever lies beyond the lane's confirmed rows is
   /// garbage, to be trimmed like a rejected draft before llama_decode continues the lane.
-  void claimed(int lane, int rows) {
-    rows_[lane] = rows;
-    if (window_) window_->taken(lane, rows);
+  void claimed(int lane, int rows) { rows_[lane] = rows; }
+  /// Notes that rows of positions up to `end` have been written to cells of a claim.
+  void wrote(int lane, int end) {
+    if (window_) window_->taken(lane, end);
   }
   /// Grows whenever the rows of the lane change, but not with claimed().
   uint64_t touches(int lane) const { return touches_[lane]; }

@@ -93,32 +93,9 @@ PassResult ResidentRunner::burst(int count, BurstObserver& observer) {
     if (!wanted) set_limit(iteration_);  // a loop then ends behind the iteration in flight
   }
   device_->wait();
+  note_rows(count == 1);
   if (context_.states() != nullptr) note_states(count == 1);
   return PassResult::kOk;
-}
-
-// Tells the context where the lanes' recurrent states are. A lane that has left a burst of several iterations may have
-// been run on behind what its Lane knows: nothing is left of the state that it would go on from.
-void ResidentRunner::note_states(bool single_iteration) {
-  LaneStates& states = *context_.states();
-  for (const LaneGroup& group : groups_) {
-    for (size_t b = 0; b < group.lanes.size(); b++) {
-      const int index = group.lanes[b].index;
-      const DeviceLane& on_device = lanes_[index];
-      const int position = on_device.state.position;
-      if (single_iteration) {
-        states.moved(index, on_device.pass_position, position,
-                     group.shape.block - (position - on_device.pass_position));
-      } else if (lane_runs(on_device.state, group.shape.block)) {
-        if (group.left[b])
-          context_.clear(index);
-        else
-          states.moved(index, on_device.pass_position, position, on_device.plane);
-      } else {
-        states.moved(index, position - 1, position, on_device.plane);
-      }
-    }
-  }
 }
 
 ResidentRunner::Pass ResidentRunner::pass_of(const LaneGroup& group) const {
@@ -308,6 +285,7 @@ void ResidentRunner::abandon() {
   for (const LaneGroup& group : groups_) {
     for (const LaneWork& work : group.lanes) {
       lanes_[work.index].graph = nullptr;
+      context_.wrote(work.index, lanes_[work.index].state.row_end + 1);
       if (context_.states() != nullptr) context_.clear(work.index);
     }
   }

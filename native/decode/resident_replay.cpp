@@ -1,4 +1,4 @@
-// ResidentRunner behind its iterations: the host's Lanes follow the device.
+// ResidentRunner behind its iterations: the host's Lanes and the Context follow the device.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -69,6 +69,44 @@ const float* ResidentRunner::read_logits(const LaneGroup& group, size_t b, int w
                   vocab * sizeof(float));
   }
   return logits_.data();
+}
+
+// Tells the context how far the lanes' rows may have been written. The device may go on with a lane that has left, and
+// lanes with a recurrent state that have stopped write the row of row_end.
+void ResidentRunner::note_rows(bool single_iteration) {
+  for (const LaneGroup& group : groups_) {
+    for (size_t b = 0; b < group.lanes.size(); b++) {
+      const DeviceLane& on_device = lanes_[group.lanes[b].index];
+      const bool went_on = group.left[b] && !single_iteration && lane_runs(on_device.state, group.shape.block);
+      const bool any_row = went_on || context_.states() != nullptr;
+      context_.wrote(group.lanes[b].index,
+                     any_row ? on_device.state.row_end + 1 : on_device.pass_position + group.shape.block);
+    }
+  }
+}
+
+// Tells the context where the lanes' recurrent states are. A lane that has left a burst of several iterations may have
+// been run on behind what its Lane knows: nothing is left of the state that it would go on from.
+void ResidentRunner::note_states(bool single_iteration) {
+  LaneStates& states = *context_.states();
+  for (const LaneGroup& group : groups_) {
+    for (size_t b = 0; b < group.lanes.size(); b++) {
+      const int index = group.lanes[b].index;
+      const DeviceLane& on_device = lanes_[index];
+      const int position = on_device.state.position;
+      if (single_iteration) {
+        states.moved(index, on_device.pass_position, position,
+                     group.shape.block - (position - on_device.pass_position));
+      } else if (lane_runs(on_device.state, group.shape.block)) {
+        if (group.left[b])
+          context_.clear(index);
+        else
+          states.moved(index, on_device.pass_position, position, on_device.plane);
+      } else {
+        states.moved(index, position - 1, position, on_device.plane);
+      }
+    }
+  }
 }
 
 }  // namespace cllm

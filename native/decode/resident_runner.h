@@ -95,12 +95,13 @@ class ResidentRunner : public IterationRunner {
   void set_limit(uint32_t limit);
   bool wait_for_iteration(bool is_last);
   bool any_lane_runs() const;
-  void note_states(bool single_iteration);
   void abandon();
   // resident_replay.cpp
   bool replay(BurstObserver& observer);
   bool replay_lane(LaneGroup& group, size_t b, const int32_t* record, BurstObserver& observer);
   const float* read_logits(const LaneGroup& group, size_t b, int winner);
+  void note_rows(bool single_iteration);
+  void note_states(bool single_iteration);
 
   Context& context_;
   std::unique_ptr<GraphBridge> bridge_;

@@ -39,12 +39,23 @@ void WindowRows::taken(int lane, int end) {
   first = std::max(first, end - static_cast<int>(cache_.get_size()));
 }
 
+// Whether llama.cpp finds the rows that the row at `position` sees. It has forgotten those in whose cells the device
+// loop claimed later positions, though nothing may have been written there.
+bool WindowRows::in_place(int lane, int position) const {
+  const llama_kv_cells& cells = cache_.get_cells(lane);
+  for (int seen = window_.first_seen(position); seen < position; seen++) {
+    const auto cell = static_cast<uint32_t>(seen) % cache_.get_size();
+    if (cells.is_empty(cell) || cells.pos_get(cell) != seen) return false;
+  }
+  return true;
+}
+
 void WindowRows::place_next(int lane, int position) {
   const auto size = static_cast<int>(cache_.get_size());
   const int cell = position % size;
   // llama.cpp begins its search at cell 0 if it seems to have used few cells. So all cells in front of the lane's
   // position count as used; those whose rows are gone are outside of every window that is left.
-  if (static_cast<int>(cache_.get_cells(lane).get_used()) < std::min(position, cell)) {
+  if (static_cast<int>(cache_.get_cells(lane).get_used()) < std::min(position, cell) || !in_place(lane, position)) {
     cache_.seq_rm(lane, -1, -1);
     const int count = std::min(position, size);
     const SequenceBatch rows(lane, 1, count, position - count);

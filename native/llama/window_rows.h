@@ -26,7 +26,7 @@ class WindowRows {
   int max_rollback() const;
   /// Whether all rows are there that the lane's next pass sees if it begins at `position`.
   bool holds(int lane, int position) const;
-  /// Notes that cells of the lane's positions up to `end` have been taken.
+  /// Notes that rows of the lane's positions up to `end` have been written.
   void taken(int lane, int end);
   void cleared(int lane) { first_held_[static_cast<size_t>(lane)] = 0; }
   void copied(int from, int to) { first_held_[static_cast<size_t>(to)] = first_held_[static_cast<size_t>(from)]; }
@@ -35,6 +35,7 @@ class WindowRows {
 
  private:
   WindowRows(llama_kv_cache& cache, Window window, int lanes);
+  bool in_place(int lane, int position) const;
 
   llama_kv_cache& cache_;
   Window window_;
