@@ -86,6 +86,9 @@ describe("a model with recurrent layers", () => {
             if (!onGpu) assert.deepEqual(result.tokens, await fresh(tokens, 13 + turn), `turn ${turn}`);
             tokens = [...tokens, ...result.tokens, 70 + turn, 71, 72];
           }
+          // The first pass over a lane that has held something else starts from an empty state.
+          const single = await decoder.generate([77], { maxTokens: 12 });
+          if (!onGpu) assert.deepEqual(single.tokens, await fresh([77], 12));
         }
       }
     });
@@ -138,6 +141,8 @@ describe("a model with recurrent layers", () => {
       for (let round = 0; round < 12; round++) {
         await sequence.iterate({ draftSource: "random", blockSize: 2 + (round % 7) });
         await using fork = await sequence.fork();
+        const { reused } = await fork.prefill(fork.tokens);
+        assert.equal(reused, fork.position - 1, "a fork keeps its rows");
         await check(fork, `fork, round ${round}`);
         if (round % 3 === 0) await sequence.rollback(sequence.position - (round % 4));
         await check(sequence, `sequence, round ${round}`);
@@ -181,24 +186,32 @@ describe("a model with sliding windows", () => {
       const rollback = decoder.info.maxRollback as number;
       assert.equal(rollback, 256 - 16);
       await using sequence = await decoder.sequence();
+      const check = async (prompt: number[], kept: number) => {
+        const { reused } = await sequence.prefill(prompt);
+        assert.equal(reused, kept, `${prompt.length} tokens`);
+        await using expected = await other.sequence();
+        await expected.prefill(prompt);
+        const block = { draft: [60, 61, 62], logits: true };
+        const [ours, theirs] = [await sequence.iterate(block), await expected.iterate(block)];
+        assert.deepEqual(ours.choices, theirs.choices);
+        if (!onGpu) assert.equal(bytes(ours.logits), bytes(theirs.logits), `${prompt.length} tokens`);
+      };
       for (const [length, kept] of [
         [650, 0],
         [650 - rollback + 9, 650 - rollback + 8], // the last pass of the text before ended at 653
         [200, 0],
         [201, 200],
         [640, 201],
+        [650, 640],
+        [513, 512], // the next row has cell 0
         [17, 0],
       ] as const) {
-        const prompt = text.slice(0, length);
-        const { reused } = await sequence.prefill(prompt);
-        assert.equal(reused, kept, `${length} tokens`);
-        await using expected = await other.sequence();
-        await expected.prefill(prompt);
-        const block = { draft: [60, 61, 62], logits: true };
-        const [ours, theirs] = [await sequence.iterate(block), await expected.iterate(block)];
-        assert.deepEqual(ours.choices, theirs.choices);
-        if (!onGpu) assert.equal(bytes(ours.logits), bytes(theirs.logits), `${length} tokens`);
+        await check(text.slice(0, length), kept);
       }
+      const prompt = text.slice(0, 20);
+      const { tokens } = await sequence.generate(prompt, { maxTokens: 300 });
+      assert.equal(tokens.length, 300);
+      await check([...prompt, ...tokens.slice(0, 40)], 0);
     }
   });
 });

@@ -133,6 +133,35 @@ void windows(World& world, int n) {
   }
 }
 
+/// Blocks that are rejected in part where the cells come round: at this place llama.cpp would look for others.
+void ring_borders(World& world, int n) {
+  const int ring = world.context().max_rollback() + world.context().model_memory().window;
+  for (int border = ring; border + 60 < world.context().options().context_size; border += ring) {
+    for (int right = 0; right < n; right++) {
+      world.name = "border of the ring at " + std::to_string(border) + ", " + std::to_string(right) + " right";
+      world.clear(0);
+      world.prefill(0, border - 1 - right);
+      for (int i = 0; i < 3; i++) world.pass(0, n, right);
+      while (world.position(0) < border + 30) world.pass(0, n, n - 1);
+      // Back behind the border: cells at both ends are free.
+      world.trim(0, border - 2);
+      while (world.position(0) < border + 30) world.pass(0, n, n - 1);
+    }
+    if (world.lanes() == 1) continue;
+    world.name = "fork behind the border at " + std::to_string(border);
+    world.clear(1);
+    world.prefill(1, border - 2);
+    world.pass(1, n, n - 1);
+    world.fork(0, 1);
+    for (const int back : {ring - 10, 30}) {
+      world.prefill(1, border + 30);
+      world.trim(1, world.position(1) - back);
+      world.pass(1, n, n - 1);
+      world.pass(0, n, n - 1);
+    }
+  }
+}
+
 }  // namespace
 
 void cases(World& world) {
@@ -143,6 +172,7 @@ void cases(World& world) {
   failed_passes(world, block);
   const bool ring = !world.context().options().swa_full && world.context().model_memory().window > 0;
   if (ring && world.lanes() == 1) windows(world, block);
+  if (ring && world.context().states() == nullptr) ring_borders(world, block);
 }
 
 }  // namespace cllm
