@@ -137,13 +137,13 @@ void windows(World& world, int n) {
 void ring_borders(World& world, int n) {
   const int ring = world.context().max_rollback() + world.context().model_memory().window;
   for (int border = ring; border + 60 < world.context().options().context_size; border += ring) {
-    for (int right = 0; right < n; right++) {
-      world.name = "border of the ring at " + std::to_string(border) + ", " + std::to_string(right) + " right";
+    for (int start = border - n; start < border; start++) {
+      world.name = "border of the ring at " + std::to_string(border) + ", from " + std::to_string(start);
       world.clear(0);
-      world.prefill(0, border - 1 - right);
-      for (int i = 0; i < 3; i++) world.pass(0, n, right);
+      world.prefill(0, start);
+      // What is rejected leaves free cells at both ends.
+      for (int i = 0; i < 3; i++) world.pass(0, n, 0);
       while (world.position(0) < border + 30) world.pass(0, n, n - 1);
-      // Back behind the border: cells at both ends are free.
       world.trim(0, border - 2);
       while (world.position(0) < border + 30) world.pass(0, n, n - 1);
     }
