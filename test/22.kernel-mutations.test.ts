@@ -6,14 +6,16 @@ import path from "node:path";
 
 // This proves that test/21 can fail: each of these bugs, planted in a copy of the CUDA sources, must make it fail.
 const root = path.join(__dirname, "..", "..");
-const FILES = ["choose", "sample", "verify", "roll_forward", "advance", "device"] as const;
+const FILES = ["choose", "sample", "verify", "roll_forward", "keep_state", "advance", "device"] as const;
 /** Headers with code that these sources share, or that the kernels on the CPU have too: their paths and who includes them. */
 const HEADERS = {
   sampling: { folder: "native", include: "kernels/sampling.h", users: ["choose", "sample"] },
   exact_math: { folder: "native", include: "base/exact_math.h", users: ["choose", "sample"] },
   place_index: { folder: "native", include: "kernels/place_index.h", users: ["advance"] },
   draft: { folder: "native", include: "kernels/draft.h", users: ["advance"] },
-  loop: { folder: "native", include: "kernels/advance.h", users: ["advance"] },
+  inputs: { folder: "native", include: "kernels/advance.h", users: ["advance", "keep_state"] },
+  states: { folder: "native", include: "kernels/keep_state.h", users: ["keep_state"] },
+  copy: { folder: ".", include: "cuda/kernels/copy.cuh", users: ["roll_forward", "keep_state"] },
   verdict: { folder: ".", include: "cuda/kernels/verify.cuh", users: ["verify", "advance"] },
 } as const;
 /** The checks of test/native/device_test.cpp that find the bugs of a file. */
@@ -28,7 +30,10 @@ const CHECKS: Record<Mutation["file"], string> = {
   advance: "loop,recorded",
   place_index: "loop",
   draft: "loop",
-  loop: "recorded",
+  inputs: "loop,recorded",
+  states: "loop",
+  copy: "loop",
+  keep_state: "loop",
   device: "recorded",
 };
 
@@ -200,14 +205,14 @@ const mutations: Mutation[] = [
   },
   { file: "roll_forward", bug: "one row too many", edits: [["j >= verdict.emitted", "j > verdict.emitted"]] },
   {
-    file: "roll_forward",
+    file: "copy",
     bug: "the end of odd rows is left out",
     edits: [["if (bits % sizeof(Unit) != 0) return false;", ""]],
   },
   {
-    file: "roll_forward",
+    file: "copy",
     bug: "rows of an odd number of bytes",
-    edits: [["  copy_as<char>(target, source, tensor.row_bytes);\n", ""]],
+    edits: [["  copy_as<char>(to, from, bytes);\n", ""]],
   },
   { file: "roll_forward", bug: "another lane's stream", edits: [["args.first_stream + b", "b"]] },
   { file: "roll_forward", bug: "the next candidate's rows", edits: [["(verdict.winner - 1)", "(verdict.winner)"]] },
@@ -220,7 +225,7 @@ const mutations: Mutation[] = [
   {
     file: "advance",
     bug: "another lane's stream",
-    edits: [["static_cast<int64_t>(inputs.first_stream) + b", "static_cast<int64_t>(b)"]],
+    edits: [["static_cast<int64_t>(args.inputs.first_stream) + b", "static_cast<int64_t>(b)"]],
   },
   { file: "advance", bug: "mask one cell early", edits: [["p + r + 1 : p", "p + r : p"]] },
   { file: "advance", bug: "stopped lanes get new inputs", edits: [["  if (!lane_runs(lane, n)) return false;\n", ""]] },
@@ -318,11 +323,11 @@ const mutations: Mutation[] = [
     edits: [["goes_on ? 1u : 0u);", "iteration < 20 ? 1u : 0u);"]],
   },
   {
-    file: "loop",
+    file: "inputs",
     bug: "one iteration too many",
     edits: [["limit - iterations_done) > 0", "limit - iterations_done) >= 0"]],
   },
-  { file: "loop", bug: "the loop ignores its lanes", edits: [["return running > 0 && ", "return "]] },
+  { file: "inputs", bug: "the loop ignores its lanes", edits: [["return running > 0 && ", "return "]] },
   {
     file: "place_index",
     bug: "a key of three tokens is hashed like one of two",
@@ -370,6 +375,115 @@ const mutations: Mutation[] = [
     bug: "candidates do not see what was emitted",
     edits: [["i < rows * emitted", "i < n * emitted"]],
   },
+  { file: "inputs", bug: "a window one token too large", edits: [["position - size + 1;", "position - size;"]] },
+  {
+    file: "inputs",
+    bug: "chunks slide",
+    edits: [["    if (chunked != 0) return position / size * size;\n", ""]],
+  },
+  {
+    file: "inputs",
+    bug: "cells do not come round",
+    edits: [["return position % static_cast<int32_t>(kv_size);", "return position;"]],
+  },
+  { file: "inputs", bug: "all lanes have the state of one", edits: [["plane * lanes + lane;", "plane * lanes;"]] },
+  {
+    file: "advance",
+    bug: "what has left the window stays",
+    edits: [["inputs.window.size > 0) hide_by_all", "false) hide_by_all"]],
+  },
+  {
+    file: "advance",
+    bug: "the last row to leave the window stays",
+    edits: [["position < left; position", "position < left - 1; position"]],
+  },
+  {
+    file: "advance",
+    bug: "emitted tokens outside of the window are shown",
+    edits: [["    if (position < inputs.window.first_seen(p + emitted + r % n)) continue;\n", ""]],
+  },
+  { file: "advance", bug: "scratch rows do not leave the window", edits: [["next + i >= left);", "true);"]] },
+  { file: "advance", bug: "scratch rows of the next candidate", edits: [["(r / n - 1) * n;", "(r / n) * n;"]] },
+  {
+    file: "advance",
+    bug: "layers with a window are left out",
+    edits: [["  advance_attention_by_all(inputs.windowed, args, b, first, p, verdict.emitted);\n", ""]],
+  },
+  {
+    file: "advance",
+    bug: "the fourth part of M-RoPE is written",
+    edits: [["position_parts == 1 ? 1 : 3)", "position_parts)"]],
+  },
+  {
+    file: "advance",
+    bug: "only the first part of M-RoPE is written",
+    edits: [["position_parts == 1 ? 1 : 3)", "position_parts > 0)"]],
+  },
+  {
+    file: "advance",
+    bug: "the state one token too early",
+    edits: [["runs ? n - emitted :", "runs ? n - emitted + 1 :"]],
+  },
+  {
+    file: "advance",
+    bug: "stopped lanes start from a plane that passes write",
+    edits: [["runs ? n - emitted : inputs.states.spare_plane", "n - emitted"]],
+  },
+  {
+    file: "advance",
+    bug: "the state of another lane",
+    edits: [["const int32_t stream = inputs.first_stream + b;", "const int32_t stream = b;"]],
+  },
+  {
+    file: "advance",
+    bug: "stopped lanes with a state write their KV rows again",
+    edits: [["(inputs.full, stream, first, n, lane.row_end, 0)", "(inputs.full, stream, first, n, lane.position, 1)"]],
+  },
+  {
+    file: "advance",
+    bug: "stopped lanes write behind their spare row",
+    edits: [
+      ["(inputs.windowed, stream, first, n, lane.row_end, 0)", "(inputs.windowed, stream, first, n, lane.row_end, 1)"],
+    ],
+  },
+  {
+    file: "keep_state",
+    bug: "the state one token too early",
+    edits: [["verdict.emitted, args", "verdict.emitted + 1, args"]],
+  },
+  { file: "keep_state", bug: "the state of another lane", edits: [["emitted, args.first_lane + b", "emitted, b"]] },
+  {
+    file: "keep_state",
+    bug: "into another lane's row",
+    edits: [["spare_plane, args.first_lane + b", "spare_plane, b"]],
+  },
+  { file: "keep_state", bug: "the first tensor only", edits: [["args.tensors[blockIdx.x]", "args.tensors[0]"]] },
+  {
+    file: "states",
+    bug: "lanes that go on keep a state",
+    edits: [["emitted > 0 && !lane_runs(lane, block)", "emitted > 0"]],
+  },
+  { file: "states", bug: "lanes that stopped before keep another state", edits: [["verdict.emitted > 0 && ", ""]] },
+  {
+    file: "advance",
+    bug: "no barrier before what was looked up is read",
+    edits: [["work.places[1]);\n  __syncthreads();\n", "work.places[1]);\n"]],
+  },
+  {
+    file: "advance",
+    bug: "no barrier before the draft is read",
+    edits: [["(lane, kept, n, work);\n  __syncthreads();\n", "(lane, kept, n, work);\n"]],
+  },
+  {
+    file: "advance",
+    bug: "no barrier between two candidates",
+    edits: [["    __syncthreads();  // before `places`", "    // before `places`"]],
+  },
+  {
+    file: "advance",
+    bug: "no barrier before a candidate is written",
+    edits: [["count}, 0, work.places[0]);\n    __syncthreads();\n", "count}, 0, work.places[0]);\n"]],
+  },
 ];
 
 const isHeader = (file: Mutation["file"]): file is keyof typeof HEADERS => file in HEADERS;
@@ -380,6 +494,10 @@ describe("bugs in the CUDA sources are found", function () {
   let directory: string;
   before(() => {
     directory = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-mutations-"));
+    // What all sources include is compiled once: it takes longer than the rest of most sources.
+    const common = ["cuda_runtime.h", "atomic", "cmath", "functional", "span", "vector"];
+    fs.writeFileSync(path.join(directory, "common.h"), common.map((name) => `#include <${name}>\n`).join(""));
+    call([...flags(), "-xc++-header", path.join(directory, "common.h"), "-o", path.join(directory, "common.h.gch")]);
     for (const file of FILES) compile(path.join(root, "cuda", "kernels", `${file}.cu`), object(file));
   });
   after(() => fs.rmSync(directory, { recursive: true, force: true }));
@@ -389,10 +507,12 @@ describe("bugs in the CUDA sources are found", function () {
     const child = spawnSync(compiler, args, { encoding: "utf8" });
     assert.equal(child.status, 0, child.stderr);
   }
-  function compile(source: string, target: string, ...first: string[]): void {
+  function flags(...first: string[]): string[] {
     const folders = [...first, path.join(root, "test", "cuda_harness"), path.join(root, "native"), root];
-    const includes = folders.map((at) => `-I${at}`);
-    call(["-std=c++20", "-O1", "-DCLLM_CUDA_HARNESS=1", ...includes, "-xc++", "-c", source, "-o", target]);
+    return ["-std=c++20", "-O1", "-DCLLM_CUDA_HARNESS=1", ...folders.map((at) => `-I${at}`)];
+  }
+  function compile(source: string, target: string, ...first: string[]): void {
+    call([...flags(...first), "-include", path.join(directory, "common.h"), "-xc++", "-c", source, "-o", target]);
   }
   /** Whether the program passes in the first three orders of threads. */
   function passes(objects: string[], checks: string): boolean {

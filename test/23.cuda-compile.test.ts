@@ -19,7 +19,7 @@ describe("CUDA sources", () => {
     const { status, stdout, stderr } = script("compile.mjs");
     assert.equal(status, 0, stderr);
     for (const architecture of ["sm_80", "sm_90", "sm_120"]) {
-      for (const kernel of ["choose", "sample", "bias", "verify", "roll_forward", "advance"]) {
+      for (const kernel of ["choose", "sample", "bias", "verify", "roll_forward", "keep_state", "advance"]) {
         assert.match(stdout, new RegExp(`^${architecture} +${kernel}_kernel +\\d+ +\\d+ +\\d+ +0$`, "m"));
       }
     }

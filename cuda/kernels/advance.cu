@@ -176,20 +176,20 @@ __device__ inline void show_by_all(const AttentionInputs& inputs, int64_t first,
   }
 }
 
-/// Hides what has left the window of the lane's rows, by all threads.
+/// Hides what has left the window of the lane's rows; a warp takes a row at a time. show_by_all() writes other cells at
+/// the same time: window and block fit into the cache together, so no two of these positions share a cell.
 __device__ inline void hide_by_all(const AttentionInputs& inputs, ScratchRows scratch, int64_t first, int32_t rows,
                                    int32_t n, int32_t p, int32_t emitted) {
-  const int32_t thread = static_cast<int32_t>(threadIdx.x), next = p + emitted;
-  for (int32_t r = 0; r < rows; r++) {
+  const int32_t warp = static_cast<int32_t>(threadIdx.x) / kWarp, thread = static_cast<int32_t>(threadIdx.x) % kWarp;
+  const int32_t next = p + emitted;
+  for (int32_t r = warp; r < rows; r += kThreads / kWarp) {
     const int32_t j = r % n, left = inputs.window.first_seen(next + j);
-    const int32_t end = r < n ? p + j + 1 : p;  // of the positions that the row saw
-    for (int32_t position = inputs.window.first_seen(p + j) + thread; position < left && position < end;
-         position += kThreads) {
+    for (int32_t position = inputs.window.first_seen(p + j) + thread; position < left; position += kWarp) {
       set_cell(inputs, first + r, inputs.cell(position), false);
     }
     if (r < n) continue;
     const int64_t base = scratch.first + static_cast<int64_t>(r / n - 1) * n;
-    for (int32_t i = thread; i <= j; i += kThreads) set_cell(inputs, first + r, base + i, next + i >= left);
+    for (int32_t i = thread; i <= j; i += kWarp) set_cell(inputs, first + r, base + i, next + i >= left);
   }
 }
 

@@ -73,7 +73,7 @@ void advance_attention(const PassShape& shape, const AttentionInputs& inputs, Sc
       MaskRow mask(inputs, row);
       const int32_t left = inputs.window.first_seen(next + j);
       mask.show(std::max(end, left), next_end);
-      mask.hide(inputs.window.first_seen(p + j), std::min(left, end));
+      mask.hide(inputs.window.first_seen(p + j), left);
       if (c == 0) {
         write_rows(inputs, row, stream, inputs.cell(next + j));
       } else if (inputs.window.size > 0) {

@@ -69,6 +69,11 @@ struct Found {
   int64_t loops = 0, ended_by_limit = 0, ended_by_lanes = 0;
 };
 
+/// An iteration of a pass has bias, choose and advance, then roll_forward for candidates and keep_state for states.
+size_t nodes_of(const WorldOptions& options) {
+  return 3 + (options.shape.candidates > 1 ? 1 : 0) + (options.states ? 1 : 0);
+}
+
 /// Runs up to `limit` iterations as the device records them, and the same on the CPU. Returns the difference, or "".
 std::string compare_recorded(KernelDevice& device, const WorldOptions& options, const WorldOptions& other,
                              uint32_t limit, Found& counts) {
@@ -81,8 +86,7 @@ std::string compare_recorded(KernelDevice& device, const WorldOptions& options, 
   std::string reason;
   const auto recording = device.record([&] { found.iterate(); }, reason);
   if (recording == nullptr) return "the device recorded nothing: " + reason;
-  // An iteration has bias, choose and advance, and roll_forward where there are candidates, of two passes.
-  const size_t nodes = 6 + (options.shape.candidates > 1 ? 1 : 0) + (other.shape.candidates > 1 ? 1 : 0);
+  const size_t nodes = nodes_of(options) + nodes_of(other);
   if (recording->nodes() != nodes) return "the recording has " + std::to_string(recording->nodes()) + " nodes";
   const bool is_loop = recording->kind() == Recorded::kLoop;
   uint32_t done = 1;
@@ -123,9 +127,12 @@ void check_recorded(const std::string& name, const std::function<std::unique_ptr
       options.max_budget = shape.lanes == 1 ? 400 : 12;
       options.iterations = 16;
       options.seed = 100 * seed + static_cast<uint64_t>(shape.rows());
+      options.states = shape.candidates == 1;
       WorldOptions other = options;
       other.shape.lanes = 2;
       other.seed++;
+      other.window = {.size = 20};
+      other.window_cells = shape.candidates > 1 ? other.n_kv : other.window.size + shape.block;
       for (const uint32_t limit : {1u, 4u, 16u}) {
         if (quick && limit == 1) continue;
         const auto device = make();

@@ -63,10 +63,11 @@ std::vector<DeviceArray<char>> make_kv(KernelDevice& device, const WorldOptions&
 
 // States of lanes first_stream .. first_stream + B - 1 of a context that has one lane more.
 int32_t state_lanes(const WorldOptions& options) { return options.first_stream + options.shape.lanes + 1; }
+int32_t spare_plane(const WorldOptions& options) { return options.shape.block + options.spare_planes - 1; }
 
 std::vector<DeviceArray<char>> make_states(KernelDevice& device, const WorldOptions& options) {
   std::vector<DeviceArray<char>> arrays;
-  const auto rows = static_cast<size_t>((options.shape.block + 1) * state_lanes(options));
+  const auto rows = static_cast<size_t>((spare_plane(options) + 1) * state_lanes(options));
   for (const size_t bytes : kStateBytes) {
     if (options.states) arrays.emplace_back(device, random_bytes(rows * bytes, options.seed + bytes));
   }
@@ -169,7 +170,7 @@ GraphInputs World::inputs_without_arrays() const {
   inputs.position_parts = std::max(1, options.position_parts);
   inputs.first_stream = options.first_stream;
   inputs.states.lanes = state_lanes(options);
-  inputs.states.spare_plane = options.shape.block;
+  inputs.states.spare_plane = spare_plane(options);
   return inputs;
 }
 

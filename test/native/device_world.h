@@ -63,6 +63,7 @@ struct WorldOptions {
   Window window;               // size 0: no layer has a window
   int64_t window_cells = 0;    // kv_size and n_kv of layers with a window
   bool states = false;         // the model has recurrent layers
+  int32_t spare_planes = 1;    // planes of a state beyond those that a pass writes, >= 1; the last is the spare plane
   int32_t first_stream = 0;
   int32_t max_budget = 60;
   double end_share = 0.02;  // share of end-of-generation tokens in the vocabulary; 0: the kernels get no table of them
