@@ -29,13 +29,15 @@ bool has_learned_positions(const std::string& architecture) {
   return architecture == "gpt2" || architecture == "starcoder" || architecture == "mpt";
 }
 
+Error undecodable(const ModelInfo& info, const std::string& reason) {
+  return Error("CLLM_UNSUPPORTED_MODEL",
+               "Expected a decoder-only language model but " + info.description + " cannot be decoded: " + reason);
+}
+
 void check_model(const Model& model, const ModelMemory& memory, const ContextOptions& options) {
   const ModelInfo& info = model.info();
   const std::string refusal = model.why_not_decodable();
-  if (!refusal.empty()) {
-    throw Error("CLLM_UNSUPPORTED_MODEL",
-                "Expected a decoder-only language model but " + info.description + " cannot be decoded: " + refusal);
-  }
+  if (!refusal.empty()) throw undecodable(info, refusal);
   const int max_block = memory.max_rollback < 0 ? kMaxBlockSize : memory.max_rollback + 1;
   if (options.block_size > max_block) {
     throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a blockSize of at most " + std::to_string(max_block) + " for " +
@@ -60,6 +62,15 @@ uint32_t cells_of(const ContextOptions& options, bool recurrent) {
 }
 
 }  // namespace
+
+Error context_failure(const std::string& reason) {
+  const auto says = [&](const char* text) { return reason.find(text) != std::string::npos; };
+  const char* code = says("lacks a tensor") ? "CLLM_INVALID_MODEL"
+                     : says("alloc")        ? "CLLM_OUT_OF_MEMORY"
+                     : says("GGML_ASSERT")  ? "CLLM_UNSUPPORTED_MODEL"
+                                            : "CLLM_NOT_SUPPORTED";
+  return Error(code, "llama.cpp could not create a context: " + (reason.empty() ? "no reason given" : reason));
+}
 
 Context::Context(std::shared_ptr<const Model> model, const ContextOptions& options)
     : model_(std::move(model)),
@@ -119,13 +130,12 @@ void Context::create_context(int64_t pass_tokens) {
     GgmlGuard guard;
     context_.reset(llama_init_from_model(model_->handle(), params));
   } catch (const GgmlAbort& abort) {
-    throw Error("CLLM_UNSUPPORTED_MODEL", std::string("llama.cpp refused to create a context: ") + abort.what());
+    throw context_failure(abort.what());
   }
-  if (context_ != nullptr) return;
-  const std::string reason = take_last_log_error();
-  const bool out_of_memory = reason.find("alloc") != std::string::npos;
-  throw Error(out_of_memory ? "CLLM_OUT_OF_MEMORY" : "CLLM_NOT_SUPPORTED",
-              "llama.cpp could not create a context: " + (reason.empty() ? "no reason given" : reason));
+  if (context_ == nullptr) throw context_failure(take_last_log_error());
+  if (llama_get_memory(context_.get()) == nullptr) {
+    throw undecodable(model_->info(), "it remembers nothing of the tokens before (an embedding model)");
+  }
 }
 
 // Runs a pass on this thread alone, where a failed assertion of ggml can be caught: on ggml's compute threads it would

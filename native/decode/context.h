@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/ggml_pointers.h"
 #include "kernels/types.h"
 #include "llama/lane_states.h"
@@ -38,6 +39,9 @@ struct LaneTokens {
   int position;  // position of tokens[0]
   std::span<const Token> tokens;
 };
+
+/// The error for a context that llama.cpp could not create. What it logged, `reason`, decides the code.
+Error context_failure(const std::string& reason);
 
 enum class PassResult { kOk, kAborted, kFailed };
 
