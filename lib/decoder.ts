@@ -80,9 +80,9 @@ export interface DecoderOptions {
    */
   swaFull?: boolean | undefined;
   /**
-   * Which code runs the Jacobi loop. `resident` keeps it in device memory; it needs a plain KV cache. `host` goes
-   * through llama_decode and works with every model. Default `auto`: resident where the model allows. The tokens are
-   * the same.
+   * Which code runs the Jacobi loop. `resident` keeps it in device memory; docs/architectures.md says for which models.
+   * `host` goes through llama_decode and works with every model. Default `auto`: resident where the model allows. The
+   * tokens are the same.
    */
   runner?: "auto" | "resident" | "host" | undefined;
   /**
