@@ -44,6 +44,12 @@ void check_model(const Model& model, const ModelMemory& memory, const ContextOpt
                                               info.description + " but received " + std::to_string(options.block_size) +
                                               ": its recurrent state cannot be rolled back over more rejected drafts");
   }
+  // Its graph writes the states of several lanes behind those of the first one's place, over the states of others.
+  if (info.architecture == "plamo2" && options.lanes > 1) {
+    throw Error("CLLM_NOT_SUPPORTED", "Expected 1 lane for " + info.description + " but received " +
+                                          std::to_string(options.lanes) +
+                                          ": llama.cpp v0.5.0 mixes the states of its lanes up");
+  }
   if (has_learned_positions(info.architecture) && options.context_size > info.train_context_size) {
     throw Error("CLLM_NOT_SUPPORTED", "Expected a contextSize of at most " + std::to_string(info.train_context_size) +
                                           " for " + info.description + " but received " +
@@ -145,11 +151,9 @@ void Context::prove_model() {
   const Token tokens[2] = {0, 0};
   const LaneTokens lane{0, 0, std::span<const Token>(tokens, max_rollback() != 0 ? 2 : 1)};
   llama_set_n_threads(context_.get(), 1, 1);
-  std::string reason;
-  const PassResult result = run({&lane, 1}, true, &reason);
-  if (result != PassResult::kOk) {
+  if (run({&lane, 1}, true) != PassResult::kOk) {
     throw Error("CLLM_INVALID_MODEL", "Expected a model that llama.cpp can compute but " + model_->info().description +
-                                          " failed: " + (reason.empty() ? take_last_log_error() : reason));
+                                          " failed: " + take_last_log_error());
   }
   llama_set_n_threads(context_.get(), options_.threads, options_.threads);
   trim(0, 0);
@@ -263,7 +267,7 @@ PassResult Context::run_in_parts(std::span<const LaneTokens> lanes, int longest_
 }
 
 // Runs one llama_decode.
-PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, std::string* reason) {
+PassResult Context::run(std::span<const LaneTokens> lanes, bool logits) {
   llama_batch& batch = *batch_;
   batch.n_tokens = 0;
   for (const LaneTokens& lane : lanes) {
@@ -291,7 +295,7 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, std::str
     if (status == 0) llama_synchronize(context_.get());
   } catch (const std::exception& error) {
     status = -3;  // GgmlAbort, bad_alloc: treated as llama.cpp's own "fatal" status
-    if (reason != nullptr) *reason = error.what();
+    set_last_log_error(error.what());
   }
   pass_milliseconds_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
   if (status != 0) return status == 2 ? PassResult::kAborted : PassResult::kFailed;

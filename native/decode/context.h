@@ -103,7 +103,7 @@ class Context {
   void create_context(int64_t pass_tokens);
   int snapshots() const;
   void prove_model();
-  PassResult run(std::span<const LaneTokens> lanes, bool logits, std::string* reason = nullptr);
+  PassResult run(std::span<const LaneTokens> lanes, bool logits);
   PassResult run_in_parts(std::span<const LaneTokens> lanes, int longest_block, int64_t total);
   PassResult forget_on_failure(std::span<const LaneTokens> lanes, PassResult result);
 
