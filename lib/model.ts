@@ -269,7 +269,7 @@ export class Model implements LoadedModel, AsyncDisposable {
    * Creates a decoder: a context of `lanes` sequences, and a thread.
    *
    * @throws {@link CllmError} `CLLM_UNSUPPORTED_MODEL` for models that cannot be decoded (encoders), or not in blocks
-   * (recurrent ones whose state cannot be rolled back); `CLLM_OUT_OF_MEMORY`.
+   * of that size (their recurrent state cannot be rolled back so far); `CLLM_OUT_OF_MEMORY`.
    */
   async createDecoder(options: DecoderOptions = {}): Promise<Decoder> {
     const native = this.#open();
