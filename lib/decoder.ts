@@ -43,15 +43,18 @@ export interface DecoderOptions {
   /**
    * Tokens per block n, 1 (ordinary decoding) to 128; requests may use less. In each iteration `auto` takes the size
    * that pays most, by how many draft tokens have been accepted and how long passes have taken: up to 16 tokens, or what
-   * a consistency LLM was trained for (`model.info.trainBlockSize`). Default `auto`, or 1 if the model cannot roll back.
+   * a consistency LLM was trained for (`model.info.trainBlockSize`), and no more than a quarter of the free memory for
+   * snapshots of recurrent states. Models with such states have blocks of at most 48 tokens, or of 1 where llama.cpp keeps
+   * no snapshots (docs/architectures.md). Default `auto`, or 1 for the latter.
    */
   blockSize?: number | "auto" | undefined;
   /**
    * Blocks that are verified per lane at once, 1 to 8: the lane's first block, and blocks made of what followed its
    * last tokens in prompt and answer; the block with the most accepted tokens wins. `candidates` x `blockSize` is at
    * most 48. With a block size of `auto` this is a limit, and 1, 2, 4 or 8 candidates are used, whatever pays most. They
-   * pay where more tokens make a pass only a little dearer, as on a GPU; the answer's tokens are the same. They need the resident runner and flash attention;
-   * requests with a grammar or penalties have one candidate. Default 1.
+   * pay where more tokens make a pass only a little dearer, as on a GPU; the answer's tokens are the same. They need the
+   * resident runner, flash attention and a model without recurrent state; requests with a grammar or penalties have one
+   * candidate. Default 1.
    */
   candidates?: number | undefined;
   /**
@@ -80,9 +83,9 @@ export interface DecoderOptions {
    */
   swaFull?: boolean | undefined;
   /**
-   * Which code runs the Jacobi loop. `resident` keeps it in device memory; it needs a plain KV cache. `host` goes
-   * through llama_decode and works with every model. Default `auto`: resident where the model allows. The tokens are
-   * the same.
+   * Which code runs the Jacobi loop. `resident` keeps it in device memory; docs/architectures.md says for which models.
+   * `host` goes through llama_decode and works with every model. Default `auto`: resident where the model allows. The
+   * tokens are the same.
    */
   runner?: "auto" | "resident" | "host" | undefined;
   /**
@@ -134,8 +137,8 @@ const DETERMINISTIC_BLOCK_SIZE = 2;
 /**
  * Validates the options against the model and fills in the defaults.
  *
- * @throws TypeError, RangeError; {@link CllmError} `CLLM_UNSUPPORTED_MODEL` for blocks on a model that cannot roll
- * back.
+ * @throws TypeError, RangeError; {@link CllmError} `CLLM_UNSUPPORTED_MODEL` for larger blocks than the model's recurrent
+ * state can be rolled back over.
  */
 export function decoderSettings(options: DecoderOptions, model: ModelInfo): DecoderSettings {
   const trainedContextSize = model.trainContextSize > 0 ? model.trainContextSize : DEFAULT_CONTEXT_SIZE;

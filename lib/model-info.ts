@@ -38,7 +38,7 @@ export interface ModelInfo {
   maxRollback: number | null;
   /** Tokens that the layers with sliding-window attention see, or null where all layers see the whole context. */
   slidingWindow: number | null;
-  /** Bytes of a lane's recurrent state. A decoder has blockSize of them for each lane. */
+  /** Bytes of a lane's recurrent state. A decoder has blockSize of them for each lane, and one more if it is resident. */
   stateBytes: number;
   /** Tokens of the blocks that a consistency LLM was trained for (`cllm.block_size`), or null for other models. */
   trainBlockSize: number | null;

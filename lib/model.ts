@@ -9,6 +9,7 @@ import { defaultModel } from "./default-model.js";
 import { CllmError } from "./errors.js";
 import { MAX_GPU_LAYERS } from "./limits.js";
 import { checkContext, checkWeights, limitSnapshots } from "./machine/gpu.js";
+import { type ContextNeeds, contextNeeds } from "./machine/memory.js";
 import type { Input, LoadedModel, ModelInfo, SpecialTokens, TokenInfo } from "./model-info.js";
 import { maxBlockSize } from "./model-info.js";
 import { nonEmptyString, rangeError, readOptions, tokenIds, typeError } from "./options.js";
@@ -268,12 +269,11 @@ export class Model implements LoadedModel, AsyncDisposable {
    * Creates a decoder: a context of `lanes` sequences, and a thread.
    *
    * @throws {@link CllmError} `CLLM_UNSUPPORTED_MODEL` for models that cannot be decoded (encoders), or not in blocks
-   * (recurrent ones whose state cannot be rolled back); `CLLM_OUT_OF_MEMORY`.
+   * of that size (their recurrent state cannot be rolled back so far); `CLLM_OUT_OF_MEMORY`.
    */
   async createDecoder(options: DecoderOptions = {}): Promise<Decoder> {
     const native = this.#open();
-    const settings = decoderSettings(options, this.info);
-    if (settings.autoBlockSize) limitSnapshots(settings.native, this.#nativeInfo, this.#gpuLayers);
+    const { settings } = this.planDecoder(options);
     checkContext(settings.native, this.#nativeInfo, this.#gpuLayers);
     const creating = this.#create(native, settings);
     this.#creating.add(creating);
@@ -282,6 +282,13 @@ export class Model implements LoadedModel, AsyncDisposable {
     } finally {
       this.#creating.delete(creating);
     }
+  }
+
+  /** @internal What createDecoder() would make of the options, and the memory beside the weights, as it is estimated. */
+  planDecoder(options: DecoderOptions = {}): { settings: DecoderSettings; needs: ContextNeeds } {
+    const settings = decoderSettings(options, this.info);
+    if (settings.autoBlockSize) limitSnapshots(settings.native, this.#nativeInfo, this.#gpuLayers);
+    return { settings, needs: contextNeeds(settings.native, this.#nativeInfo) };
   }
 
   async #create(native: NativeModel, settings: DecoderSettings): Promise<Decoder> {

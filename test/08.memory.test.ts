@@ -30,7 +30,14 @@ const native = (change: object) => ({
   ...change,
 });
 
-const PLAIN = { kvBytesPerToken: 0, windowedKvBytesPerToken: 0, slidingWindow: 0, stateBytes: 0, vocabSize: 1 };
+const PLAIN = {
+  kvBytesPerToken: 0,
+  windowedKvBytesPerToken: 0,
+  slidingWindow: 0,
+  stateBytes: 0,
+  maxRollback: null,
+  vocabSize: 1,
+};
 
 describe("memory: what a context needs", () => {
   it("KV rows of every lane, and the logits of all blocks", () => {
@@ -41,13 +48,14 @@ describe("memory: what a context needs", () => {
     assert.equal(needs.logits, 4 * 16 * 128256 * 4);
     assert.equal(needs.texts, 4 * 4096 * 40);
     const candidates = contextNeeds(native({ candidates: 3 }), model);
-    assert.equal(candidates.kv, 4 * (4096 + 2 * 16) * 131072);
+    assert.equal(candidates.kv, 4 * (4096 + 256) * 131072); // llama.cpp rounds up to 256 rows
     assert.equal(candidates.logits, 3 * needs.logits);
   });
 
   it("counts the bits of quantised rows with their scales", () => {
     const model = { ...PLAIN, kvBytesPerToken: 2 * 1024, vocabSize: 1 };
-    const perElement = (kvType: string) => contextNeeds(native({ kvType, contextSize: 1, lanes: 1 }), model).kv / 1024;
+    const perElement = (kvType: string) =>
+      contextNeeds(native({ kvType, contextSize: 256, lanes: 1 }), model).kv / 2 ** 18;
     const bits = { f32: 32, f16: 16, bf16: 16, q8_0: 8.5, q5_1: 6, q5_0: 5.5, q4_1: 5, q4_0: 5, iq4_nl: 5 };
     for (const [type, expected] of Object.entries(bits)) assert.equal(perElement(type) * 8, expected, type);
   });
@@ -63,15 +71,17 @@ describe("memory: windows and states", () => {
     assert.equal(contextNeeds(options, gemma).kv, (5 * 32768 + 29 * 1280) * layer);
     assert.equal(contextNeeds({ ...options, swaFull: true }, gemma).kv, 34 * 32768 * layer);
     assert.equal(contextNeeds({ ...options, contextSize: 512 }, gemma).kv, 34 * 512 * layer);
-    assert.equal(contextNeeds({ ...options, candidates: 2 }, gemma).kv, 34 * (32768 + 16) * layer);
+    assert.equal(contextNeeds({ ...options, candidates: 2 }, gemma).kv, 34 * (32768 + 256) * layer);
   });
 
   it("a recurrent state for each token of a block and each lane", () => {
-    const model = { ...PLAIN, stateBytes: 1000 };
+    const model = { ...PLAIN, stateBytes: 1000, maxRollback: 47 };
     assert.equal(contextNeeds(native({ lanes: 3, blockSize: 8 }), model).states, 24000);
     const hybrid = { ...model, kvBytesPerToken: 1024 };
     assert.equal(contextNeeds(native({ lanes: 3, blockSize: 8 }), hybrid).states, 27000);
     assert.equal(contextNeeds(native({ lanes: 3, blockSize: 8, runner: "host" }), hybrid).states, 24000);
+    assert.equal(contextNeeds(native({ lanes: 3, blockSize: 8 }), hybrid).kv, 3 * (4096 + 256) * 1024);
+    assert.equal(contextNeeds(native({ lanes: 3, blockSize: 1 }), { ...hybrid, maxRollback: 0 }).states, 3000);
   });
 });
 

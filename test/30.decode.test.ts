@@ -4,6 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { binaryInfo, type Decoder, defaultModel, type GenerateResult, Model, quantize } from "../lib/index.js";
 import { CHAIN_PROMPT, CHAIN_TEXT, type Fixtures, GPT2_CONTEXT, writeFixtures } from "./fixtures/gguf.js";
+import { behindKey } from "./fixtures/gguf-patch.js";
 import { assertNearTie, assertSameTokens, onGpu, type ReferenceRequest, reference } from "./reference.js";
 
 const fixtures = writeFixtures();
@@ -446,5 +447,21 @@ describe("models that cannot be decoded in blocks", () => {
   it("an encoder loads and tokenises, and is refused as a decoder", async () => {
     await using model = await Model.load(fixtures.bert);
     await assert.rejects(model.createDecoder(), { code: "CLLM_UNSUPPORTED_MODEL", message: /embedding model/ });
+  });
+
+  it("an encoder whose file does not say that it is one is refused too", async () => {
+    const file = path.join(path.dirname(fixtures.bert), `silent-bert-${process.pid}.gguf`);
+    const bytes = fs.readFileSync(fixtures.bert);
+    bytes.write("X", behindKey(bytes, "bert.attention.causal") - 1); // a key that nobody knows
+    fs.writeFileSync(file, bytes);
+    try {
+      await using model = await Model.load(file);
+      await assert.rejects(model.createDecoder(), {
+        code: "CLLM_UNSUPPORTED_MODEL",
+        message: /^Expected a decoder-only .* cannot be decoded: it remembers nothing of the tokens before/,
+      });
+    } finally {
+      fs.rmSync(file);
+    }
   });
 });

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import { Model } from "../lib/model.js";
 import { quantize } from "../lib/quantize.js";
 import { cllm } from "./fixtures/cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
+import { program } from "./programs.js";
 
 describe("cli with a model", function () {
   this.timeout(30_000);
@@ -183,6 +185,82 @@ describe("cli with a model", function () {
       const template = await cllm(["inspect", model, "--template"]);
       assert.equal(template.stdout, `${report.chatTemplate}\n`);
     });
+
+    // Rows of the text, of random models with 1,024 tokens of context.
+    const DEFAULT = "for the default: 1 lane of 1,024 tokens, blocks of";
+    const classes: Record<string, RegExp[]> = {
+      qwen3vl: [
+        /^runner +resident: /,
+        /^blocks +of up to 128 tokens$/,
+        /^memory +1\.0 MB of KV rows, [\d.]+ kB of logits/,
+      ],
+      gemma3: [
+        /^sliding window +64 tokens$/,
+        /^runner +resident: /,
+        /^memory +2\.0 MB of KV rows \(3\.1 MB with swaFull\), /,
+        new RegExp(`^${DEFAULT} up to 16$`),
+      ],
+      qwen35: [
+        /^recurrent state +274 kB for each lane$/,
+        /^runner +resident: /,
+        /^blocks +of up to 48 tokens, with a snapshot of the recurrent state for each$/,
+        /^memory +655 kB of KV rows, 4\.7 MB of recurrent states, /,
+      ],
+      mamba2: [
+        /^runner +host: .*; not resident: the model has no attention, only recurrent state$/,
+        /^blocks +of up to 48/,
+      ],
+      jamba: [
+        /^runner +host: .*: llama\.cpp keeps no snapshots of the model's recurrent state$/,
+        /^blocks +of 1 token: llama\.cpp keeps no snapshots of the recurrent state$/,
+        new RegExp(`^${DEFAULT} 1 token$`),
+      ],
+      deepseek2: [
+        /^runner +host: .*: the model's attention keeps compressed rows \(MLA\)$/,
+        /^blocks +of up to 128 tokens$/,
+      ],
+      llama4: [/^runner +host: .*: the model scales its queries by their position$/],
+      bloom: [/^runner +host: .*: the model's attention depends on distance \(ALiBi\)$/],
+      "nomic-bert": [/^runner +none: Expected a decoder-only language model but .* its attention is not causal/],
+    };
+    for (const [architecture, rows] of Object.entries(classes)) {
+      it(`says what runs a model of the architecture ${architecture}, why, and with how much memory`, async () => {
+        const file = path.join(directory, `${architecture}.gguf`);
+        const made = spawnSync(program("cllm-make-model"), [architecture, file, "--type", "q8_0"], {
+          encoding: "utf8",
+        });
+        assert.equal(made.status, 0, made.stderr);
+        const { code, stdout, stderr } = await cllm(["inspect", file]);
+        assert.equal(code, 0, stderr);
+        const lines = stdout.split("\n").map((line) => line.trim());
+        for (const row of rows)
+          assert.ok(
+            lines.some((line) => row.test(line)),
+            `${row} in\n${stdout}`,
+          );
+        const { decoder, info } = JSON.parse((await cllm(["inspect", file, "--json"])).stdout);
+        if ("error" in decoder) {
+          assert.doesNotMatch(stdout, /^ +(blocks|memory) /m);
+          return;
+        }
+        assert.equal(decoder.maxBlockSize, info.maxRollback === null ? 128 : info.maxRollback + 1);
+        // The memory is what a default decoder really takes.
+        await using model = await Model.load(file);
+        await using real = await model.createDecoder({ threads: 1 });
+        const { contextSize, lanes, blockSize, kvBytes, stateBytes } = real.info;
+        const { kv, states } = decoder.bytes;
+        assert.deepEqual(
+          { contextSize, lanes, blockSize, kvBytes, stateBytes },
+          {
+            contextSize: decoder.contextSize,
+            lanes: decoder.lanes,
+            blockSize: decoder.blockSize,
+            kvBytes: kv,
+            stateBytes: states,
+          },
+        );
+      });
+    }
   });
 
   describe("quantize", () => {

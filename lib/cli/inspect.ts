@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { binaryInfo, type Device } from "../binary/binding.js";
-import type { Decoder } from "../decoder.js";
 import { CllmError } from "../errors.js";
+import type { ContextNeeds } from "../machine/memory.js";
 import type { Model } from "../model.js";
 import { maxBlockSize } from "../model-info.js";
 import { formatBytes } from "../pull/cache.js";
@@ -57,17 +57,35 @@ async function collect(model: Model) {
     chatTemplate: model.chatTemplate,
     metadata: model.metadata,
     binary,
-    decoder: await decoderInfo(model),
+    decoder: await decoderReport(model),
   };
 }
 
-/** Makes a small decoder, because the runner of a decoder is known only once it exists. */
-async function decoderInfo(model: Model): Promise<Decoder["info"] | { error: string }> {
+/** How the model is decoded here, with the options and the memory (beside the weights) of the default decoder. */
+interface DecoderReport {
+  runner: string;
+  runnerReason: string;
+  maxBlockSize: number;
+  contextSize: number;
+  lanes: number;
+  blockSize: number;
+  bytes: ContextNeeds;
+  /** Bytes of the KV cache where layers with a sliding window keep the whole context (option swaFull). */
+  swaFullKvBytes: number;
+}
+
+/** The runner of a decoder is known only once it exists, so this makes one: a small one, which needs little memory. */
+async function decoderReport(model: Model): Promise<DecoderReport | { error: string }> {
+  const { settings, needs } = model.planDecoder();
+  const { contextSize, lanes, blockSize } = settings.native;
   try {
-    const decoder = await model.createDecoder({ contextSize: 64, threads: 1, blockSize: 1 });
-    const { info } = decoder;
+    const small = { contextSize: Math.min(contextSize, 64), blockSize: Math.min(blockSize, 2) };
+    const decoder = await model.createDecoder({ ...small, threads: 1 });
+    const { runner, runnerReason } = decoder.info;
     await decoder.dispose();
-    return info;
+    const swaFullKvBytes = model.planDecoder({ swaFull: true }).needs.kv;
+    const options = { maxBlockSize: maxBlockSize(model.info), contextSize, lanes, blockSize };
+    return { runner, runnerReason, ...options, bytes: needs, swaFullKvBytes };
   } catch (error) {
     return { error: error instanceof Error ? error.message : String(error) };
   }
@@ -109,16 +127,9 @@ function modelRows({ path, info, fileType }: Report): Row[] {
     ["format", fileType.name],
     ["", fileType.advice],
   ];
-  rows.push(["blocks", describeBlocks(info)]);
   if (info.slidingWindow !== null) rows.push(["sliding window", `${count(info.slidingWindow)} tokens`]);
+  if (info.stateBytes > 0) rows.push(["recurrent state", `${formatBytes(info.stateBytes)} for each lane`]);
   return rows;
-}
-
-function describeBlocks(info: Report["info"]): string {
-  const limit = maxBlockSize(info);
-  if (limit === 1) return "none: llama.cpp keeps no snapshots of its recurrent state, so it decodes token by token";
-  if (info.stateBytes === 0) return `up to ${limit} tokens`;
-  return `up to ${limit} tokens, ${formatBytes(info.stateBytes)} of recurrent state for each token and lane`;
 }
 
 function tokenizerRows({ info, chatTemplate, specialTokens }: Report, model: Model): Row[] {
@@ -131,7 +142,7 @@ function tokenizerRows({ info, chatTemplate, specialTokens }: Report, model: Mod
   ];
 }
 
-function binaryRows({ binary, decoder }: Report): Row[] {
+function binaryRows({ binary, decoder, info }: Report): Row[] {
   return [
     ["binary", `${binary.cpuLevel}, ${binary.backend}: ${binary.reason}`],
     ["", binary.path],
@@ -139,8 +150,30 @@ function binaryRows({ binary, decoder }: Report): Row[] {
     ...binary.devices.map((device): Row => [device.name, describeDevice(device)]),
     ["llama.cpp", `${binary.llamaVersion} (${binary.llamaCommit.slice(0, 10)})`],
     ["features", binary.features.join(" ")],
-    ["runner", "error" in decoder ? `none: ${decoder.error}` : `${decoder.runner}: ${decoder.runnerReason}`],
+    ...("error" in decoder ? [["runner", `none: ${decoder.error}`] as Row] : decoderRows(decoder, info)),
   ];
+}
+
+function decoderRows(decoder: DecoderReport, info: Report["info"]): Row[] {
+  const { runner, runnerReason, bytes, contextSize, lanes, blockSize } = decoder;
+  const whole = decoder.swaFullKvBytes;
+  const sizes = blockSize === 1 ? "1 token" : `up to ${blockSize}`;
+  const parts = [
+    `${formatBytes(bytes.kv)} of KV rows${whole > bytes.kv ? ` (${formatBytes(whole)} with swaFull)` : ""}`,
+    ...(bytes.states > 0 ? [`${formatBytes(bytes.states)} of recurrent states`] : []),
+    `${formatBytes(bytes.logits + bytes.texts)} of logits and texts`,
+  ];
+  return [
+    ["runner", `${runner}: ${runnerReason}`],
+    ["blocks", describeBlocks(decoder.maxBlockSize, info.stateBytes > 0)],
+    ["memory", parts.join(", ")],
+    ["", `for the default: ${lanes} lane of ${count(contextSize)} tokens, blocks of ${sizes}`],
+  ];
+}
+
+function describeBlocks(limit: number, recurrent: boolean): string {
+  if (limit === 1) return "of 1 token: llama.cpp keeps no snapshots of the recurrent state";
+  return `of up to ${limit} tokens${recurrent ? ", with a snapshot of the recurrent state for each" : ""}`;
 }
 
 function describeDevice({ description, freeMemory, totalMemory }: Device): string {

@@ -34,19 +34,22 @@ const TEXT_BYTES_PER_TOKEN = 40;
 /** What a model needs for each token and lane, as in NativeModelInfo. */
 type ModelNeeds = Pick<
   NativeModelInfo,
-  "kvBytesPerToken" | "windowedKvBytesPerToken" | "slidingWindow" | "stateBytes" | "vocabSize"
+  "kvBytesPerToken" | "windowedKvBytesPerToken" | "slidingWindow" | "stateBytes" | "maxRollback" | "vocabSize"
 >;
 
 /** Memory of a decoder's context. */
 export function contextNeeds(options: NativeOptions, model: ModelNeeds): ContextNeeds {
   const { contextSize, lanes, blockSize, candidates, kvType, runner } = options;
   const logitRows = Math.max(blockSize, Math.min(blockSize * candidates, MAX_PART_TOKENS));
-  const cells = contextSize + Math.min((candidates - 1) * blockSize, MAX_PART_TOKENS);
+  const snapshots = (model.maxRollback ?? 0) > 0;
+  // Candidates have rows behind the context, and a lane with snapshots of its state has one.
+  const scratch = Math.max(snapshots ? 1 : 0, Math.min((candidates - 1) * blockSize, MAX_PART_TOKENS));
+  const cells = padded(contextSize + scratch);
   const rows = cells * model.kvBytesPerToken + windowCells(options, model, cells) * model.windowedKvBytesPerToken;
   return {
     kv: ((rows * lanes) / 2) * (KV_ELEMENT_BYTES[kvType] ?? 20 / 32),
     // The resident runner, where it may run, needs one state more.
-    states: lanes * (blockSize + (runner !== "host" && rows > 0 ? 1 : 0)) * model.stateBytes,
+    states: lanes * (blockSize + (snapshots && runner !== "host" && rows > 0 ? 1 : 0)) * model.stateBytes,
     logits: lanes * logitRows * model.vocabSize * Float32Array.BYTES_PER_ELEMENT,
     texts: lanes * contextSize * TEXT_BYTES_PER_TOKEN,
   };
@@ -57,7 +60,11 @@ function windowCells(options: NativeOptions, { slidingWindow }: ModelNeeds, cell
   const { lanes, blockSize, candidates, prefillChunk, swaFull } = options;
   if (swaFull || candidates > 1) return cells;
   const passTokens = Math.max(Math.min(lanes * blockSize, MAX_PASS_TOKENS), prefillChunk, blockSize + 2);
-  return Math.min(cells, Math.ceil((slidingWindow + passTokens) / CELL_PADDING) * CELL_PADDING);
+  return Math.min(cells, padded(slidingWindow + passTokens));
+}
+
+function padded(cells: number): number {
+  return Math.ceil(cells / CELL_PADDING) * CELL_PADDING;
 }
 
 /** Where a model's layers run; "both": some on the GPU, some on the CPU. llama.cpp counts the output as a layer more. */

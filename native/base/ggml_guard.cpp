@@ -60,6 +60,8 @@ void install_ggml_guard() {
 
 void clear_last_log_error() { last_error.clear(); }
 
+void set_last_log_error(const std::string& text) { last_error = text; }
+
 std::string take_last_log_error() {
   std::string text;
   text.swap(last_error);

@@ -31,8 +31,9 @@ void install_ggml_guard();
 
 /// llama.cpp says only in its log why it failed. take_last_log_error() returns the errors that the calling thread has
 /// logged since the last clear, joined into one line. (They are kept per thread and not per environment, because a log
-/// callback cannot tell which environment called.)
+/// callback cannot tell which environment called.) set_last_log_error() puts what was thrown in their place.
 void clear_last_log_error();
+void set_last_log_error(const std::string& text);
 std::string take_last_log_error();
 
 /// While a LogHook lives on a thread, `hook` gets every log line of that thread. It may throw to leave a llama.cpp

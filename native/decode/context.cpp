@@ -29,18 +29,26 @@ bool has_learned_positions(const std::string& architecture) {
   return architecture == "gpt2" || architecture == "starcoder" || architecture == "mpt";
 }
 
+Error undecodable(const ModelInfo& info, const std::string& reason) {
+  return Error("CLLM_UNSUPPORTED_MODEL",
+               "Expected a decoder-only language model but " + info.description + " cannot be decoded: " + reason);
+}
+
 void check_model(const Model& model, const ModelMemory& memory, const ContextOptions& options) {
   const ModelInfo& info = model.info();
   const std::string refusal = model.why_not_decodable();
-  if (!refusal.empty()) {
-    throw Error("CLLM_UNSUPPORTED_MODEL",
-                "Expected a decoder-only language model but " + info.description + " cannot be decoded: " + refusal);
-  }
+  if (!refusal.empty()) throw undecodable(info, refusal);
   const int max_block = memory.max_rollback < 0 ? kMaxBlockSize : memory.max_rollback + 1;
   if (options.block_size > max_block) {
     throw Error("CLLM_UNSUPPORTED_MODEL", "Expected a blockSize of at most " + std::to_string(max_block) + " for " +
                                               info.description + " but received " + std::to_string(options.block_size) +
                                               ": its recurrent state cannot be rolled back over more rejected drafts");
+  }
+  // Its graph writes the states of several lanes behind those of the first one's place, over the states of others.
+  if (info.architecture == "plamo2" && options.lanes > 1) {
+    throw Error("CLLM_NOT_SUPPORTED", "Expected 1 lane for " + info.description + " but received " +
+                                          std::to_string(options.lanes) +
+                                          ": llama.cpp v0.5.0 mixes the states of its lanes up");
   }
   if (has_learned_positions(info.architecture) && options.context_size > info.train_context_size) {
     throw Error("CLLM_NOT_SUPPORTED", "Expected a contextSize of at most " + std::to_string(info.train_context_size) +
@@ -60,6 +68,15 @@ uint32_t cells_of(const ContextOptions& options, bool recurrent) {
 }
 
 }  // namespace
+
+Error context_failure(const std::string& reason) {
+  const auto says = [&](const char* text) { return reason.find(text) != std::string::npos; };
+  const char* code = says("lacks a tensor") ? "CLLM_INVALID_MODEL"
+                     : says("alloc")        ? "CLLM_OUT_OF_MEMORY"
+                     : says("GGML_ASSERT")  ? "CLLM_UNSUPPORTED_MODEL"
+                                            : "CLLM_NOT_SUPPORTED";
+  return Error(code, "llama.cpp could not create a context: " + (reason.empty() ? "no reason given" : reason));
+}
 
 Context::Context(std::shared_ptr<const Model> model, const ContextOptions& options)
     : model_(std::move(model)),
@@ -119,13 +136,12 @@ void Context::create_context(int64_t pass_tokens) {
     GgmlGuard guard;
     context_.reset(llama_init_from_model(model_->handle(), params));
   } catch (const GgmlAbort& abort) {
-    throw Error("CLLM_UNSUPPORTED_MODEL", std::string("llama.cpp refused to create a context: ") + abort.what());
+    throw context_failure(abort.what());
   }
-  if (context_ != nullptr) return;
-  const std::string reason = take_last_log_error();
-  const bool out_of_memory = reason.find("alloc") != std::string::npos;
-  throw Error(out_of_memory ? "CLLM_OUT_OF_MEMORY" : "CLLM_NOT_SUPPORTED",
-              "llama.cpp could not create a context: " + (reason.empty() ? "no reason given" : reason));
+  if (context_ == nullptr) throw context_failure(take_last_log_error());
+  if (llama_get_memory(context_.get()) == nullptr) {
+    throw undecodable(model_->info(), "it remembers nothing of the tokens before (an embedding model)");
+  }
 }
 
 // Runs a pass on this thread alone, where a failed assertion of ggml can be caught: on ggml's compute threads it would
@@ -135,11 +151,9 @@ void Context::prove_model() {
   const Token tokens[2] = {0, 0};
   const LaneTokens lane{0, 0, std::span<const Token>(tokens, max_rollback() != 0 ? 2 : 1)};
   llama_set_n_threads(context_.get(), 1, 1);
-  std::string reason;
-  const PassResult result = run({&lane, 1}, true, &reason);
-  if (result != PassResult::kOk) {
+  if (run({&lane, 1}, true) != PassResult::kOk) {
     throw Error("CLLM_INVALID_MODEL", "Expected a model that llama.cpp can compute but " + model_->info().description +
-                                          " failed: " + (reason.empty() ? take_last_log_error() : reason));
+                                          " failed: " + take_last_log_error());
   }
   llama_set_n_threads(context_.get(), options_.threads, options_.threads);
   trim(0, 0);
@@ -254,7 +268,7 @@ PassResult Context::run_in_parts(std::span<const LaneTokens> lanes, int longest_
 }
 
 // Runs one llama_decode.
-PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, std::string* reason) {
+PassResult Context::run(std::span<const LaneTokens> lanes, bool logits) {
   llama_batch& batch = *batch_;
   batch.n_tokens = 0;
   for (const LaneTokens& lane : lanes) {
@@ -282,7 +296,7 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, std::str
     if (status == 0) llama_synchronize(context_.get());
   } catch (const std::exception& error) {
     status = -3;  // GgmlAbort, bad_alloc: treated as llama.cpp's own "fatal" status
-    if (reason != nullptr) *reason = error.what();
+    set_last_log_error(error.what());
   }
   pass_milliseconds_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
   if (status != 0) return status == 2 ? PassResult::kAborted : PassResult::kFailed;

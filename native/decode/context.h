@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/ggml_pointers.h"
 #include "kernels/types.h"
 #include "llama/lane_states.h"
@@ -38,6 +39,9 @@ struct LaneTokens {
   int position;  // position of tokens[0]
   std::span<const Token> tokens;
 };
+
+/// The error for a context that llama.cpp could not create. What it logged, `reason`, decides the code.
+Error context_failure(const std::string& reason);
 
 enum class PassResult { kOk, kAborted, kFailed };
 
@@ -100,7 +104,7 @@ class Context {
   void create_context(int64_t pass_tokens);
   int snapshots() const;
   void prove_model();
-  PassResult run(std::span<const LaneTokens> lanes, bool logits, std::string* reason = nullptr);
+  PassResult run(std::span<const LaneTokens> lanes, bool logits);
   PassResult run_in_parts(std::span<const LaneTokens> lanes, int longest_block, int64_t total);
   PassResult forget_on_failure(std::span<const LaneTokens> lanes, PassResult result);
 

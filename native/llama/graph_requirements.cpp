@@ -1,4 +1,5 @@
 // What a context and a graph of llama.cpp must fulfil for the device loop.
+#include <algorithm>
 #include <typeinfo>
 
 #include "ggml-cpu.h"
@@ -6,6 +7,21 @@
 #include "llama/graph_bridge_impl.h"
 
 namespace cllm {
+
+namespace {
+
+/// Why the kernels cannot write the inputs of a graph with one of this class, in words that say what the model does.
+std::string unknown_input(const std::type_info& type) {
+  if (type == typeid(llm_graph_input_attn_k) || type == typeid(llm_graph_input_mem_hybrid_k)) {
+    return "the model's attention keeps compressed rows (MLA)";
+  }
+  if (type == typeid(llm_graph_input_attn_temp)) return "the model scales its queries by their position";
+  const std::string name = type.name();
+  const size_t digits = std::min(name.find_first_not_of("0123456789"), name.size());  // the length of a mangled name
+  return "its graph has an input of a kind unknown to the bridge (" + name.substr(digits) + ")";
+}
+
+}  // namespace
 
 std::string GraphBridge::Impl::inspect_memory() {
   const llama_hparams& hparams = context->get_model().hparams;
@@ -27,7 +43,7 @@ std::string GraphBridge::Impl::inspect_memory() {
   } else if (type == typeid(llama_memory_recurrent)) {
     return "the model has no attention, only recurrent state";
   } else {
-    return "the model's memory is of a kind of its own";
+    return "the model's attention is sparse, with a memory of its own kind";
   }
   if (iswa != nullptr) {
     full = iswa->get_base();
@@ -38,7 +54,8 @@ std::string GraphBridge::Impl::inspect_memory() {
   if (iswa != nullptr ? !known_window : hparams.swa_type != LLAMA_SWA_TYPE_NONE) {
     return "the model has sliding-window attention of an unknown kind";
   }
-  if (recurrent != nullptr && recurrent->n_rs_seq == 0) return "it keeps no snapshots of the model's recurrent state";
+  if (recurrent != nullptr && recurrent->n_rs_seq == 0)
+    return "llama.cpp keeps no snapshots of the model's recurrent state";
   return "";
 }
 
@@ -134,7 +151,7 @@ std::string InputTensors::take(const llm_graph_input_i& input) {
     states = hybrid.inp_rs->s_copy;
     return take(*hybrid.inp_attn);
   } else {
-    return std::string("its graph has an input of a kind unknown to the bridge (") + type.name() + ")";
+    return unknown_input(type);
   }
   return "";
 }

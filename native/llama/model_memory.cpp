@@ -17,6 +17,8 @@ ModelMemory memory_of(const llama_model* model) {
   memory.window = hparams.swa_type == LLAMA_SWA_TYPE_NONE ? 0 : static_cast<int>(hparams.n_swa);
   // In Falcon-H1 every layer has both attention and a state.
   const bool both = model->arch == LLM_ARCH_FALCON_H1;
+  // Their memories are of kinds that WindowRows does not know, so they keep the whole context.
+  const bool whole = model->arch == LLM_ARCH_DEEPSEEK4 || model->arch == LLM_ARCH_DOTS3NOTE;
   for (uint32_t layer = 0; layer < hparams.n_layer(); layer++) {
     if (recurrent && (both || hparams.is_recr(layer))) {
       uint64_t elements = uint64_t{hparams.n_embd_r()} + hparams.n_embd_s();
@@ -27,8 +29,8 @@ ModelMemory memory_of(const llama_model* model) {
     if (llm_arch_is_recurrent(model->arch) || !hparams.has_kv(layer)) continue;
     const uint64_t v_elements = hparams.is_mla() ? 0 : hparams.n_embd_v_gqa(layer);
     const uint64_t bytes = 2 * (uint64_t{hparams.n_embd_k_gqa(layer)} + v_elements);
-    (memory.window > 0 && hparams.is_swa(layer) ? memory.windowed_kv_bytes_per_token : memory.kv_bytes_per_token) +=
-        bytes;
+    const bool windowed = memory.window > 0 && hparams.is_swa(layer) && !whole;
+    (windowed ? memory.windowed_kv_bytes_per_token : memory.kv_bytes_per_token) += bytes;
   }
   return memory;
 }

@@ -291,6 +291,8 @@ std::string Model::why_not_decodable() const {
   if (meta_value(handle(), info_.architecture + ".attention.causal").value_or("true") == "false") {
     return "its attention is not causal (an embedding model)";
   }
+  // Its graph writes over the logits of image tokens in the first row of a pass, and fails where a pass has no logits.
+  if (info_.architecture == "chameleon") return "llama.cpp hides its image tokens in the first row of a pass only";
   return "";
 }
 

@@ -28,6 +28,7 @@ constexpr Unit kUnits[] = {
     {"bf16 product", test_bf16_product},
     {"quantized product", test_quantized_product},
     {"attention", test_attention},
+    {"context failure", test_context_failure},
 };
 
 }  // namespace
