@@ -18,6 +18,8 @@ export const MAX_BURST = 64;
 export const MAX_PART_TOKENS = 48;
 /** Largest forward pass over blocks, in tokens. It bounds the compute buffers when lanes x block is large. */
 export const MAX_PASS_TOKENS = 512;
+/** The same where layers keep the rows of their window only: their caches have rows for the window and a pass. */
+export const MAX_WINDOW_PASS_TOKENS = 224;
 /** llama.cpp rounds the number of a lane's KV cells up to a multiple of this. */
 export const CELL_PADDING = 256;
 /** Largest number of alternatives that are reported for each token (`logprobs`). */

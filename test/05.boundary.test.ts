@@ -66,6 +66,7 @@ describe("boundary: addon.d.ts and the built addon", () => {
       maxBurst: limits.MAX_BURST,
       maxPartTokens: limits.MAX_PART_TOKENS,
       maxPassTokens: limits.MAX_PASS_TOKENS,
+      maxWindowPassTokens: limits.MAX_WINDOW_PASS_TOKENS,
       maxLogprobs: limits.MAX_LOGPROBS,
     });
   });

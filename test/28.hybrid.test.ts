@@ -214,6 +214,23 @@ describe("a model with sliding windows", () => {
       await check([...prompt, ...tokens.slice(0, 40)], 0);
     }
   });
+
+  it("has the same logits behind its window whatever the lanes, the largest block and the context", async () => {
+    await using model = await Model.load(fixtures.gemma3);
+    const text = Array.from({ length: 700 }, (_, i) => 60 + ((i * i) % 97));
+    const logits = new Set<string>();
+    for (const options of [
+      { lanes: 1, blockSize: 4, contextSize: 800 },
+      { lanes: 9, blockSize: 32, contextSize: 800 },
+      { lanes: 2, blockSize: 128, contextSize: 2000 },
+    ]) {
+      await using decoder = await model.createDecoder({ ...options, threads: 1 });
+      await using sequence = await decoder.sequence();
+      await sequence.prefill(text);
+      logits.add(bytes((await sequence.iterate({ blockSize: 4, draft: [60, 61, 62], logits: true })).logits));
+    }
+    assert.equal(logits.size, 1);
+  });
 });
 
 // 512 bytes for the keys and values of a token in a layer: two heads of 64 elements in F16.

@@ -2,7 +2,7 @@ import { statSync } from "node:fs";
 import os from "node:os";
 import type { NativeDevice, NativeModelInfo, DecoderOptions as NativeOptions } from "../addon.js";
 import { CllmError } from "../errors.js";
-import { CELL_PADDING, MAX_PART_TOKENS, MAX_PASS_TOKENS } from "../limits.js";
+import { CELL_PADDING, MAX_PART_TOKENS, MAX_WINDOW_PASS_TOKENS } from "../limits.js";
 
 /** Memory that a context takes, in bytes. */
 export interface ContextNeeds {
@@ -57,10 +57,9 @@ export function contextNeeds(options: NativeOptions, model: ModelNeeds): Context
 
 /** Cells that a layer with a window has for each lane: those of the window and of a pass, in steps of llama.cpp's. */
 function windowCells(options: NativeOptions, { slidingWindow }: ModelNeeds, cells: number): number {
-  const { lanes, blockSize, candidates, prefillChunk, swaFull } = options;
+  const { candidates, prefillChunk, swaFull } = options;
   if (swaFull || candidates > 1) return cells;
-  const passTokens = Math.max(Math.min(lanes * blockSize, MAX_PASS_TOKENS), prefillChunk, blockSize + 2);
-  return Math.min(cells, padded(slidingWindow + passTokens));
+  return Math.min(cells, padded(slidingWindow + Math.max(MAX_WINDOW_PASS_TOKENS, prefillChunk)));
 }
 
 function padded(cells: number): number {

@@ -76,6 +76,7 @@ Napi::Value limits(const Napi::CallbackInfo& call) {
   set("maxBurst", kMaxBurst);
   set("maxPartTokens", kMaxPartTokens);
   set("maxPassTokens", kMaxPassTokens);
+  set("maxWindowPassTokens", kMaxWindowPassTokens);
   set("maxLogprobs", kMaxLogprobs);
   return object;
 }

@@ -20,6 +20,9 @@ inline constexpr int kMaxBurst = 64;
 inline constexpr int kMaxPartTokens = 48;
 /// Tokens of a forward pass over blocks, at most: it bounds the compute buffers when lanes x block is large.
 inline constexpr int kMaxPassTokens = 512;
+/// The same where layers keep the rows of their window only. Their caches have cells for the window and a pass, and the
+/// number of cells decides in which order attention adds them up: so it must not depend on lanes and blocks.
+inline constexpr int kMaxWindowPassTokens = 224;
 /// Alternatives that are reported for each token, at most.
 inline constexpr int kMaxLogprobs = 100;
 

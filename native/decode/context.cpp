@@ -85,22 +85,17 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
       rows_(static_cast<size_t>(options.lanes), 0),
       touches_(rows_.size(), 0) {
   check_model(*model_, model_memory_, options);
-  // A pass carries blocks of lanes, in parts if need be, or one lane's prefill chunk (a lone token is padded to two).
-  // So llama.cpp never has to split a pass, which it would cut into parts of any size.
-  const int64_t block_tokens = std::min<int64_t>(int64_t{options.lanes} * options.block_size, kMaxPassTokens);
-  // Where there are snapshots, llama.cpp asks for a token more than they hold.
-  const int64_t pass_tokens = std::max<int64_t>({block_tokens, options.prefill_chunk, 2, options.block_size + 2});
   // Candidates have rows behind the context, which a cache of the window's size has no place for.
   if (options.candidates > 1) options_.swa_full = true;
-  create_context(pass_tokens);
+  create_context();
   window_ = WindowRows::of(context_.get(), options.lanes);
   if (!window_ && model_memory_.window > 0 && !options_.swa_full) {
     // The window is no smaller than the context, or llama.cpp keeps its rows in a memory of another kind.
     options_.swa_full = true;
-    create_context(pass_tokens);
+    create_context();
   }
   states_ = LaneStates::of(context_.get(), options.lanes);
-  batch_.reset(new llama_batch(llama_batch_init(static_cast<int32_t>(pass_tokens), 0, 1)));
+  batch_.reset(new llama_batch(llama_batch_init(static_cast<int32_t>(pass_tokens()), 0, 1)));
   if (!model_->proved()) {
     prove_model();
     model_->set_proved();
@@ -109,14 +104,29 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
   llama_attach_threadpool(context_.get(), threadpool_.get(), threadpool_.get());
 }
 
-void Context::create_context(int64_t pass_tokens) {
+int Context::max_pass_tokens() const {
+  return model_memory_.window > 0 && !options_.swa_full ? kMaxWindowPassTokens : kMaxPassTokens;
+}
+
+// A pass carries blocks of lanes, in parts if need be, or one lane's prefill chunk (a lone token is padded to two). So
+// llama.cpp never has to split a pass, which it would cut into parts of any size.
+int64_t Context::pass_tokens() const {
+  const int64_t most = max_pass_tokens();
+  const bool has_window = most == kMaxWindowPassTokens;  // whose cache has the same number of cells for all decoders
+  const int64_t blocks = has_window ? most : std::min<int64_t>(int64_t{options_.lanes} * options_.block_size, most);
+  // Where there are snapshots, llama.cpp asks for a token more than they hold.
+  return std::max<int64_t>({blocks, options_.prefill_chunk, 2, options_.block_size + 2});
+}
+
+void Context::create_context() {
+  const auto pass_tokens = static_cast<uint32_t>(this->pass_tokens());
   llama_context_params params = llama_context_default_params();
   params.n_ctx = cells_of(options_, model_memory_.max_rollback > 0);
   params.n_seq_max = static_cast<uint32_t>(options_.lanes);
   params.n_rs_seq = static_cast<uint32_t>(snapshots());
-  params.n_batch = static_cast<uint32_t>(pass_tokens);
-  params.n_ubatch = static_cast<uint32_t>(pass_tokens);
-  params.n_outputs_max = static_cast<uint32_t>(std::max<int64_t>(pass_tokens, options_.lanes));
+  params.n_batch = pass_tokens;
+  params.n_ubatch = pass_tokens;
+  params.n_outputs_max = std::max(pass_tokens, static_cast<uint32_t>(options_.lanes));
   params.n_threads = options_.threads;
   params.n_threads_batch = options_.threads;
   params.kv_unified = false;
@@ -223,7 +233,7 @@ PassResult Context::decode(std::span<const LaneTokens> lanes, bool logits) {
     total += static_cast<int64_t>(lane.tokens.size());
     longest_block = std::max(longest_block, static_cast<int>(lane.tokens.size()));
   }
-  if (longest_block <= kMaxPartTokens && total <= kMaxPassTokens) {
+  if (longest_block <= kMaxPartTokens && total <= max_pass_tokens()) {
     const PassResult result = forget_on_failure(lanes, run(lanes, true));
     logits_ = result == PassResult::kOk ? llama_get_logits(context_.get()) : nullptr;
     return result;
@@ -239,7 +249,7 @@ PassResult Context::run_in_parts(std::span<const LaneTokens> lanes, int longest_
   logits_ = collected_logits_.data();
   const int parts = (longest_block + kMaxPartTokens - 1) / kMaxPartTokens;
   const int longest_part = (longest_block + parts - 1) / parts;
-  const size_t lanes_per_pass = std::max<size_t>(1, static_cast<size_t>(kMaxPassTokens / longest_part));
+  const size_t lanes_per_pass = std::max<size_t>(1, static_cast<size_t>(max_pass_tokens() / longest_part));
   for (size_t first = 0; first < lanes.size(); first += lanes_per_pass) {
     const auto group = lanes.subspan(first, std::min(lanes_per_pass, lanes.size() - first));
     for (int part = 0; part < parts; part++) {

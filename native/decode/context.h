@@ -59,6 +59,8 @@ class Context {
   ggml_threadpool* threadpool() const { return threadpool_.get(); }
   const Model& model() const { return *model_; }
   const ContextOptions& options() const { return options_; }
+  /// Tokens of a forward pass over blocks, at most.
+  int max_pass_tokens() const;
   const ModelMemory& model_memory() const { return model_memory_; }
   /// Bytes of the KV caches and the recurrent states, and of the latter alone.
   uint64_t memory_bytes() const;
@@ -90,7 +92,7 @@ class Context {
   /// Runs one forward pass over the tokens of all lanes. It makes every token's logits when `logits` is true (the lanes
   /// then have blocks of one size), else none. Each lane is trimmed to its tokens' position first. After a failure the
   /// lanes of the pass hold nothing. It is one llama_decode, unless blocks have more than kMaxPartTokens tokens or the
-  /// pass more than kMaxPassTokens.
+  /// pass more than max_pass_tokens().
   PassResult decode(std::span<const LaneTokens> lanes, bool logits);
   /// Logits of the last pass, [tokens of all lanes in order, vocabulary], f32.
   float* logits() const { return logits_; }
@@ -101,7 +103,8 @@ class Context {
   void request_abort() { abort_.store(true, std::memory_order_relaxed); }
 
  private:
-  void create_context(int64_t pass_tokens);
+  int64_t pass_tokens() const;
+  void create_context();
   int snapshots() const;
   void prove_model();
   PassResult run(std::span<const LaneTokens> lanes, bool logits);

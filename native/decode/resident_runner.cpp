@@ -66,7 +66,7 @@ bool ResidentRunner::fits(const PassShape& shape) const {
   // A block of one token has no draft, and so no candidates.
   const int max_candidates = shape.block > 1 ? context_.options().candidates : 1;
   return shape.block <= lanes_.max_block() && shape.candidates <= max_candidates &&
-         shape.candidates * shape.block <= kMaxPartTokens && shape.rows() <= kMaxPassTokens;
+         shape.candidates * shape.block <= kMaxPartTokens && shape.rows() <= context_.max_pass_tokens();
 }
 
 // --- making lanes resident
