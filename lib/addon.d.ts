@@ -168,6 +168,7 @@ export interface NativeLimits {
   maxBurst: number;
   maxPartTokens: number;
   maxPassTokens: number;
+  maxWindowPassTokens: number;
   maxLogprobs: number;
 }
 
