@@ -197,7 +197,7 @@ describe("cli with a model", function () {
       gemma3: [
         /^sliding window +64 tokens$/,
         /^runner +resident: /,
-        /^memory +2\.0 MB of KV rows \(3\.1 MB with swaFull\), /,
+        /^memory +2\.4 MB of KV rows \(3\.1 MB with swaFull\), /,
         new RegExp(`^${DEFAULT} up to 16$`),
       ],
       qwen35: [
