@@ -9,8 +9,10 @@
 #include "ggml-cpu.h"
 #include "ggml-cpu/traits.h"
 #include "llama-model.h"
+#include "llama/delta_net.h"
 #include "llama/packed_attention.h"
 #include "llama/packed_product.h"
+#include "llama/state_stores.h"
 
 namespace cllm {
 
@@ -37,6 +39,7 @@ class PackedBufferType : public ggml::cpu::extra_buffer_type {
            (op->src[1]->buffer == nullptr || ggml_backend_buft_is_host(op->src[1]->buffer->buft));
   }
   ggml::cpu::tensor_traits* get_tensor_traits(const ggml_tensor* op) override {
+    if (op->op == GGML_OP_GATED_DELTA_NET) return packed_delta_net(op);
     if (op->op == GGML_OP_FLASH_ATTN_EXT) return comes_from_packed(op->src[0]) ? packed_attention(op) : nullptr;
     return is_ours(op) ? static_cast<ggml::cpu::tensor_traits*>(op->src[0]->extra) : nullptr;
   }
@@ -91,7 +94,10 @@ ggml_backend_buffer_type_t buffer_type() {
 }  // namespace
 
 void register_packed_buffer() {
-  if (!has_packed_products()) return;
+#ifndef CLLM_CUDA
+  // Beside a GPU ggml's scheduler may give it the operator while the cache is in the host's memory.
+  cllm_stores_states = true;
+#endif
   // Ours comes before ggml's own types, which pack Q4_0 too.
   auto& types = ggml_backend_cpu_get_extra_buffer_types();
   types.insert(types.begin(), buffer_type());

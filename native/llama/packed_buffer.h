@@ -6,8 +6,9 @@ struct llama_model;
 
 namespace cllm {
 
-/// Registers a buffer type that packs the matrices of models for our products, on CPUs that have the instructions for
-/// them: BF16 (native/products/bf16_product.h), Q4_0, Q4_1, Q8_0, Q4_K and Q6_K (native/products/quantized_product.h).
+/// Registers what ggml's CPU backend computes with our products: a buffer type that packs the matrices of models on
+/// CPUs that have the instructions for them, and with it attention and delta nets (delta_net.h). The matrices are of
+/// types BF16 (native/products/bf16_product.h), Q4_0, Q4_1, Q8_0, Q4_K and Q6_K (native/products/quantized_product.h).
 /// Call it once per process, before a model is loaded.
 ///
 /// A block of tokens then costs little more than one token, because weights are read once for all of them and no output

@@ -146,6 +146,4 @@ PackedProduct* packed_product_of(const ggml_tensor* weight) {
   return found != std::end(quantized) ? found : nullptr;
 }
 
-bool has_packed_products() { return has_bf16_product() || has_quantized_product(); }
-
 }  // namespace cllm

@@ -19,7 +19,4 @@ class PackedProduct : public ggml::cpu::tensor_traits {
 /// The product for this weight, or null where the CPU, or our products, cannot multiply it.
 PackedProduct* packed_product_of(const ggml_tensor* weight);
 
-/// Whether packed_product_of() finds a product for any weight at all.
-bool has_packed_products();
-
 }  // namespace cllm

@@ -28,6 +28,7 @@ constexpr Unit kUnits[] = {
     {"bf16 product", test_bf16_product},
     {"quantized product", test_quantized_product},
     {"attention", test_attention},
+    {"delta net", test_delta_net},
     {"context failure", test_context_failure},
 };
 

@@ -15,6 +15,7 @@ void test_bf16_product();
 void test_block_chooser();
 void test_choose();
 void test_context_failure();
+void test_delta_net();
 void test_draft_candidates();
 void test_lane();
 void test_quantized_product();
