@@ -10,6 +10,7 @@ const BENCHES = {
   sampling: ["decode/sampling.mjs", "what temperature, penalties and log-probabilities cost"],
   choose: ["kernel/choose.mjs", "choosing tokens from logits, against a loop that only reads them"],
   runners: ["decode/runners.mjs", "the resident runner against llama_decode"],
+  architectures: ["decode/architectures.mjs", "blocks on hybrid, recurrent and sliding-window models"],
   prefill: ["decode/prefill.mjs", "the speed of prefill by the length of its passes"],
   train: ["train/speed.mjs", "tokens per second of training"],
   peer: ["peers/node-llama-cpp.mjs", "node-llama-cpp on the same file and machine"],
