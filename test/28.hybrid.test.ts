@@ -233,6 +233,38 @@ describe("a model with sliding windows", () => {
   });
 });
 
+// Each snapshot is copied by operations of its own, for each layer: llama.cpp's graphs need room for them.
+describe("deep models", () => {
+  for (const architecture of ["lfm2", "qwen35", "granitehybrid", "falcon-h1", "nemotron_h", "mamba2", "kimi-k3"]) {
+    it(`${architecture}: the largest block`, async () => {
+      const file = path.join(path.dirname(fixtures.llama), `deep-${process.pid}.gguf`);
+      const options = ["--layers", "24", "--type", "q8_0"];
+      const child = spawnSync(program("cllm-make-model"), [architecture, file, ...options]);
+      assert.equal(child.status, 0, String(child.stderr));
+      try {
+        await using model = await Model.load(file);
+        const prompt = Array.from({ length: 60 }, (_, i) => 60 + ((i * i) % 97));
+        const texts = new Set<string>();
+        for (const runner of ["host", "auto"] as const) {
+          for (const blockSize of [2, 48]) {
+            await using decoder = await model.createDecoder({
+              contextSize: 256,
+              lanes: 2,
+              runner,
+              blockSize,
+              threads: 1,
+            });
+            texts.add((await decoder.generate(prompt, { maxTokens: 6 })).tokens.join());
+          }
+        }
+        assert.equal(texts.size, 1);
+      } finally {
+        fs.rmSync(file, { force: true });
+      }
+    });
+  }
+});
+
 // 512 bytes for the keys and values of a token in a layer: two heads of 64 elements in F16.
 describe("decoder.info", () => {
   const ROW = 512;
