@@ -236,4 +236,27 @@ describe("resident runner", () => {
       });
     assert.deepEqual(await run({ burst: 4 }), await run({ runner: "host" }));
   });
+
+  it("the logits of lanes that are no neighbours are each lane's own", async () => {
+    // Lanes 0, 2 and 3 are two groups, with a graph each.
+    const run = (options: DecoderOptions) =>
+      withDecoder(fixtures.llama, { blockSize: 4, lanes: 4, ...options }, async (decoder) => {
+        const lanes = [];
+        for (const prompt of PROMPTS) {
+          lanes.push(await decoder.sequence());
+          await lanes.at(-1)?.prefill(decoder.model.tokenize(prompt));
+        }
+        await lanes.splice(1, 1)[0]?.dispose();
+        const all = [];
+        for (let i = 0; i < 3; i++) {
+          const iterations = await Promise.all(lanes.map((lane) => lane.iterate({ logits: true })));
+          for (const { logits, choices } of iterations) {
+            all.push({ choices, logits: Buffer.from((logits as Float32Array).buffer).toString("base64") });
+          }
+        }
+        for (const lane of lanes) await lane.dispose();
+        return all;
+      });
+    assert.deepEqual(await run({ runner: "resident" }), await run({ runner: "host" }));
+  });
 });

@@ -51,7 +51,7 @@ std::optional<PassResult> ResidentRunner::run(std::span<const LaneWork> lanes, c
   const bool logits = std::any_of(lanes.begin(), lanes.end(), [](const LaneWork& work) { return work.wants_logits; });
   PassResult result = PassResult::kFailed;
   try {
-    result = burst(logits ? 1 : std::min(count, kMaxBurst), observer);
+    result = burst(logits ? 1 : std::min(count, kMaxBurst), logits, observer);
   } catch (const PassEnded& ended) {
     result = ended.result;
   } catch (...) {
@@ -62,8 +62,9 @@ std::optional<PassResult> ResidentRunner::run(std::span<const LaneWork> lanes, c
   return result;
 }
 
-PassResult ResidentRunner::burst(int count, BurstObserver& observer) {
-  RecordedBurst* recorded = recorded_burst();
+PassResult ResidentRunner::burst(int count, bool logits, BurstObserver& observer) {
+  // A recording runs the passes of all groups before anything can be read.
+  RecordedBurst* recorded = logits && groups_.size() > 1 ? nullptr : recorded_burst();
   bool loop = recorded != nullptr && recorded->recording->kind() == Recorded::kLoop;
   set_limit(iteration_ + static_cast<uint32_t>(count));
   enqueueing_ = 0;
@@ -76,7 +77,11 @@ PassResult ResidentRunner::burst(int count, BurstObserver& observer) {
         recorded = nullptr;
         loop = false;
       }
-      if (recorded == nullptr) enqueue();
+      if (recorded == nullptr) {
+        enqueue(logits);
+      } else if (logits) {
+        read_logits(groups_.front());
+      }
       enqueued = loop ? count : enqueued + 1;
     }
     if (seen == enqueued) break;
@@ -133,7 +138,7 @@ ResidentRunner::RecordedBurst* ResidentRunner::recorded_burst() {
   } else if (!found->tried) {
     const std::shared_lock lock(capture_lock());
     found->tried = true;
-    found->recording = device_->record([this] { enqueue(); }, refusal);
+    found->recording = device_->record([this] { enqueue(false); }, refusal);
   }
   found->last_use = ++use_count_;
   tell_launched(*found, refusal);
@@ -168,7 +173,7 @@ ResidentRunner::Launched ResidentRunner::launched() const {
 }
 
 // Enqueues an iteration kernel by kernel. On the CPU it has run then, and only the forward pass is counted as such.
-void ResidentRunner::enqueue() {
+void ResidentRunner::enqueue(bool reads_logits) {
   const auto started = Clock::now();
   double forward = 0;
   for (const LaneGroup& group : groups_) {
@@ -176,6 +181,7 @@ void ResidentRunner::enqueue() {
     device_->forward([bridge = bridge_.get(), graph = lanes_[group.first].graph] { compute(*bridge, graph); });
     forward += milliseconds_since(pass_started);
     enqueue_kernels(group);
+    if (reads_logits) read_logits(group);
   }
   enqueueing_ += device_->on_host() ? forward : milliseconds_since(started);
 }

@@ -51,24 +51,32 @@ bool ResidentRunner::replay_lane(LaneGroup& group, size_t b, const int32_t* reco
   iteration_read_ = iteration;
   iteration_read_.candidates = group.shape.candidates;
   work.lane->block(n, work.seed, work.draft_mode);
-  group.left[b] = !observer.took({work.index, &iteration_read_, read_logits(group, b, verdict.winner), enqueueing_});
+  const size_t winner = static_cast<size_t>(verdict.winner) * static_cast<size_t>(n);
+  const auto vocab = static_cast<size_t>(context_.model().info().vocab_size);
+  const float* logits = work.wants_logits ? logits_[static_cast<size_t>(work.index)].data() + winner * vocab : nullptr;
+  group.left[b] = !observer.took({work.index, &iteration_read_, logits, enqueueing_});
   // The device may go on with a lane that has left, for an iteration or two.
   if (group.left[b]) on_device.uploaded = false;
   return true;
 }
 
-const float* ResidentRunner::read_logits(const LaneGroup& group, size_t b, int winner) {
-  if (!group.lanes[b].wants_logits) return nullptr;
+// Copies the logits of the lanes that want them. The graphs of all groups share their memory, so the pass of the next
+// group overwrites them.
+void ResidentRunner::read_logits(const LaneGroup& group) {
   const ResidentGraph& graph = *lanes_[group.first].graph;
   const auto vocab = static_cast<size_t>(context_.model().info().vocab_size);
-  const auto n = static_cast<size_t>(group.shape.block);
-  const size_t row = (b * static_cast<size_t>(group.shape.candidates) + static_cast<size_t>(winner)) * n;
-  logits_.resize(n * vocab);
-  for (size_t j = 0; j < n; j++) {
-    device_->read(&logits_[j * vocab], graph.logits + static_cast<int64_t>(row + j) * graph.logits_stride,
-                  vocab * sizeof(float));
+  const auto rows = static_cast<size_t>(group.shape.candidates) * static_cast<size_t>(group.shape.block);
+  for (size_t b = 0; b < group.lanes.size(); b++) {
+    const LaneWork& work = group.lanes[b];
+    if (!work.wants_logits) continue;
+    const auto lane = static_cast<size_t>(work.index);
+    logits_.resize(std::max(logits_.size(), lane + 1));
+    logits_[lane].resize(rows * vocab);
+    for (size_t row = 0; row < rows; row++) {
+      device_->read(&logits_[lane][row * vocab],
+                    graph.logits + static_cast<int64_t>(b * rows + row) * graph.logits_stride, vocab * sizeof(float));
+    }
   }
-  return logits_.data();
 }
 
 // Tells the context how far the lanes' rows may have been written. The device may go on with a lane that has left, and

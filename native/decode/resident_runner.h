@@ -85,12 +85,12 @@ class ResidentRunner : public IterationRunner {
   bool is_claimed(const LaneGroup& group) const;
   bool claim(const LaneGroup& group);
   // resident_burst.cpp
-  PassResult burst(int count, BurstObserver& observer);
+  PassResult burst(int count, bool logits, BurstObserver& observer);
   Pass pass_of(const LaneGroup& group) const;
   RecordedBurst* recorded_burst();
   bool launch(RecordedBurst& recorded);
   void tell_launched(const RecordedBurst& recorded, const std::string& refusal);
-  void enqueue();
+  void enqueue(bool reads_logits);
   void enqueue_kernels(const LaneGroup& group);
   void set_limit(uint32_t limit);
   bool wait_for_iteration(bool is_last);
@@ -99,7 +99,7 @@ class ResidentRunner : public IterationRunner {
   // resident_replay.cpp
   bool replay(BurstObserver& observer);
   bool replay_lane(LaneGroup& group, size_t b, const int32_t* record, BurstObserver& observer);
-  const float* read_logits(const LaneGroup& group, size_t b, int winner);
+  void read_logits(const LaneGroup& group);
   void note_rows(bool single_iteration);
   void note_states(bool single_iteration);
 
@@ -120,7 +120,8 @@ class ResidentRunner : public IterationRunner {
 
   std::vector<int32_t> records_;  // of all lanes in their order, for the iteration that is read
   Iteration iteration_read_;
-  std::vector<float> logits_;  // of the lane that is read
+  /// By lane: the logits of the iteration, [candidates * n * vocab], of those that want them.
+  std::vector<std::vector<float>> logits_;
 };
 
 }  // namespace cllm

@@ -27,10 +27,6 @@ const float* at(const ggml_tensor* x, int64_t i1, int64_t i2, int64_t i3) {
 
 class DeltaNetTraits : public ggml::cpu::tensor_traits {
  public:
-  static bool takes(const ggml_tensor* op) {
-    return std::all_of(op->src, op->src + kStateStore,
-                       [](const ggml_tensor* x) { return x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float); });
-  }
   bool work_size(int, const ggml_tensor*, size_t& size) override {
     size = 0;
     return true;
@@ -93,9 +89,14 @@ class DeltaNetTraits : public ggml::cpu::tensor_traits {
 
 }  // namespace
 
+bool computes_delta_net(const ggml_tensor* op) {
+  return std::all_of(op->src, op->src + kStateStore,
+                     [](const ggml_tensor* x) { return x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float); });
+}
+
 ggml::cpu::tensor_traits* packed_delta_net(const ggml_tensor* op) {
   static DeltaNetTraits traits;
-  return DeltaNetTraits::takes(op) ? &traits : nullptr;
+  return computes_delta_net(op) ? &traits : nullptr;
 }
 
 }  // namespace cllm

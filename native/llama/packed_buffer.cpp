@@ -96,7 +96,7 @@ ggml_backend_buffer_type_t buffer_type() {
 void register_packed_buffer() {
 #ifndef CLLM_CUDA
   // Beside a GPU ggml's scheduler may give it the operator while the cache is in the host's memory.
-  cllm_stores_states = true;
+  cllm_stores_states = computes_delta_net;
 #endif
   // Ours comes before ggml's own types, which pack Q4_0 too.
   auto& types = ggml_backend_cpu_get_extra_buffer_types();

@@ -23,9 +23,9 @@ static inline bool cllm_keeps_snapshots(const llm_arch& arch) {
 
 #define llm_arch_supports_rs_rollback cllm_keeps_snapshots
 
-// llama.cpp sizes its graphs by the number of the model's tensors and forgets the copies of snapshots, so the context of a
-// public model fails with blocks of 32 tokens and more. Each convolution of a layer (there are up to three) has two views
-// and a copy for each snapshot. The macro stands in llama_context::graph_max_nodes().
+// llama.cpp sizes its graphs by the number of the model's tensors and forgets the copies of snapshots, so the context
+// of a public model fails with blocks of 32 tokens and more. Each convolution of a layer (there are up to three) has
+// two views and a copy for each snapshot. The macro stands in llama_context::graph_max_nodes().
 static inline unsigned cllm_snapshot_nodes(const llama_model& model, const llama_cparams& cparams) {
   constexpr unsigned kNodes = 3 * 3;
   return cparams.n_rs_seq == 0 ? 0 : kNodes * (cparams.n_rs_seq + 1) * model.hparams.n_layer();

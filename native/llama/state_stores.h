@@ -9,8 +9,8 @@
 #include "ggml-backend.h"
 #include "missing_tensors.h"
 
-/// Whether delta_net.cpp is registered. Only what links it sets this to true.
-inline bool cllm_stores_states = false;
+/// Whether delta_net.cpp computes an operator; null where it is not registered. Only what links it sets this.
+inline bool (*cllm_stores_states)(const ggml_tensor* op) = nullptr;
 /// The source that names where states go.
 constexpr int kStateStore = 6;
 
@@ -19,7 +19,8 @@ static inline ggml_tensor* cllm_store(ggml_context* context, ggml_tensor* from, 
   const bool is_states = op != nullptr && op->op == GGML_OP_GATED_DELTA_NET && op->src[kStateStore] == nullptr;
   const ggml_tensor* cache = to->view_src;
   const bool on_cpu = cache != nullptr && cache->buffer != nullptr && ggml_backend_buffer_is_host(cache->buffer);
-  if (!cllm_stores_states || !is_states || !on_cpu) return ggml_cpy(context, from, to);
+  if (cllm_stores_states == nullptr || !is_states || !on_cpu || !cllm_stores_states(op))
+    return ggml_cpy(context, from, to);
   op->src[kStateStore] = to;
   return op;
 }

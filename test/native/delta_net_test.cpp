@@ -104,14 +104,14 @@ void test_delta_net() {
     types.insert(types.begin(), delta_nets());
     for (const bool stores : {false, true}) {
       for (const int threads : {1, 3}) {
-        cllm_stores_states = stores;
+        cllm_stores_states = stores ? computes_delta_net : nullptr;
         const std::vector<float> found = compute(shape, threads);
         check(std::memcmp(found.data(), expected.data(), expected.size() * sizeof(float)) == 0,
               std::to_string(shape.tokens) + " tokens of " + std::to_string(shape.heads) + " heads, " +
                   (stores ? "states in the cache" : "states in the result") + ", as ggml computes them");
       }
     }
-    cllm_stores_states = false;
+    cllm_stores_states = nullptr;
     types.erase(types.begin());
   }
 }
