@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { type Decoder, type DecoderOptions, type Input, Model, type Sequence } from "../lib/index.js";
 import { writeFixtures } from "./fixtures/gguf.js";
-import { program } from "./programs.js";
+import { makeModel } from "./programs.js";
 import { onGpu } from "./reference.js";
 
 const fixtures = writeFixtures();
@@ -238,9 +237,7 @@ describe("deep models", () => {
   for (const architecture of ["lfm2", "qwen35", "granitehybrid", "falcon-h1", "nemotron_h", "mamba2", "kimi-k3"]) {
     it(`${architecture}: the largest block`, async () => {
       const file = path.join(path.dirname(fixtures.llama), `deep-${process.pid}.gguf`);
-      const options = ["--layers", "24", "--type", "q8_0"];
-      const child = spawnSync(program("cllm-make-model"), [architecture, file, ...options]);
-      assert.equal(child.status, 0, String(child.stderr));
+      makeModel(architecture, file, "--layers", "24", "--type", "q8_0");
       try {
         await using model = await Model.load(file);
         const prompt = Array.from({ length: 60 }, (_, i) => 60 + ((i * i) % 97));
@@ -290,8 +287,7 @@ describe("decoder.info", () => {
   for (const [made, options, { kv, state, maxRollback, swaFull }] of cases) {
     it(`${made.join(" ")} ${JSON.stringify(options)}`, async () => {
       const file = path.join(path.dirname(fixtures.llama), `info-${process.pid}.gguf`);
-      const child = spawnSync(program("cllm-make-model"), [made[0] as string, file, ...made.slice(1)]);
-      assert.equal(child.status, 0, String(child.stderr));
+      makeModel(made[0] as string, file, ...made.slice(1));
       try {
         await using model = await Model.load(file);
         await using decoder = await model.createDecoder({

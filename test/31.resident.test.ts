@@ -5,7 +5,7 @@ import path from "node:path";
 import { type Decoder, type DecoderOptions, defaultModel, type GenerateResult, Model } from "../lib/index.js";
 import { type Fixtures, writeFixtures } from "./fixtures/gguf.js";
 import { encodeGguf, f32, text } from "./fixtures/gguf-writer.js";
-import { program as testProgram } from "./programs.js";
+import { makeModel, program as testProgram } from "./programs.js";
 import { assertSameTokens, onGpu } from "./reference.js";
 
 const fixtures = writeFixtures();
@@ -62,8 +62,7 @@ describe("resident runner", () => {
     it(`${[architecture, ...options].join(" ")}: in lockstep with llama_decode`, () => {
       const file = path.join(path.dirname(fixtures.llama), `${architecture}-${process.pid}.gguf`);
       try {
-        const made = spawnSync(testProgram("cllm-make-model"), [architecture, file, "--type", "q8_0", ...options]);
-        assert.equal(made.status, 0, String(made.stderr));
+        makeModel(architecture, file, "--type", "q8_0", ...options);
         const { status, output } = program(file, "quick");
         assert.equal(status, 0, output);
       } finally {

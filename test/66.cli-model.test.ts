@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
@@ -7,7 +7,7 @@ import { Model } from "../lib/model.js";
 import { quantize } from "../lib/quantize.js";
 import { cllm } from "./fixtures/cli-child.js";
 import { writeFixtures } from "./fixtures/gguf.js";
-import { program } from "./programs.js";
+import { makeModel } from "./programs.js";
 
 describe("cli with a model", function () {
   this.timeout(30_000);
@@ -226,10 +226,7 @@ describe("cli with a model", function () {
     for (const [architecture, rows] of Object.entries(classes)) {
       it(`says what runs a model of the architecture ${architecture}, why, and with how much memory`, async () => {
         const file = path.join(directory, `${architecture}.gguf`);
-        const made = spawnSync(program("cllm-make-model"), [architecture, file, "--type", "q8_0"], {
-          encoding: "utf8",
-        });
-        assert.equal(made.status, 0, made.stderr);
+        makeModel(architecture, file, "--type", "q8_0");
         const { code, stdout, stderr } = await cllm(["inspect", file]);
         assert.equal(code, 0, stderr);
         const lines = stdout.split("\n").map((line) => line.trim());

@@ -1,3 +1,5 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { cpuFeatures } from "../lib/binary/cpu.js";
@@ -11,6 +13,12 @@ export function program(name: string): string {
   const file = path.join(folder, name);
   if (!existsSync(file)) throw new Error(`Expected ${file}: build it with npm test`);
   return file;
+}
+
+/** Makes a model with random weights (test/native/make_model.cpp). */
+export function makeModel(architecture: string, file: string, ...options: string[]): void {
+  const made = spawnSync(program("cllm-make-model"), [architecture, file, ...options], { encoding: "utf8" });
+  assert.equal(made.status, 0, made.stderr);
 }
 
 /** Whether the CPU has AMX. AMX instructions run only where the system allows them, too; CLLM_AMX=off forbids them. */

