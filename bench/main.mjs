@@ -4,6 +4,8 @@ const BENCHES = {
   auto: ["decode/auto.mjs", 'blockSize "auto" against one token at a time, by kind of request'],
   ar: ["decode/ar.mjs", "ordinary decoding against llama.cpp's own bench"],
   levels: ["decode/levels.mjs", "the prebuilt binaries against one built for this machine"],
+  lanes: ["decode/lanes.mjs", "tokens per second of all lanes, by their number"],
+  neighbours: ["decode/neighbours.mjs", "the speed beside other programs"],
   "event-loop": ["decode/event-loop.mjs", "how long JavaScript waits while lanes decode and stream"],
   memory: ["decode/memory.mjs", "resident memory against llama.cpp's own bench"],
   drafts: ["decode/drafts.mjs", "tokens per iteration by draft source and number of candidates"],
@@ -24,7 +26,7 @@ if (name !== undefined && Object.hasOwn(BENCHES, name)) {
   await import(new URL(BENCHES[name][0], import.meta.url));
 } else {
   const wantsHelp = name === "--help" || name === "-h";
-  const list = Object.entries(BENCHES).map(([key, [, about]]) => `  ${key.padEnd(12)}${about}`);
+  const list = Object.entries(BENCHES).map(([key, [, about]]) => `  ${key.padEnd(15)}${about}`);
   const usage = `Usage: npm run bench -- NAME [options]    NAME --help shows the options\n\n${list.join("\n")}`;
   if (wantsHelp) console.log(usage);
   else {
