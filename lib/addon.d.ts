@@ -159,6 +159,12 @@ export interface BuildInfo {
   compiler: string;
   /** ggml's own list of what it was compiled with, e.g. ["AVX2", "FMA", "AVX512", "LLAMAFILE", "REPACK"]. */
   features: string[];
+  /**
+   * Products of our own that this process uses: a set for one instruction set (`avx512`, `avx-vnni`, `avx2`, `neon-i8mm`,
+   * `neon-dotprod`), chosen for the CPU whatever the binary's level, and `avx512-bf16` or `amx-bf16` for BF16 weights.
+   * Empty where the CPU has none of them.
+   */
+  products: string[];
 }
 
 export interface NativeLimits {
@@ -247,7 +253,7 @@ export interface DecoderOptions {
   blockSize: number; // tokens of the largest block; a request may use smaller ones
   candidates: number; // blocks verified per lane at once, 1..8, on the resident runner
   threads: number;
-  prefillChunk: number; // tokens per prefill pass
+  prefillChunk: number; // tokens per prefill pass, at most; 0: what suits model and CPU
   flashAttention: boolean | null; // null = llama.cpp decides
   kvType: string; // "f16" | "f32" | "bf16" | "q8_0" | "q4_0" ...
   swaFull: boolean; // layers with a sliding window keep the rows of the whole context

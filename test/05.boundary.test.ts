@@ -54,6 +54,7 @@ describe("boundary: addon.d.ts and the built addon", () => {
     assert.equal(info.llamaVersion, "0.5.0");
     assert.match(info.llamaCommit, /^[0-9a-f]{40}$/);
     assert.ok(Array.isArray(info.features));
+    assert.ok(info.products.every((name) => typeof name === "string"));
   });
 
   it("has the limits that lib/limits.ts has", () => {

@@ -52,7 +52,7 @@ async function collect(model: Model) {
   return {
     path: model.path,
     info: model.info,
-    fileType: { name, advice: blockCostAdvice(name, binary.features) },
+    fileType: { name, advice: blockCostAdvice(name, binary.products) },
     specialTokens: model.specialTokens,
     chatTemplate: model.chatTemplate,
     metadata: model.metadata,
@@ -150,6 +150,7 @@ function binaryRows({ binary, decoder, info }: Report): Row[] {
     ...binary.devices.map((device): Row => [device.name, describeDevice(device)]),
     ["llama.cpp", `${binary.llamaVersion} (${binary.llamaCommit.slice(0, 10)})`],
     ["features", binary.features.join(" ")],
+    ["products", binary.products.length > 0 ? binary.products.join(" ") : "llama.cpp's"],
     ...("error" in decoder ? [["runner", `none: ${decoder.error}`] as Row] : decoderRows(decoder, info)),
   ];
 }

@@ -45,18 +45,22 @@ export function formatName(fileType: string | undefined): string {
   return FORMAT_NAMES[Number(fileType ?? Number.NaN)] ?? "unknown";
 }
 
-/** Formats that native/llama/packed_buffer.cpp packs for AVX512-VNNI. */
-const PACKED_FORMATS = ["Q4_0", "Q4_1", "Q8_0", "Q4_K_S", "Q4_K_M", "Q6_K"];
+/** Formats that native/llama/packed_product.cpp packs for products of our own, BF16 apart. */
+const PACKED_FORMATS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "F16"];
 
 /**
- * Says what the format means for the cost of a block on a CPU. Our own products come first
- * (native/llama/packed_buffer.cpp). For the formats named below llama.cpp has kernels for several tokens at a time on
- * x86-64: repacked rows (ggml-cpu/repack.cpp) and tiles (llamafile/sgemm.cpp).
+ * Says what the format means for the cost of a block on a CPU. Our own products come first; `products` are those of
+ * binaryInfo(). Without them, llama.cpp has kernels for several tokens at a time for the formats named below on x86-64:
+ * repacked rows (ggml-cpu/repack.cpp) and tiles (llamafile/sgemm.cpp).
  */
-export function blockCostAdvice(format: string, features: readonly string[]): string {
-  const has = (name: string): boolean => features.some((feature) => feature.toUpperCase().includes(name));
+export function blockCostAdvice(format: string, products: readonly string[]): string {
   const convert = (to: string): string => `\`cllm quantize MODEL OUT ${to}\``;
-  if (PACKED_FORMATS.includes(format) && has("AVX512_VNNI")) {
+  const cheapBf16 = products.some((name) => name.endsWith("-bf16"));
+  if (format === "BF16" && cheapBf16) {
+    return "Blocks are very cheap: with AVX-512 BF16 a block of 16 costs only a few times one token.";
+  }
+  if (format === "F16" && cheapBf16) return `Blocks are cheap; BF16 makes them cheaper still here: ${convert("BF16")}.`;
+  if (products.length > 0 && (format === "BF16" || PACKED_FORMATS.includes(format))) {
     return "Blocks are cheap: packed weights, unpacked once for all tokens of a block.";
   }
   switch (format) {
@@ -65,12 +69,9 @@ export function blockCostAdvice(format: string, features: readonly string[]): st
     case "MXFP4_MOE":
       return "Blocks are cheap: the layers run on repacked kernels that work on several tokens at a time.";
     case "BF16":
-      if (has("BF16"))
-        return "Blocks are very cheap: with AVX-512 BF16 a block of 16 costs only a few times one token.";
-      return `Without AVX-512 BF16 in this binary F16 is the better 16-bit format: ${convert("F16")}.`;
+      return `On this CPU F16 is the better 16-bit format: ${convert("F16")}.`;
     case "F16":
-      if (!has("BF16")) return "Blocks are cheap: tiled kernels share each weight between the tokens of a block.";
-      return `Blocks are cheap; BF16 makes them cheaper still on this CPU: ${convert("BF16")}.`;
+      return "Blocks are cheap: tiled kernels share each weight between the tokens of a block.";
     case "F32":
       return `Blocks are cheap, but each token reads four bytes per weight: ${convert("BF16")} or ${convert("Q4_0")}.`;
     case "Q8_0":

@@ -20,7 +20,9 @@
 #include "llama/json_schema.h"
 #include "llama/packed_buffer.h"
 #include "model/quantize.h"
-#include "products/quantized_product.h"
+#include "products/bf16_product.h"
+#include "products/bf16_product_amx.h"
+#include "products/product_set.h"
 
 namespace cllm {
 
@@ -63,6 +65,10 @@ Napi::Value build_info(const Napi::CallbackInfo& call) {
   auto array = Napi::Array::New(env, features.size());
   for (size_t i = 0; i < features.size(); i++) array.Set(static_cast<uint32_t>(i), features[i]);
   info.Set("features", array);
+  auto products = Napi::Array::New(env);
+  if (product_set() != nullptr) products.Set(0u, product_set()->name);
+  if (has_bf16_product()) products.Set(1u, has_amx() ? "amx-bf16" : "avx512-bf16");
+  info.Set("products", products);
   return info;
 }
 
@@ -95,7 +101,7 @@ Napi::Value load_model(const Napi::CallbackInfo& call) {
     options.gpu_layers = static_cast<int>(to_integer(object.Get("gpuLayers"), "gpuLayers", -1, 1 << 20));
     options.mmap = to_bool(object.Get("mmap"), "mmap");
     options.pack_weights = to_bool(object.Get("packWeights"), "packWeights");
-    options.has_k_products = has_quantized_product();
+    options.has_k_products = product_set() != nullptr;
     return Task::start(
         call.Env(), "cllm.loadModel",
         [path, options](Task& task) {

@@ -4,8 +4,7 @@
 #include <cstring>
 #include <vector>
 
-#include "products/attention.h"
-#include "products/bf16_product.h"
+#include "products/product_set.h"
 #ifdef __GNUC__
 #pragma GCC diagnostic ignored "-Wunused-function"  // functions of ggml-impl.h
 #endif
@@ -25,10 +24,10 @@ class AttentionTraits : public ggml::cpu::tensor_traits {
     const ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3], *sinks = op->src[4];
     float settings[3];  // scale, ALiBi bias, cap of the scores
     std::memcpy(settings, op->op_params, sizeof(settings));
-    return has_attention() && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&
-           sinks == nullptr && settings[1] == 0 && settings[2] == 0 && k->ne[0] == v->ne[0] &&
-           k->ne[0] % kPanelLanes == 0 && k->ne[1] % kPanelLanes == 0 && q->nb[0] == sizeof(float) &&
-           k->nb[0] == sizeof(uint16_t) && v->nb[0] == sizeof(uint16_t) &&
+    return product_set() != nullptr && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 &&
+           v->type == GGML_TYPE_F16 && sinks == nullptr && settings[1] == 0 && settings[2] == 0 &&
+           k->ne[0] == v->ne[0] && k->ne[0] % kAttentionLanes == 0 && k->ne[1] % kAttentionLanes == 0 &&
+           q->nb[0] == sizeof(float) && k->nb[0] == sizeof(uint16_t) && v->nb[0] == sizeof(uint16_t) &&
            (mask == nullptr || (mask->type == GGML_TYPE_F16 && mask->nb[0] == sizeof(uint16_t)));
   }
   bool work_size(int, const ggml_tensor*, size_t& size) override {
@@ -67,7 +66,7 @@ class AttentionTraits : public ggml::cpu::tensor_traits {
       args.mask_stride = mask == nullptr ? 0 : mask->nb[1];
       args.out = at(op, head, row, stream);
       args.rows = std::min(group_rows, rows - row);
-      attend(args, scratch.data());
+      product_set()->attend(args, scratch.data());
     }
     return true;
   }

@@ -8,11 +8,13 @@
 #include "ggml-backend-impl.h"
 #include "ggml-cpu.h"
 #include "ggml-cpu/traits.h"
+#include "llama-context.h"
 #include "llama-model.h"
 #include "llama/delta_net.h"
 #include "llama/packed_attention.h"
 #include "llama/packed_product.h"
 #include "llama/state_stores.h"
+#include "products/product_set.h"
 
 namespace cllm {
 
@@ -101,6 +103,20 @@ void register_packed_buffer() {
   // Ours comes before ggml's own types, which pack Q4_0 too.
   auto& types = ggml_backend_cpu_get_extra_buffer_types();
   types.insert(types.begin(), buffer_type());
+}
+
+bool has_packed_products() { return product_set() != nullptr; }
+
+bool computes_all_attention(const llama_context* context) {
+  if (!context->get_cparams().flash_attn) return false;
+  ggml_cgraph* graph = context->get_gf_res_reserve()->get_gf();
+  bool all = true;
+  for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
+    const ggml_tensor* node = ggml_graph_node(graph, i);
+    if (node->op != GGML_OP_FLASH_ATTN_EXT) continue;
+    all = all && comes_from_packed(node->src[0]) && packed_attention(node) != nullptr;
+  }
+  return all;
 }
 
 uint64_t packed_weights(const llama_model* model) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+struct llama_context;
 struct llama_model;
 
 namespace cllm {
@@ -15,6 +16,13 @@ namespace cllm {
 /// needs a sum across a register. An output matrix that is tied to the token embeddings gets a packed copy of its own.
 /// Packed weights take as much memory as the weights in the file, which is no longer mapped.
 void register_packed_buffer();
+
+/// Whether this CPU has our products.
+bool has_packed_products();
+
+/// Whether all attention of the context's passes is ours. Then a token's results depend neither on the number of tokens
+/// in its pass nor on that of the threads.
+bool computes_all_attention(const llama_context* context);
 
 /// Bytes of the model's weights that are packed, by us or by ggml. They are in memory beside the mapped part of the
 /// file.

@@ -20,7 +20,7 @@ struct LoadOptions {
   int gpu_layers = -1;
   bool mmap = true;
   bool pack_weights = true;
-  /// Whether the CPU has products of our own for packed K-quants (products/quantized_product.h).
+  /// Whether the CPU has products of our own for packed K-quants (products/product_set.h).
   bool has_k_products = false;
 };
 

@@ -5,8 +5,7 @@
 
 namespace cllm {
 
-/// Attention of some queries of one head, for CPUs with AVX-512 (attention_avx512.cpp). Strides are in bytes from one
-/// row to the next.
+/// Attention of some queries of one head (attention_kernel.h). Strides are in bytes from one row to the next.
 ///
 /// out[r] = sum over the cells i that row r sees of softmax(scale * q[r] . k[i] + mask[r][i]) v[i], in F32. A row's
 /// result is bit-identical whatever other rows are computed with it, whatever the cells that it does not see hold, and
@@ -29,12 +28,11 @@ struct AttentionArgs {
   float scale = 1;
 };
 
-/// Whether this binary has the implementation. Only then may attend() be called.
-bool has_attention();
+constexpr int64_t kAttentionLanes = 16;  // elements and cells that are computed together
 /// Largest number of rows in one call. The more rows a call has, the less each of them costs.
 constexpr int64_t kAttentionRows = 16;
-/// Number of floats that attend() needs as scratch memory.
+/// Number of floats that it needs as scratch memory.
 int64_t attention_scratch(int64_t cells, int64_t size);
-void attend(const AttentionArgs& args, float* scratch);
+using Attend = void(const AttentionArgs& args, float* scratch);
 
 }  // namespace cllm

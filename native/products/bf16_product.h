@@ -16,7 +16,7 @@ namespace cllm {
 
 inline constexpr int64_t kPanelLanes = 16;
 
-/// Whether this binary has the products. Only then may the functions below be called.
+/// Whether binary and CPU have the products. Only then may the functions below be called.
 bool has_bf16_product();
 
 /// Packs `registers` * 16 rows (registers 1 or 2) of `pairs` pairs, `stride` bytes apart.

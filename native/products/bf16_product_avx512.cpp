@@ -1,10 +1,9 @@
 // BF16 matrix products with AVX512-BF16, and the choice between them and AMX; see bf16_product.h.
-#include <algorithm>
-#include <cstring>
-
 #include "products/bf16_product.h"
 #include "products/bf16_product_amx.h"
 #include "products/column_tiles.h"
+#include "products/cpu.h"
+#include "products/product_set.h"
 #include "products/transpose_16x16.h"
 
 #if defined(__AVX512BF16__) && defined(CLLM_TRANSPOSE_16X16)
@@ -26,7 +25,7 @@ void transpose_tile(const char* a, size_t stride, int64_t pairs, Pair* target, i
   __m512i lines[16];
   for (int i = 0; i < 16; i++) lines[i] = _mm512_maskz_loadu_epi32(mask, a + i * stride);
   transpose_16x16(lines);
-  for (int64_t p = 0; p < std::min<int64_t>(pairs, 16); p++) _mm512_storeu_si512(target + p * panel, lines[p]);
+  for (int64_t p = 0; p < 16 && p < pairs; p++) _mm512_storeu_si512(target + p * panel, lines[p]);
 }
 
 // Multiplies one panel of a by `Columns` columns of b; the sums overwrite c or, with `add`, are added to it.
@@ -81,7 +80,12 @@ void two_panels(const Pair* packed, int64_t pairs, const void* b, float* c) {
 
 }  // namespace
 
-bool has_bf16_product() { return true; }
+bool has_bf16_product() {
+  // CLLM_PRODUCTS limits these products too.
+  static const bool found =
+      has_avx512_bf16() && product_set() != nullptr && product_set()->runs_here == has_avx512_vnni;
+  return found;
+}
 
 void pack_panel(const void* rows, size_t stride, int registers, int64_t pairs, uint32_t* packed) {
   const int64_t panel = registers * kPanelLanes;

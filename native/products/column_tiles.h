@@ -25,4 +25,18 @@ void in_column_tiles(int64_t columns, const Run& run) {
   }
 }
 
+/// Calls run(first, count) for groups of columns, of about equal size, that fit into the second-level cache together.
+/// All rows are multiplied by one group before the next.
+template <typename Run>
+void for_each_sweep(int64_t columns, int64_t bytes_of_column, const Run& run) {
+  constexpr int64_t kBytes = 192 << 10, kLeast = 24, kMost = 128;
+  const int64_t fitting = kBytes / bytes_of_column;
+  const int64_t most = fitting < kLeast ? kLeast : fitting > kMost ? kMost : fitting;
+  const int64_t sweeps = (columns + most - 1) / most;
+  for (int64_t s = 0; s < sweeps; s++) {
+    const int64_t first = columns * s / sweeps;
+    run(first, columns * (s + 1) / sweeps - first);
+  }
+}
+
 }  // namespace cllm

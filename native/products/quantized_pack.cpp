@@ -9,7 +9,7 @@ namespace cllm {
 namespace {
 
 // Masks for a word of 32 bits, which holds four weights in its bytes.
-constexpr uint32_t kNibbles = 0x0f0f0f0f, kTwoBits = 0x03030303, kSigns = 0x80808080;
+constexpr uint32_t kNibbles = 0x0f0f0f0f, kBit = 0x01010101, kTwoBits = 0x03030303, kSigns = 0x80808080;
 
 uint32_t word_at(const uint8_t* from, int64_t word) {
   uint32_t value;
@@ -45,8 +45,11 @@ int64_t file_bytes(BlockFormat format) {
   switch (format) {
     case BlockFormat::kQ4_0: return 18;
     case BlockFormat::kQ4_1: return 20;
+    case BlockFormat::kQ5_0: return 22;
+    case BlockFormat::kQ5_1: return 24;
     case BlockFormat::kQ8_0: return 34;
     case BlockFormat::kQ4_K: return 144;
+    case BlockFormat::kQ5_K: return 176;
     case BlockFormat::kQ6_K: return 210;
   }
   return 0;
@@ -66,15 +69,28 @@ Block read_block(BlockFormat format, const uint8_t* from, int64_t block) {
     case BlockFormat::kQ4_1:  // a byte already holds weights i and 16 + i
       std::memcpy(read.words, from + (format == BlockFormat::kQ4_0 ? 2 : 4), 16);
       break;
+    case BlockFormat::kQ5_0:
+    case BlockFormat::kQ5_1: {  // the same, and bit i of the word before them is the upper bit of weight i
+      const uint8_t* bits = from + (format == BlockFormat::kQ5_0 ? 2 : 4);
+      std::memcpy(read.words, bits + 4, 16);
+      const uint32_t upper = word_at(bits, 0);
+      read.high[0] = 0;
+      for (int i = 0; i < 32; i++) read.high[0] |= (upper >> i & 1) << (i % 4 * 8 + i / 4);
+      break;
+    }
     case BlockFormat::kQ8_0:
       for (int i = 0; i < 8; i++) read.words[i] = word_at(from + 2, i) ^ kSigns;  // + 128
       break;
-    case BlockFormat::kQ4_K: {  // a byte holds weight i of two blocks
-      const uint8_t* quants = from + 16 + block / 2 * 32;
+    case BlockFormat::kQ4_K:    // a byte holds weight i of two blocks
+    case BlockFormat::kQ5_K: {  // and bit b of the byte i before them is the upper bit of weight i of block b
+      const bool five = format == BlockFormat::kQ5_K;
+      const uint8_t* quants = from + (five ? 48 : 16) + block / 2 * 32;
       const auto shift = static_cast<int>(block % 2 * 4);
       const auto four = [&](int i) { return word_at(quants, i) >> shift & kNibbles; };
       for (int i = 0; i < 4; i++) read.words[i] = four(i) | four(i + 4) << 4;
       read_six_bits(from + 4, block, read.fine);
+      read.high[0] = 0;
+      for (int i = 0; five && i < 8; i++) read.high[0] |= (word_at(from + 16, i) >> block & kBit) << i;
       break;
     }
     case BlockFormat::kQ6_K: {  // the low four bits of 128 weights lie together, and so do the upper two
@@ -96,6 +112,10 @@ Block read_block(BlockFormat format, const uint8_t* from, int64_t block) {
 }  // namespace
 
 int64_t block_multiple(BlockFormat format) { return BlockLayout::is_k(format) ? kBlocksOfSuperblock : 1; }
+
+size_t rounded_bytes(BlockFormat format, int64_t blocks) {
+  return static_cast<size_t>(RoundedLayout(format, blocks).bytes);
+}
 
 size_t packed_bytes(BlockFormat format, int64_t rows, int64_t blocks) {
   return static_cast<size_t>(BlockLayout(format, rows, blocks).bytes);
@@ -124,7 +144,7 @@ void pack_blocks(BlockFormat format, const void* from, int64_t rows, int64_t blo
         }
       };
       put(0, layout.words, read.words);
-      if (format == BlockFormat::kQ6_K) put(layout.high, 2, read.high);
+      put(layout.high, layout.high_words, read.high);
       if (layout.k_format) {
         for (int64_t f = 0; f < 2; f++) target[layout.fine + (at * 2 + f) * kBlockRows + lane] = read.fine[f];
       }

@@ -23,7 +23,7 @@
 #include "model/model.h"
 #include "model/model_file.h"
 #include "model_writer.h"
-#include "products/quantized_product.h"
+#include "products/product_set.h"
 
 using namespace cllm;
 
@@ -83,7 +83,7 @@ std::string check(const ModelRecipe& recipe, const std::string& type, const std:
   }
   if (const auto problem = check_model_file(path)) throw Error(problem->code, problem->message);
   LoadOptions options;
-  options.has_k_products = has_quantized_product();
+  options.has_k_products = product_set() != nullptr;
   const auto model = std::make_shared<const Model>(path, options, [](float) { return true; });
   if (const std::string why = model->why_not_decodable(); !why.empty()) return why;
   std::unique_ptr<Context> context;

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "product_sets_test.h"
 #include "unit_test.h"
 
 namespace {
@@ -72,9 +73,11 @@ cllm::AttentionArgs arguments(const Head& head, std::vector<float>& out) {
           .scale = kScale};
 }
 
+const cllm::ProductSet* tested = nullptr;
+
 void attend(const cllm::AttentionArgs& args) {
   std::vector<float> scratch(cllm::attention_scratch(args.cells, args.size));
-  cllm::attend(args, scratch.data());
+  tested->attend(args, scratch.data());
 }
 
 /// Computes row r of the output in double.
@@ -132,7 +135,8 @@ bool equal_bits(const float* a, const std::vector<float>& b) {
   return std::memcmp(a, b.data(), b.size() * sizeof(float)) == 0;
 }
 
-void test_head(const Head& head, size_t gap) {
+/// Tests the set `tested`. `of_all_sets` receives the output, or must be equal to it where it holds one.
+void test_head(const Head& head, size_t gap, std::vector<float>& of_all_sets) {
   std::vector<float> out(head.rows * head.size);
   attend(arguments(head, out));
   bool right = true, same = true;
@@ -141,23 +145,29 @@ void test_head(const Head& head, size_t gap) {
     for (size_t d = 0; d < head.size; d++) right = right && std::abs(out[r * head.size + d] - expected[d]) < 1e-4;
     same = same && equal_bits(&out[r * head.size], attended_alone(head, r));
   }
-  const std::string where = "head of " + std::to_string(head.size) + ", " + std::to_string(head.cells) + " cells, " +
-                            std::to_string(head.rows) + " rows";
+  const std::string where = std::string(tested->name) + ", head of " + std::to_string(head.size) + ", " +
+                            std::to_string(head.cells) + " cells, " + std::to_string(head.rows) + " rows";
   check(right, "attention: " + where);
   check(same, "attention: rows alone, " + where);
   check(equal_bits(out.data(), attended_behind_gap(head, gap)), "attention: cells elsewhere, " + where);
+  if (of_all_sets.empty()) of_all_sets = out;
+  check(equal_bits(out.data(), of_all_sets), "attention: the same bits as with other instruction sets, " + where);
 }
 
 }  // namespace
 
 void test_attention() {
-  if (!cllm::has_attention()) return;
   std::mt19937 random(6);
   for (const size_t size : {16, 32, 64, 80, 128, 256}) {
     for (const size_t cells : {16, 48, 256, 512}) {
       for (const size_t rows : {1, 2, 3, 4, 7, 16}) {
         const Head head(size, cells, rows, random);
-        test_head(head, 16 * (1 + random() % 2) + random() % 16);
+        const size_t gap = 16 * (1 + random() % 2) + random() % 16;
+        std::vector<float> of_all_sets;
+        for (const cllm::ProductSet* set : tested_sets()) {
+          tested = set;
+          test_head(head, gap, of_all_sets);
+        }
       }
     }
   }

@@ -1,4 +1,4 @@
-// Tests of products with weights in block formats.
+// Tests of products with weights in block formats, with every instruction set that the CPU has.
 
 #include "products/quantized_product.h"
 
@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "product_sets_test.h"
 #include "unit_test.h"
 
 namespace {
@@ -26,31 +27,49 @@ class RowMaker {
  public:
   explicit RowMaker(std::mt19937& random) : random_(random) {}
 
-  /// A block of Q4_0, Q4_1 or Q8_0.
+  /// A block of a format with one scale.
   void block(cllm::BlockFormat format) {
-    const bool nibbles = format != cllm::BlockFormat::kQ8_0;
-    const float scale = half(), min = format == cllm::BlockFormat::kQ4_1 ? half() : 0;
+    using cllm::BlockFormat;
+    const bool five = format == BlockFormat::kQ5_0 || format == BlockFormat::kQ5_1;
+    const bool nibbles = format != BlockFormat::kQ8_0;
+    const float scale = half(), min = format == BlockFormat::kQ4_1 || format == BlockFormat::kQ5_1 ? half() : 0;
     std::vector<int> quants(32);
-    for (auto& q : quants) q = static_cast<int>(random_() % (nibbles ? 16 : 256));
-    for (int i = 0; i < (nibbles ? 16 : 32); i++) put(nibbles ? quants[i] | quants[i + 16] << 4 : quants[i]);
+    for (auto& q : quants) q = static_cast<int>(random_() % (five ? 32 : nibbles ? 16 : 256));
+    for (int i = 0; five && i < 32; i += 8) {
+      int bits = 0;
+      for (int b = 0; b < 8; b++) bits |= (quants[i + b] >> 4) << b;
+      put(bits);
+    }
+    for (int i = 0; i < (nibbles ? 16 : 32); i++) {
+      put(nibbles ? (quants[i] & 15) | (quants[i + 16] & 15) << 4 : quants[i]);
+    }
     for (const int q : quants) {
-      const int number = format == cllm::BlockFormat::kQ4_0 ? q - 8 : nibbles ? q : static_cast<int8_t>(q);
+      const int number = format == BlockFormat::kQ4_0   ? q - 8
+                         : format == BlockFormat::kQ5_0 ? q - 16
+                         : nibbles                      ? q
+                                                        : static_cast<int8_t>(q);
       rows.values.push_back(scale * static_cast<float>(number) + min);
     }
   }
 
-  void q4_k() {
+  /// Q4_K, or Q5_K with a fifth bit.
+  void q45_k(bool five) {
     const float scale = half(), min = half();
     int scales[8], mins[8], quants[256];
     for (auto* list : {scales, mins}) {
       for (int i = 0; i < 8; i++) list[i] = static_cast<int>(random_() % 64);
     }
-    for (auto& q : quants) q = static_cast<int>(random_() % 16);
+    for (auto& q : quants) q = static_cast<int>(random_() % (five ? 32 : 16));
     for (int i = 0; i < 4; i++) put(scales[i] | scales[i + 4] >> 4 << 6);
     for (int i = 0; i < 4; i++) put(mins[i] | mins[i + 4] >> 4 << 6);
     for (int i = 4; i < 8; i++) put((scales[i] & 15) | (mins[i] & 15) << 4);
+    for (int i = 0; five && i < 32; i++) {
+      int bits = 0;
+      for (int block = 0; block < 8; block++) bits |= (quants[block * 32 + i] >> 4) << block;
+      put(bits);
+    }
     for (int part = 0; part < 256; part += 64) {
-      for (int i = 0; i < 32; i++) put(quants[part + i] | quants[part + 32 + i] << 4);
+      for (int i = 0; i < 32; i++) put((quants[part + i] & 15) | (quants[part + 32 + i] & 15) << 4);
     }
     for (int i = 0; i < 256; i++) {
       const auto of = [&](const int* list) { return static_cast<float>(list[i / 32]); };
@@ -95,8 +114,8 @@ class RowMaker {
 QuantizedRows random_rows(cllm::BlockFormat format, int64_t rows, int64_t blocks, std::mt19937& random) {
   RowMaker maker(random);
   for (int64_t block = 0; block < rows * blocks; block += cllm::block_multiple(format)) {
-    if (format == cllm::BlockFormat::kQ4_K) {
-      maker.q4_k();
+    if (format == cllm::BlockFormat::kQ4_K || format == cllm::BlockFormat::kQ5_K) {
+      maker.q45_k(format == cllm::BlockFormat::kQ5_K);
     } else if (format == cllm::BlockFormat::kQ6_K) {
       maker.q6_k();
     } else {
@@ -152,26 +171,22 @@ bool same_in_shares(const Multiply& multiply, const std::vector<float>& all) {
   return same;
 }
 
-void test_format(cllm::BlockFormat format, int64_t blocks, std::mt19937& random) {
+/// Tests one instruction set; `all` receives the products, or must be equal to them where it holds some.
+void test_set(const cllm::ProductSet& set, cllm::BlockFormat format, int64_t blocks, const QuantizedRows& weights,
+              const std::vector<float>& x, std::vector<float>& of_all_sets) {
   const int64_t k = blocks * 32;
-  const QuantizedRows weights = random_rows(format, kRows, blocks, random);
-  const std::string name =
-      "quantised product " + std::to_string(static_cast<int>(format)) + " of " + std::to_string(blocks) + " blocks";
+  const std::string name = std::string(set.name) + ": quantised product " + std::to_string(static_cast<int>(format)) +
+                           " of " + std::to_string(blocks) + " blocks";
   std::vector<uint8_t> packed(cllm::packed_bytes(format, kRows, blocks));
   check(packed.size() >= weights.bytes.size() && packed.size() * 100 <= weights.bytes.size() * 103, name + ": bytes");
   cllm::pack_blocks(format, weights.bytes.data(), kRows, blocks, packed.data());
-  std::normal_distribution<float> normal;
-  std::vector<float> x(kColumns * k);
-  for (auto& value : x) value = normal(random);
-  std::fill_n(x.begin() + k, 32, 0.0f);        // a block of zeros
-  std::fill_n(x.begin() + 2 * k, 32, 1e-38f);  // a block of numbers that are nearly zero
   const size_t size = cllm::rounded_bytes(format, blocks);
   std::vector<char> rounded(kColumns * size);
   for (int64_t j = 0; j < kColumns; j++) {
-    cllm::round_to_blocks(format, x.data() + j * k, blocks, rounded.data() + j * size);
+    set.round_to_blocks(format, x.data() + j * k, blocks, rounded.data() + j * size);
   }
   const Multiply multiply = [&](int64_t first, int64_t end, int64_t columns, float* c) {
-    cllm::quantized_product(format, packed.data(), kRows, blocks, first, end, rounded.data(), columns, c, kRows);
+    set.quantized_product(format, packed.data(), kRows, blocks, first, end, rounded.data(), columns, c, kRows);
   };
   std::vector<float> all(kColumns * kRows);
   multiply(0, kRows, kColumns, all.data());
@@ -179,10 +194,13 @@ void test_format(cllm::BlockFormat format, int64_t blocks, std::mt19937& random)
   const double worst = worst_error(weights, x, all);
   check(worst < 1.0 / 1024, name + ": right to the precision of an F16 scale and sum, worst " + std::to_string(worst));
   check(same_in_shares(multiply, all), name + ": every number of columns and shares of rows");
+  if (of_all_sets.empty()) of_all_sets = all;
+  check(std::memcmp(of_all_sets.data(), all.data(), all.size() * sizeof(float)) == 0,
+        name + ": the same bits as with other instruction sets");
   for (const float strange : {INFINITY, -INFINITY, NAN}) {
     std::vector<float> column(x.begin(), x.begin() + k);
     column[k - 1] = strange;
-    cllm::round_to_blocks(format, column.data(), blocks, rounded.data());
+    set.round_to_blocks(format, column.data(), blocks, rounded.data());
     std::vector<float> c(2 * kRows);
     multiply(0, kRows, 2, c.data());
     const bool seen = std::all_of(c.begin(), c.begin() + kRows, [](float value) { return std::isnan(value); });
@@ -190,14 +208,27 @@ void test_format(cllm::BlockFormat format, int64_t blocks, std::mt19937& random)
   }
 }
 
+void test_format(cllm::BlockFormat format, int64_t blocks, std::mt19937& random) {
+  const int64_t k = blocks * 32;
+  const QuantizedRows weights = random_rows(format, kRows, blocks, random);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(kColumns * k), of_all_sets;
+  for (auto& value : x) value = normal(random);
+  std::fill_n(x.begin() + k, 32, 0.0f);                                       // a block of zeros
+  std::fill_n(x.begin() + 2 * k, 32, 1e-38f);                                 // a block of numbers that are nearly zero
+  for (int64_t i = 0; i < 32; i++) x[3 * k + i] = i % 2 == 0 ? 1.0f : -1.0f;  // the largest quants
+  for (const cllm::ProductSet* set : tested_sets()) {
+    test_set(*set, format, blocks, weights, x, of_all_sets);
+  }
+}
+
 }  // namespace
 
 void test_quantized_product() {
-  if (!cllm::has_quantized_product()) return;
   using cllm::BlockFormat;
   std::mt19937 random(5);
-  for (const auto format :
-       {BlockFormat::kQ4_0, BlockFormat::kQ4_1, BlockFormat::kQ8_0, BlockFormat::kQ4_K, BlockFormat::kQ6_K}) {
+  for (const auto format : {BlockFormat::kQ4_0, BlockFormat::kQ4_1, BlockFormat::kQ5_0, BlockFormat::kQ5_1,
+                            BlockFormat::kQ8_0, BlockFormat::kQ4_K, BlockFormat::kQ5_K, BlockFormat::kQ6_K}) {
     for (const int64_t count : {1, 3, 18}) test_format(format, count * cllm::block_multiple(format), random);
   }
 }
