@@ -4,7 +4,6 @@ import { CllmError } from "./errors.js";
 import {
   DEFAULT_BLOCK_SIZE,
   DEFAULT_CONTEXT_SIZE,
-  DEFAULT_PREFILL_CHUNK,
   MAX_BLOCK_SIZE,
   MAX_BURST,
   MAX_CANDIDATES,
@@ -67,7 +66,11 @@ export interface DecoderOptions {
    * Compute threads, 1 to 512. Default: physical cores. Two decoders at full thread count slow each other down badly.
    */
   threads?: number | undefined;
-  /** Prompt tokens per prefill pass, 1 to 4096. Default 32: see docs/exactness.md before changing it. */
+  /**
+   * Prompt tokens per prefill pass, 1 to 4096, at most. Default: where attention is node-cllm's own, which gives every
+   * prompt token the same KV row in passes of any length, up to 128, but no more than take about 100 ms while other lanes
+   * decode, or 400 ms while none does; else 32 (docs/exactness.md).
+   */
   prefillChunk?: number | undefined;
   /** Flash attention: true, false, or (default) what llama.cpp finds best. */
   flashAttention?: boolean | undefined;
@@ -154,7 +157,7 @@ export function decoderSettings(options: DecoderOptions, model: ModelInfo): Deco
         blockSize,
         candidates,
         threads: read.integer("threads", 1, MAX_THREADS, defaultThreads()),
-        prefillChunk: read.integer("prefillChunk", 1, MAX_PREFILL_CHUNK, DEFAULT_PREFILL_CHUNK),
+        prefillChunk: read.integer("prefillChunk", 1, MAX_PREFILL_CHUNK, 0),
         flashAttention: read.boolean("flashAttention", null),
         kvType: read.oneOf("kvType", KV_TYPES, "f16"),
         swaFull: read.boolean("swaFull", false),

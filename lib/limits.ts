@@ -42,11 +42,6 @@ export const MAX_SEED = 0xffffffff;
 export const DEFAULT_CONTEXT_SIZE = 4096;
 /** Largest block that `auto` chooses for an ordinary model: longer drafts from lookup are seldom right to the end. */
 export const DEFAULT_BLOCK_SIZE = 16;
-/**
- * Prompt tokens per prefill pass. llama.cpp computes batches of 2 to 63 tokens with the arithmetic of blocks, and larger
- * batches with that of tiled attention. With small chunks a KV row does not depend on which pass wrote it.
- */
-export const DEFAULT_PREFILL_CHUNK = 32;
 /** Longest answer, in tokens, of evaluate() and trace(). */
 export const DEFAULT_EVALUATED_TOKENS = 256;
 /** How many of the last tokens of prompt and answer the penalties see. */

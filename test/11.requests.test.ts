@@ -121,7 +121,7 @@ describe("options: values that are no options, and defaults", () => {
       lanes: 1,
       blockSize: 16,
       candidates: 1,
-      prefillChunk: 32,
+      prefillChunk: 0,
       runner: "auto",
       burst: 1,
       flashAttention: null,

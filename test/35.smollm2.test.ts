@@ -165,7 +165,7 @@ describe("SmolLM2-135M-Instruct", function () {
   });
 
   async function check(decoder: Decoder, blockSize: number): Promise<void> {
-    assert.equal(decoder.info.prefillChunk, 32);
+    assert.ok([32, 128].includes(decoder.info.prefillChunk));
     const results = await Promise.all(
       prompts.map((prompt, seed) => decoder.generate(prompt, { maxTokens: MAX_TOKENS, blockSize, seed })),
     );

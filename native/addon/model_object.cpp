@@ -22,7 +22,7 @@ ContextOptions to_context_options(const Napi::Object& object) {
   options.lanes = static_cast<int>(to_integer(object.Get("lanes"), "lanes", 1, kMaxLanes));
   options.block_size = static_cast<int>(to_integer(object.Get("blockSize"), "blockSize", 1, kMaxBlockSize));
   options.threads = static_cast<int>(to_integer(object.Get("threads"), "threads", 1, 512));
-  options.prefill_chunk = static_cast<int>(to_integer(object.Get("prefillChunk"), "prefillChunk", 1, 4096));
+  options.prefill_chunk = static_cast<int>(to_integer(object.Get("prefillChunk"), "prefillChunk", 0, 4096));
   options.consistency_model = to_bool(object.Get("consistencyModel"), "consistencyModel");
   const Napi::Value flash = object.Get("flashAttention");
   if (flash.IsBoolean()) options.flash_attention = flash.As<Napi::Boolean>().Value();

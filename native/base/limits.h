@@ -18,6 +18,10 @@ inline constexpr int kMaxBurst = 64;
 /// of one token). ggml's CPU attention rounds differently from 64 tokens of one lane on (GGML_FA_TILE_Q), and for a
 /// single token. With this limit all blocks of two or more tokens have the logits of small blocks.
 inline constexpr int kMaxPartTokens = 48;
+/// Tokens of a prefill pass where llama.cpp's attention decides the arithmetic: it is that of blocks below 64 tokens.
+inline constexpr int kExactPrefillChunk = 32;
+/// Tokens of a prefill pass otherwise: longer ones are no faster.
+inline constexpr int kLongPrefillChunk = 128;
 /// Tokens of a forward pass over blocks, at most: it bounds the compute buffers when lanes x block is large.
 inline constexpr int kMaxPassTokens = 512;
 /// The same where layers keep the rows of their window only. Their caches have cells for the window and a pass, and the

@@ -7,6 +7,7 @@
 #include "base/ggml_guard.h"
 #include "base/limits.h"
 #include "base/threadpool.h"
+#include "llama/packed_buffer.h"
 #ifdef CLLM_CUDA
 #include "llama/cuda_stream.h"
 #endif
@@ -83,11 +84,19 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
       options_(options),
       model_memory_(memory_of(model_->handle())),
       rows_(static_cast<size_t>(options.lanes), 0),
-      touches_(rows_.size(), 0) {
+      touches_(rows_.size(), 0),
+      governor_(options.threads) {
   check_model(*model_, model_memory_, options);
   // Candidates have rows behind the context, which a cache of the window's size has no place for.
   if (options.candidates > 1) options_.swa_full = true;
+  const bool choose_chunk = options.prefill_chunk == 0;
+  if (choose_chunk) options_.prefill_chunk = has_packed_products() ? kLongPrefillChunk : kExactPrefillChunk;
   create_context();
+  any_chunk_ = computes_all_attention(context_.get());
+  if (choose_chunk && !any_chunk_ && options_.prefill_chunk > kExactPrefillChunk) {
+    options_.prefill_chunk = kExactPrefillChunk;
+    create_context();
+  }
   window_ = WindowRows::of(context_.get(), options.lanes);
   if (!window_ && model_memory_.window > 0 && !options_.swa_full) {
     // The window is no smaller than the context, or llama.cpp keeps its rows in a memory of another kind.
@@ -95,7 +104,7 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
     create_context();
   }
   states_ = LaneStates::of(context_.get(), options.lanes);
-  batch_.reset(new llama_batch(llama_batch_init(static_cast<int32_t>(pass_tokens()), 0, 1)));
+  batch_.reset(new llama_batch(llama_batch_init(static_cast<int32_t>(llama_n_batch(context_.get())), 0, 1)));
   if (!model_->proved()) {
     prove_model();
     model_->set_proved();
@@ -110,23 +119,24 @@ int Context::max_pass_tokens() const {
 
 // A pass carries blocks of lanes, in parts if need be, or one lane's prefill chunk (a lone token is padded to two). So
 // llama.cpp never has to split a pass, which it would cut into parts of any size.
-int64_t Context::pass_tokens() const {
+int64_t Context::block_tokens() const {
   const int64_t most = max_pass_tokens();
   const bool has_window = most == kMaxWindowPassTokens;  // whose cache has the same number of cells for all decoders
   const int64_t blocks = has_window ? most : std::min<int64_t>(int64_t{options_.lanes} * options_.block_size, most);
   // Where there are snapshots, llama.cpp asks for a token more than they hold.
-  return std::max<int64_t>({blocks, options_.prefill_chunk, 2, options_.block_size + 2});
+  return std::max<int64_t>({blocks, 2, options_.block_size + 2});
 }
 
 void Context::create_context() {
-  const auto pass_tokens = static_cast<uint32_t>(this->pass_tokens());
+  const auto outputs = static_cast<uint32_t>(block_tokens());
+  const uint32_t pass_tokens = std::max(outputs, static_cast<uint32_t>(options_.prefill_chunk));
   llama_context_params params = llama_context_default_params();
   params.n_ctx = cells_of(options_, model_memory_.max_rollback > 0);
   params.n_seq_max = static_cast<uint32_t>(options_.lanes);
   params.n_rs_seq = static_cast<uint32_t>(snapshots());
   params.n_batch = pass_tokens;
   params.n_ubatch = pass_tokens;
-  params.n_outputs_max = std::max(pass_tokens, static_cast<uint32_t>(options_.lanes));
+  params.n_outputs_max = std::max(outputs, static_cast<uint32_t>(options_.lanes));
   params.n_threads = options_.threads;
   params.n_threads_batch = options_.threads;
   params.kv_unified = false;
@@ -160,12 +170,10 @@ void Context::create_context() {
 void Context::prove_model() {
   const Token tokens[2] = {0, 0};
   const LaneTokens lane{0, 0, std::span<const Token>(tokens, max_rollback() != 0 ? 2 : 1)};
-  llama_set_n_threads(context_.get(), 1, 1);
-  if (run({&lane, 1}, true) != PassResult::kOk) {
+  if (run({&lane, 1}, true, 1) != PassResult::kOk) {
     throw Error("CLLM_INVALID_MODEL", "Expected a model that llama.cpp can compute but " + model_->info().description +
                                           " failed: " + take_last_log_error());
   }
-  llama_set_n_threads(context_.get(), options_.threads, options_.threads);
   trim(0, 0);
 }
 
@@ -225,7 +233,7 @@ PassResult Context::decode(std::span<const LaneTokens> lanes, bool logits) {
   }
   pass_milliseconds_ = 0;
   collected_logits_.clear();
-  if (!logits) return forget_on_failure(lanes, run(lanes, false));
+  if (!logits) return forget_on_failure(lanes, run(lanes, false, governor_.threads()));
 
   int64_t total = 0;
   int longest_block = 0;
@@ -234,7 +242,7 @@ PassResult Context::decode(std::span<const LaneTokens> lanes, bool logits) {
     longest_block = std::max(longest_block, static_cast<int>(lane.tokens.size()));
   }
   if (longest_block <= kMaxPartTokens && total <= max_pass_tokens()) {
-    const PassResult result = forget_on_failure(lanes, run(lanes, true));
+    const PassResult result = forget_on_failure(lanes, run(lanes, true, governor_.threads()));
     logits_ = result == PassResult::kOk ? llama_get_logits(context_.get()) : nullptr;
     return result;
   }
@@ -264,7 +272,7 @@ PassResult Context::run_in_parts(std::span<const LaneTokens> lanes, int longest_
         rows.push_back(row + begin);
         row += lane.tokens.size();
       }
-      const PassResult result = run(batch, true);
+      const PassResult result = run(batch, true, governor_.threads());
       if (result != PassResult::kOk) return result;
       const float* from = llama_get_logits(context_.get());
       for (size_t i = 0; i < batch.size(); i++) {
@@ -278,7 +286,7 @@ PassResult Context::run_in_parts(std::span<const LaneTokens> lanes, int longest_
 }
 
 // Runs one llama_decode.
-PassResult Context::run(std::span<const LaneTokens> lanes, bool logits) {
+PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, int threads) {
   llama_batch& batch = *batch_;
   batch.n_tokens = 0;
   for (const LaneTokens& lane : lanes) {
@@ -294,9 +302,10 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits) {
   if (window_) {
     for (const LaneTokens& lane : lanes) window_->place_next(lane.index, lane.position);
   }
-  const auto started = std::chrono::steady_clock::now();
   int status = -1;
   clear_last_log_error();
+  llama_set_n_threads(context_.get(), threads, threads);
+  const auto started = std::chrono::steady_clock::now();
   try {
     GgmlGuard guard;
 #ifdef CLLM_CUDA
@@ -308,7 +317,10 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits) {
     status = -3;  // GgmlAbort, bad_alloc: treated as llama.cpp's own "fatal" status
     set_last_log_error(error.what());
   }
-  pass_milliseconds_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
+  const double milliseconds =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
+  pass_milliseconds_ += milliseconds;
+  if (status == 0) governor_.observe(batch.n_tokens, milliseconds);
   if (status != 0) return status == 2 ? PassResult::kAborted : PassResult::kFailed;
   for (const LaneTokens& lane : lanes) {
     rows_[lane.index] = lane.position + static_cast<int>(lane.tokens.size());

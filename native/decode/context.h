@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/ggml_pointers.h"
+#include "decode/thread_governor.h"
 #include "kernels/types.h"
 #include "llama/lane_states.h"
 #include "llama/model_memory.h"
@@ -24,7 +25,7 @@ struct ContextOptions {
   int block_size = 4;  // tokens of a block, at most
   int candidates = 1;  // blocks that ResidentRunner verifies per lane at once, at most
   int threads = 1;
-  int prefill_chunk = 32;
+  int prefill_chunk = 0;  // prompt tokens of a pass, at most; 0: what suits model and CPU
   std::optional<bool> flash_attention;
   bool consistency_model = false;  // see Lane::expect_consistency
   std::string kv_type = "f16";
@@ -59,6 +60,8 @@ class Context {
   ggml_threadpool* threadpool() const { return threadpool_.get(); }
   const Model& model() const { return *model_; }
   const ContextOptions& options() const { return options_; }
+  /// Whether passes of any length write the same KV rows, so that a prompt may be read in passes of any length.
+  bool any_chunk() const { return any_chunk_; }
   /// Tokens of a forward pass over blocks, at most.
   int max_pass_tokens() const;
   const ModelMemory& model_memory() const { return model_memory_; }
@@ -99,15 +102,18 @@ class Context {
   /// Milliseconds that the last pass spent inside llama.cpp.
   double pass_milliseconds() const { return pass_milliseconds_; }
 
+  /// Chooses the threads of the next pass.
+  ThreadGovernor& governor() { return governor_; }
+
   /// Makes the pass in flight return kAborted at its next graph node, and all later ones at once. For shutting down.
   void request_abort() { abort_.store(true, std::memory_order_relaxed); }
 
  private:
-  int64_t pass_tokens() const;
+  int64_t block_tokens() const;
   void create_context();
   int snapshots() const;
   void prove_model();
-  PassResult run(std::span<const LaneTokens> lanes, bool logits);
+  PassResult run(std::span<const LaneTokens> lanes, bool logits, int threads);
   PassResult run_in_parts(std::span<const LaneTokens> lanes, int longest_block, int64_t total);
   PassResult forget_on_failure(std::span<const LaneTokens> lanes, PassResult result);
 
@@ -121,6 +127,8 @@ class Context {
   BatchPointer batch_;
   std::vector<int> rows_;
   std::vector<uint64_t> touches_;
+  ThreadGovernor governor_;
+  bool any_chunk_ = false;
   std::atomic<bool> abort_{false};
   double pass_milliseconds_ = 0;
   uint64_t frees_ = 0;  // cuda_frees() at the last pass

@@ -8,7 +8,7 @@
 namespace cllm {
 
 Engine::Engine(std::shared_ptr<const Model> model, const ContextOptions& options)
-    : context_(std::move(model), options), host_(context_) {
+    : context_(std::move(model), options), host_(context_), chooses_prefill_(options.prefill_chunk == 0) {
   if (options.runner == "host") {
     why_not_resident_ = "it was asked for";
   } else {

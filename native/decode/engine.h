@@ -90,6 +90,7 @@ class Engine {
   bool all_lanes_are_sequences() const;
 
   // engine_iterations.cpp: forward passes and their results
+  int prefill_pass_tokens() const;
   double prefill_one_chunk();
   void iterate_ready(double prefill_milliseconds);
   void choose_shape(const std::vector<ServedLane*>& ready);
@@ -111,8 +112,10 @@ class Engine {
   std::deque<Command> waiting_;  // generations without a lane
   std::vector<Event> events_;    // events of this tick
   uint32_t next_sequence_ = 1;
-  uint64_t use_count_ = 0;   // generations and sequences that got a lane
-  size_t next_prefill_ = 0;  // lane that is asked first for a prefill chunk, round robin
+  uint64_t use_count_ = 0;                 // generations and sequences that got a lane
+  const bool chooses_prefill_;             // the length of prefill passes was left to us
+  double prefill_token_milliseconds_ = 0;  // of the last prefill pass; 0: not yet measured
+  size_t next_prefill_ = 0;                // lane that is asked first for a prefill chunk, round robin
   BlockChooser chooser_;
   PassShape auto_shape_;             // shape of this tick's lanes that leave it to the engine
   std::atomic<uint32_t> chosen_{0};  // auto_shape_'s candidates << 16 | block, for other threads

@@ -9,18 +9,37 @@ namespace cllm {
 
 namespace {
 
+// The longest prefill pass, in milliseconds, while lanes decode, and while none does; a pass has at least
+// kExactPrefillChunk tokens.
+constexpr double kPauseOfLanes = 100, kPauseOfCommands = 400;
+constexpr int kFirstPrefillPass = 64;  // tokens of a pass before the time of a token is known
+
 double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace
 
+// Where passes of any length give the same rows, the length follows the time: lanes that decode wait for the pass, and
+// a command does.
+int Engine::prefill_pass_tokens() const {
+  const int most = context_.options().prefill_chunk;
+  if (!context_.any_chunk() || !chooses_prefill_) return most;
+  if (prefill_token_milliseconds_ == 0) return std::min(most, kFirstPrefillPass);
+  const bool lanes_decode = std::any_of(lanes_.begin(), lanes_.end(), [](const ServedLane& served) {
+    return served.busy() && !served.lane.needs_prefill();
+  });
+  const double milliseconds = lanes_decode ? kPauseOfLanes : kPauseOfCommands;
+  const double fitting = milliseconds / prefill_token_milliseconds_;
+  return static_cast<int>(std::clamp<double>(fitting, std::min(most, kExactPrefillChunk), most));
+}
+
 double Engine::prefill_one_chunk() {
   for (size_t i = 0; i < lanes_.size(); i++) {
     ServedLane& served = lanes_[(next_prefill_ + i) % lanes_.size()];
     if (!served.busy() || !served.lane.needs_prefill()) continue;
     next_prefill_ = (next_prefill_ + i + 1) % lanes_.size();
-    const auto chunk = served.lane.prefill_tokens(context_.options().prefill_chunk);
+    const auto chunk = served.lane.prefill_tokens(prefill_pass_tokens());
     // llama.cpp computes one token with other kernels than two or more. So a lone token gets a dummy behind it, and
     // every KV row is made by the same arithmetic. The dummy's row is trimmed before the next pass.
     const Token padded[2] = {chunk[0], chunk[0]};
@@ -31,6 +50,7 @@ double Engine::prefill_one_chunk() {
     if (result == PassResult::kFailed) fail(served, take_last_log_error());
     if (result != PassResult::kOk) return milliseconds;
     served.lane.prefilled(static_cast<int>(chunk.size()));
+    if (chunk.size() >= kFirstPrefillPass / 2) prefill_token_milliseconds_ = milliseconds / chunk.size();
     if (served.generation) served.generation->stats.prefill_milliseconds += milliseconds;
     return milliseconds;
   }

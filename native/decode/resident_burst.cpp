@@ -31,11 +31,11 @@ double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-void compute(GraphBridge& bridge, ResidentGraph* graph) {
+void compute(GraphBridge& bridge, ResidentGraph* graph, int threads) {
   GraphBridge::Status status;
   try {
     GgmlGuard guard;
-    status = bridge.compute(graph);
+    status = bridge.compute(graph, threads);
   } catch (const std::exception& failure) {
     throw PassEnded(PassResult::kFailed, failure.what());
   }
@@ -178,8 +178,11 @@ void ResidentRunner::enqueue(bool reads_logits) {
   double forward = 0;
   for (const LaneGroup& group : groups_) {
     const auto pass_started = Clock::now();
-    device_->forward([bridge = bridge_.get(), graph = lanes_[group.first].graph] { compute(*bridge, graph); });
-    forward += milliseconds_since(pass_started);
+    device_->forward([bridge = bridge_.get(), graph = lanes_[group.first].graph,
+                      threads = context_.governor().threads()] { compute(*bridge, graph, threads); });
+    const double milliseconds = milliseconds_since(pass_started);
+    if (device_->on_host()) context_.governor().observe(group.shape.rows(), milliseconds);
+    forward += milliseconds;
     enqueue_kernels(group);
     if (reads_logits) read_logits(group);
   }

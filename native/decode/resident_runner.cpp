@@ -20,7 +20,7 @@ std::unique_ptr<ResidentRunner> ResidentRunner::create(Context& context, std::st
   std::unique_ptr<GraphBridge> bridge;
   try {
     GgmlGuard guard;
-    bridge = GraphBridge::create(context.handle(), context.options().threads, context.threadpool(), reason);
+    bridge = GraphBridge::create(context.handle(), context.threadpool(), reason);
   } catch (const std::exception& error) {
     reason = std::string("llama.cpp refused a graph of our own: ") + error.what();
   }

@@ -18,11 +18,9 @@ constexpr size_t kMaxGraphs = 16;
 
 }  // namespace
 
-std::unique_ptr<GraphBridge> GraphBridge::create(llama_context* context, int threads, ggml_threadpool* pool,
-                                                 std::string& reason) {
+std::unique_ptr<GraphBridge> GraphBridge::create(llama_context* context, ggml_threadpool* pool, std::string& reason) {
   auto impl = std::make_unique<Impl>();
   impl->context = context;
-  impl->threads = threads;
   impl->pool = pool;
   const auto refuse = [&](std::string why) {
     reason = std::move(why);
@@ -129,9 +127,9 @@ ResidentGraph* GraphBridge::prepare(const PassShape& shape, int first_lane, std:
   return &cached->graph;
 }
 
-GraphBridge::Status GraphBridge::compute(ResidentGraph* graph) {
+GraphBridge::Status GraphBridge::compute(ResidentGraph* graph, int threads) {
   if (impl_->on_cpu) {
-    ggml_backend_cpu_set_n_threads(impl_->backend, impl_->threads);
+    ggml_backend_cpu_set_n_threads(impl_->backend, threads);
     ggml_backend_cpu_set_threadpool(impl_->backend, impl_->pool);
   }
 #ifdef CLLM_CUDA

@@ -37,9 +37,8 @@ struct ResidentGraph {
 class GraphBridge {
  public:
   /// Looks at the context and builds a trial graph. Returns null when the context cannot be used this way, and then
-  /// `reason` says why. `threads` and `pool` are for the CPU backend; the pool may be null and must outlive the bridge.
-  static std::unique_ptr<GraphBridge> create(llama_context* context, int threads, ggml_threadpool* pool,
-                                             std::string& reason);
+  /// `reason` says why. `pool` is for the CPU backend; it may be null and must outlive the bridge.
+  static std::unique_ptr<GraphBridge> create(llama_context* context, ggml_threadpool* pool, std::string& reason);
   ~GraphBridge();
   GraphBridge(const GraphBridge&) = delete;
   GraphBridge& operator=(const GraphBridge&) = delete;
@@ -68,7 +67,7 @@ class GraphBridge {
   enum class Status { kOk, kAborted, kFailed };
   /// Computes the graph, whose inputs must have been written. On the CPU the graph is computed when this returns; on a
   /// GPU it is enqueued.
-  Status compute(ResidentGraph* graph);
+  Status compute(ResidentGraph* graph, int threads);
 
   /// The K and V tensors of all layers, for roll_forward.
   const std::vector<KvTensor>& kv_tensors() const;

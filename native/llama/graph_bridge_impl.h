@@ -113,7 +113,6 @@ struct GraphBridge::Impl {
   llama_memory_recurrent* recurrent = nullptr;  // null: there are no recurrent layers
   Window window;
   ggml_backend_t backend = nullptr;
-  int threads = 1;
   ggml_threadpool* pool = nullptr;
   bool on_cpu = true;
   // llama_context keeps its own adapters private. The following stay empty, because the bridge refuses contexts with

@@ -2,19 +2,34 @@
 
 // CMakeLists.txt includes this header in every file of ggml-cpu (-include), so that its source stays unchanged.
 //
-// ggml's barriers spin on _mm_pause() until the last thread arrives. When more threads than cores are runnable (two
-// decoders at once, a busy service), a spinning thread keeps the core that the late thread needs for a whole time
-// slice, at each of a graph's hundreds of barriers. Two decoders of two threads on two cores were measured at 4
-// tokens/s instead of 140 / 2. So a thread that has spun for a few microseconds offers its core to others.
+// ggml's threads wait for each other by spinning on _mm_pause(). A thread that spins keeps the core that a late thread
+// may need: two decoders of two threads on two cores were measured at 4 tokens/s instead of 140 / 2. One that gives its
+// core away too soon loses it for a time slice, at each of a graph's hundreds of barriers: beside two programs of low
+// priority a small model fell to a twentieth of its speed. So a thread spins as long as another program's time slice
+// usually lasts, and sleeps after that. How many threads there are to wait for is the governor's part
+// (native/decode/thread_governor.h).
 #if defined(__x86_64__) && defined(__linux__)
 
 #include <immintrin.h>
-#include <sched.h>
+#include <time.h>
 
 static inline void cllm_spin_pause(void) {
-  static __thread unsigned spins;
+  enum { kOfOneWait = 2000, kPreempted = 1000000, kLongSpin = 10000000, kShortSpin = 250000 };  // ticks, 0.4 ns each
+  static __thread unsigned long long last, spun, limit = kLongSpin;
+  const unsigned long long now = __builtin_ia32_rdtsc(), gap = now - last;
   __builtin_ia32_pause();
-  if ((++spins & 1023u) == 0) sched_yield();
+  last = now;
+  if (gap < kOfOneWait) {
+    spun += gap;
+  } else if (gap < kPreempted) {  // a new wait
+    spun = 0;
+    limit = kLongSpin;
+  }
+  if (spun < limit) return;
+  const struct timespec shortest = {0, 1000};
+  nanosleep(&shortest, 0);
+  spun = 0;
+  limit = kShortSpin;
 }
 
 #define _mm_pause() cllm_spin_pause()

@@ -12,7 +12,7 @@ namespace {
 /// The bytes of the K and V rows [0, rows) of a lane in all layers.
 std::vector<char> kv_bytes(Side& side, int lane, int rows) {
   std::string reason;
-  const auto bridge = GraphBridge::create(side.context.handle(), 1, nullptr, reason);
+  const auto bridge = GraphBridge::create(side.context.handle(), nullptr, reason);
   const auto device = bridge->make_device();
   std::vector<char> bytes;
   const auto append = [&](const char* from, int64_t count) {

@@ -17,10 +17,12 @@ void test_choose();
 void test_context_failure();
 void test_delta_net();
 void test_draft_candidates();
+void test_half_product();
 void test_lane();
 void test_quantized_product();
 void test_stop_rule();
 void test_text_stream();
+void test_thread_governor();
 
 inline float from_f16(uint16_t bits) {
   const int exponent = bits >> 10 & 31, fraction = bits & 1023;

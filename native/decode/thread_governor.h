@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+namespace cllm {
+
+/// Chooses how many of a decoder's threads the next pass uses. Threads wait for each other after each operation of a
+/// graph. Where another program takes a core for a while, all of them wait for the thread that has lost it, and fewer
+/// threads, each with a core of its own, are faster. So the governor tries other numbers from time to time and keeps
+/// what takes less time. Trials in vain become rarer, up to one in two seconds.
+///
+/// Passes of different sizes are comparable by their time over the usual time of their size.
+class ThreadGovernor {
+ public:
+  /// `threads`: how many there are, at least 1. With `fixed` all of them are always used.
+  explicit ThreadGovernor(int threads, bool fixed = false) : most_(threads), fixed_(fixed), current_(threads) {}
+
+  int threads() const { return trial_ > 0 ? trial_ : current_; }
+  /// Notes that a pass of `size` tokens took so long with threads().
+  void observe(int64_t size, double milliseconds);
+
+ private:
+  /// Passes of one number of threads, until there are enough for a comparison.
+  struct Window {
+    double milliseconds = 0, usual = 0;
+    int passes = 0;
+    bool complete() const;
+    double cost() const { return milliseconds / usual; }
+  };
+  void start_trial();
+  void end_trial();
+
+  const int most_;
+  const bool fixed_;
+  int current_;
+  int trial_ = 0;  // number of threads on trial, 0: none
+  int next_candidate_ = 0;
+  std::map<int64_t, double> usual_;  // milliseconds of a pass, by its tokens
+  Window window_;
+  double cost_ = 1;         // of the last complete window of the current number
+  double since_trial_ = 0;  // milliseconds
+  double interval_ = 0;     // milliseconds between trials, 0: not yet set
+};
+
+}  // namespace cllm
