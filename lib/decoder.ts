@@ -63,7 +63,8 @@ export interface DecoderOptions {
    */
   deterministic?: boolean | undefined;
   /**
-   * Compute threads, 1 to 512. Default: physical cores. Two decoders at full thread count slow each other down badly.
+   * Compute threads, 1 to 512, at most. Default: physical cores. While other programs, or other decoders, keep cores busy,
+   * fewer are used, if that is faster; not where attention is llama.cpp's own (docs/exactness.md).
    */
   threads?: number | undefined;
   /**

@@ -103,6 +103,8 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
     options_.swa_full = true;
     create_context();
   }
+  // Other attention splits the cells of a lone token among the threads, so its sums would depend on their number.
+  if (!any_chunk_) governor_.use_all();
   states_ = LaneStates::of(context_.get(), options.lanes);
   batch_.reset(new llama_batch(llama_batch_init(static_cast<int32_t>(llama_n_batch(context_.get())), 0, 1)));
   if (!model_->proved()) {
@@ -305,6 +307,7 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, int thre
   int status = -1;
   clear_last_log_error();
   llama_set_n_threads(context_.get(), threads, threads);
+  begin_pass();
   const auto started = std::chrono::steady_clock::now();
   try {
     GgmlGuard guard;

@@ -13,8 +13,10 @@ namespace cllm {
 /// Passes of different sizes are comparable by their time over the usual time of their size.
 class ThreadGovernor {
  public:
-  /// `threads`: how many there are, at least 1. With `fixed` all of them are always used.
-  explicit ThreadGovernor(int threads, bool fixed = false) : most_(threads), fixed_(fixed), current_(threads) {}
+  /// `threads`: how many there are, at least 1.
+  explicit ThreadGovernor(int threads) : most_(threads), current_(threads) {}
+  /// Makes it use all threads for good.
+  void use_all() { fixed_ = true; }
 
   int threads() const { return trial_ > 0 ? trial_ : current_; }
   /// Notes that a pass of `size` tokens took so long with threads().
@@ -32,7 +34,7 @@ class ThreadGovernor {
   void end_trial();
 
   const int most_;
-  const bool fixed_;
+  bool fixed_ = false;
   int current_;
   int trial_ = 0;  // number of threads on trial, 0: none
   int next_candidate_ = 0;

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "ggml-cpu.h"
 #include "llama/graph_bridge_impl.h"
+#include "llama/packed_product.h"
 #ifdef CLLM_CUDA
 #include "llama/cuda_stream.h"
 #endif
@@ -135,6 +136,7 @@ GraphBridge::Status GraphBridge::compute(ResidentGraph* graph, int threads) {
 #ifdef CLLM_CUDA
   if (!impl_->on_cpu) drop_stale_cuda_graphs(impl_->backend, impl_->frees);
 #endif
+  begin_pass();
   for (const auto& cached : impl_->graphs) {
     if (&cached->graph != graph) continue;
     switch (ggml_backend_graph_compute_async(impl_->backend, cached->result->get_gf())) {

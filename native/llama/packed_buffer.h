@@ -24,6 +24,9 @@ bool has_packed_products();
 /// in its pass nor on that of the threads.
 bool computes_all_attention(const llama_context* context);
 
+/// To be called on the thread that computes, before each forward pass (packed_product.h).
+void begin_pass();
+
 /// Bytes of the model's weights that are packed, by us or by ggml. They are in memory beside the mapped part of the
 /// file.
 uint64_t packed_weights(const llama_model* model);

@@ -21,22 +21,46 @@ constexpr int64_t kBf16PanelRows = 2 * kPanelLanes;
 
 /// Columns as a product reads them.
 struct Columns {
-  const char* data;
-  size_t stride;  // bytes from one to the next
-  int64_t count;
+  const char* data = nullptr;
+  size_t stride = 0;  // bytes from one to the next
+  int64_t count = 0;
 };
 
-/// The shared part of all products: it rounds the activations row by row before it multiplies.
+/// What a thread knows about the products of the graph that it plans, which ggml does node by node in the order of
+/// computation, just before it computes them.
+struct Planning {
+  bool in_pass = false;  // begin_pass() was called
+  const ggml_tensor* x = nullptr;
+  const PackedProduct* product = nullptr;
+  std::vector<char> rounded;  // the last activations that all threads rounded together
+};
+thread_local Planning planning;
+
+/// Whether a product uses the columns of the product before it is written here, among an operation's parameters.
+constexpr int kSharesColumns = 15;
+
+/// The shared part of all products: it rounds the activations row by row before it multiplies. Neighbouring products of
+/// the same activations, as those of queries, keys and values, round them once.
 class RoundedProduct : public PackedProduct {
  public:
   bool work_size(int, const ggml_tensor* op, size_t& size) override {
-    size = static_cast<size_t>(ggml_nrows(op->src[1])) * rounded_size(op->src[0]->ne[0]);
+    const ggml_tensor* x = op->src[1];
+    auto* planned = const_cast<ggml_tensor*>(op);
+    const bool shares = planning.in_pass && planning.x == x && planning.product == this;
+    ggml_set_op_params_i32(planned, kSharesColumns, shares);
+    planned->extra = &planning.rounded;
+    planning.x = x;
+    planning.product = this;
+    const size_t bytes = static_cast<size_t>(ggml_nrows(x)) * rounded_size(op->src[0]->ne[0]);
+    if (planning.rounded.size() < bytes) planning.rounded.resize(bytes);
+    size = 0;
     return true;
   }
 
   bool compute_forward(ggml_compute_params* params, ggml_tensor* op) override {
-    const ggml_tensor *weight = op->src[0], *x = op->src[1];
-    multiply(weight, columns_of(params, x), static_cast<float*>(op->data), params->ith, params->nth);
+    thread_local Columns columns;
+    if (ggml_get_op_params_i32(op, kSharesColumns) == 0) columns = columns_of(params, op);
+    multiply(op->src[0], columns, static_cast<float*>(op->data), params->ith, params->nth);
     return true;
   }
 
@@ -52,7 +76,8 @@ class RoundedProduct : public PackedProduct {
   virtual void multiply(const ggml_tensor* weight, const Columns& x, float* out, int ith, int nth) const = 0;
 
  private:
-  Columns columns_of(const ggml_compute_params* params, const ggml_tensor* x) const {
+  Columns columns_of(const ggml_compute_params* params, const ggml_tensor* op) const {
+    const ggml_tensor* x = op->src[1];
     const int64_t k = x->ne[0], rows = ggml_nrows(x);
     const size_t size = rounded_size(k);
     if (takes_unrounded() && ggml_is_contiguous(x)) return {static_cast<const char*>(x->data), x->nb[1], rows};
@@ -67,7 +92,7 @@ class RoundedProduct : public PackedProduct {
       for (int64_t r = 0; r < rows; r++) round_row(r, private_copy.data());
       return {private_copy.data(), size, rows};
     }
-    auto* shared = static_cast<char*>(params->wdata);
+    char* shared = static_cast<std::vector<char>*>(op->extra)->data();
     for (int64_t r = params->ith; r < rows; r += params->nth) round_row(r, shared);
     ggml_barrier(params->threadpool);
     return {shared, size, rows};
@@ -223,6 +248,11 @@ class PackedBlocks : public PanelProduct {
 };
 
 }  // namespace
+
+void begin_pass() {
+  planning.in_pass = true;
+  planning.x = nullptr;
+}
 
 PackedProduct* packed_product_of(const ggml_tensor* weight) {
   static Bf16Product bf16;

@@ -34,7 +34,7 @@ class RowMaker {
     const bool nibbles = format != BlockFormat::kQ8_0;
     const float scale = half(), min = format == BlockFormat::kQ4_1 || format == BlockFormat::kQ5_1 ? half() : 0;
     std::vector<int> quants(32);
-    for (auto& q : quants) q = static_cast<int>(random_() % (five ? 32 : nibbles ? 16 : 256));
+    for (auto& q : quants) q = five ? quant(32) : nibbles ? quant(16) : largest ? 127 : quant(256);
     for (int i = 0; five && i < 32; i += 8) {
       int bits = 0;
       for (int b = 0; b < 8; b++) bits |= (quants[i + b] >> 4) << b;
@@ -59,7 +59,7 @@ class RowMaker {
     for (auto* list : {scales, mins}) {
       for (int i = 0; i < 8; i++) list[i] = static_cast<int>(random_() % 64);
     }
-    for (auto& q : quants) q = static_cast<int>(random_() % (five ? 32 : 16));
+    for (auto& q : quants) q = quant(five ? 32 : 16);
     for (int i = 0; i < 4; i++) put(scales[i] | scales[i + 4] >> 4 << 6);
     for (int i = 0; i < 4; i++) put(mins[i] | mins[i + 4] >> 4 << 6);
     for (int i = 4; i < 8; i++) put((scales[i] & 15) | (mins[i] & 15) << 4);
@@ -79,7 +79,7 @@ class RowMaker {
 
   void q6_k() {
     int quants[256], scales[16];
-    for (auto& q : quants) q = static_cast<int>(random_() % 64);
+    for (auto& q : quants) q = quant(64);
     for (auto& s : scales) s = static_cast<int>(random_() % 256) - 128;
     for (int part = 0; part < 256; part += 128) {
       const int* q = quants + part;
@@ -99,8 +99,10 @@ class RowMaker {
   }
 
   QuantizedRows rows;
+  bool largest = false;  // whether quants are as large as they can be, where sums in few bits would overflow
 
  private:
+  int quant(int range) { return largest ? range - 1 : static_cast<int>(random_() % static_cast<unsigned>(range)); }
   void put(int byte) { rows.bytes.push_back(static_cast<uint8_t>(byte)); }
   float half() {
     const auto bits = static_cast<uint16_t>((random_() & 0x83ff) | (8 + random_() % 4) << 10);
@@ -114,6 +116,7 @@ class RowMaker {
 QuantizedRows random_rows(cllm::BlockFormat format, int64_t rows, int64_t blocks, std::mt19937& random) {
   RowMaker maker(random);
   for (int64_t block = 0; block < rows * blocks; block += cllm::block_multiple(format)) {
+    maker.largest = block < blocks;  // the first row
     if (format == cllm::BlockFormat::kQ4_K || format == cllm::BlockFormat::kQ5_K) {
       maker.q45_k(format == cllm::BlockFormat::kQ5_K);
     } else if (format == cllm::BlockFormat::kQ6_K) {
@@ -214,9 +217,10 @@ void test_format(cllm::BlockFormat format, int64_t blocks, std::mt19937& random)
   std::normal_distribution<float> normal;
   std::vector<float> x(kColumns * k), of_all_sets;
   for (auto& value : x) value = normal(random);
-  std::fill_n(x.begin() + k, 32, 0.0f);                                       // a block of zeros
-  std::fill_n(x.begin() + 2 * k, 32, 1e-38f);                                 // a block of numbers that are nearly zero
-  for (int64_t i = 0; i < 32; i++) x[3 * k + i] = i % 2 == 0 ? 1.0f : -1.0f;  // the largest quants
+  std::fill_n(x.begin() + k, 32, 0.0f);        // a block of zeros
+  std::fill_n(x.begin() + 2 * k, 32, 1e-38f);  // a block of numbers that are nearly zero
+  std::fill_n(x.begin() + 3 * k, k, 1.0f);     // the largest quants
+  std::fill_n(x.begin() + 4 * k, k, -1.0f);
   for (const cllm::ProductSet* set : tested_sets()) {
     test_set(*set, format, blocks, weights, x, of_all_sets);
   }

@@ -22,7 +22,9 @@ std::vector<Token> random_text(std::mt19937& random, int count, int64_t vocab) {
 
 std::shared_ptr<const Text> read_text(const ModelPointer& model, const ContextOptions& options,
                                       std::vector<Token> tokens, int block) {
-  Context context(model, options);
+  ContextOptions with_block = options;
+  with_block.block_size = std::max(options.block_size, block);
+  Context context(model, with_block);
   const auto vocab = static_cast<size_t>(model->info().vocab_size);
   auto text = std::make_shared<Text>();
   text->tokens = std::move(tokens);

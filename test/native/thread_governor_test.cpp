@@ -49,7 +49,8 @@ void test_thread_governor() {
     check(share_of_best(governor, cores, machine_of(cores, cores / 2), 20000) > 0.85, name("beside many"));
     check(share_of_best(governor, cores, machine_of(cores, 0), 20000) > 0.85, name("quiet again"));
   }
-  cllm::ThreadGovernor fixed(4, true), single(1);
+  cllm::ThreadGovernor fixed(4), single(1);
+  fixed.use_all();
   share_of_best(fixed, 4, machine_of(4, 3), 1000);
   check(fixed.threads() == 4, "thread governor: fixed");
   share_of_best(single, 1, machine_of(2, 1), 1000);
