@@ -76,8 +76,9 @@ template <HalfFormat Format>
 void half_panels(const char* packed, int64_t panels, int64_t k, const char* x, int64_t x_stride, int64_t columns,
                  float* c, int64_t c_stride) {
   constexpr int kPerPanel = kHalfRows / Vector::kLanes;
-  // Registers of a tile: sums of a single column wait for each other, so there are more of them.
+  // Registers of a tile: sums of one column wait for each other, so where columns are few there are more registers.
   constexpr int kForOne = Vector::kRegisters == 32 ? (kPerPanel == 1 ? 4 : 8) : 8, kPanelsForOne = kForOne / kPerPanel;
+  constexpr int kForFew = kPerPanel == 4 ? 8 : 4;
   constexpr int kForMore = kPerPanel == 1 ? 2 : kPerPanel, kPanelsForMore = kForMore / kPerPanel;
   constexpr int kMaxColumns = (Vector::kRegisters * 3 / 4) / kForMore;
   for_each_sweep(columns, x_stride, [&](int64_t column, int64_t count) {
@@ -89,6 +90,7 @@ void half_panels(const char* packed, int64_t panels, int64_t k, const char* x, i
       }
     };
     if (count == 1) run(half_rows<Format, 1, kForOne>, kPanelsForOne);
+    if (count == 2) run(half_rows<Format, 2, kForFew>, kForFew / kPerPanel);
     if (count > 1) run(half_rows<Format, kMaxColumns, kForMore>, kPanelsForMore);
     run(half_rows<Format, kMaxColumns, kPerPanel>, 1);
   });

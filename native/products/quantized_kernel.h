@@ -128,10 +128,10 @@ struct Scales {
 
 /// Multiplies `Registers` registers of rows by `Columns` columns. Each register of weights is used for all columns in
 /// turn: the additions of one column depend on each other, so a run of them would fill the scheduler with instructions
-/// that cannot start yet.
+/// that cannot start yet. The function has all registers for itself where it is not inlined.
 template <BlockFormat Format, int Columns, int Registers>
-void quantized_tile(const PanelPart (&panels)[Registers], int64_t blocks, const char* rounded, float* c,
-                    int64_t c_stride) {
+[[gnu::noinline]] void quantized_tile(const PanelPart (&panels)[Registers], int64_t blocks, const char* rounded,
+                                      float* c, int64_t c_stride) {
   using V = Vector;
   constexpr int kGroups = groups_of(Format), kWords = 8 / kGroups;
   using Sum = WordSum<bits_of(Format), kWords>;
@@ -148,6 +148,15 @@ void quantized_tile(const PanelPart (&panels)[Registers], int64_t blocks, const 
     V::Floats scaled[Columns][Registers];
     unroll<kGroups>([&]<int Group>() __attribute__((always_inline)) {
       Sum total[Columns][Registers];
+      if constexpr (Sum::kCorrectedFirst) {
+#pragma GCC unroll 16
+        for (int j = 0; j < Columns; j++) {
+          const auto* corrections = reinterpret_cast<const int32_t*>(at(j, layout.corrections));
+          const int32_t correction = offset(Format) == 0 ? 0 : corrections[block * kGroups + Group];
+#pragma GCC unroll 8
+          for (int r = 0; r < Registers; r++) total[j][r].start(correction);
+        }
+      }
       unroll<kWords>([&]<int I>() __attribute__((always_inline)) {
         typename Sum::Weights weights[Registers];
 #pragma GCC unroll 8

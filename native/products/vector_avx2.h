@@ -133,6 +133,7 @@ struct Vector {
 template <int Bits, int Words>
 struct WordSum {
   static constexpr int kNarrow = Bits <= 4 ? 8 : Bits == 5 ? 4 : 2;
+  static constexpr bool kCorrectedFirst = false;
   static constexpr int64_t kColumnBytes = 32;
   template <int I>
   static __m256i load(const char* block) {
@@ -161,6 +162,7 @@ struct WordSum {
 /// block has two words for each word of weights: its values 0 and 2, and its values 1 and 3.
 template <int Words>
 struct WordSum<8, Words> {
+  static constexpr bool kCorrectedFirst = false;
   static constexpr int64_t kColumnBytes = 64;
   struct Weights {
     __m256i even, odd;
@@ -201,6 +203,7 @@ struct WordSum<8, Words> {
 
 template <int Bits, int Words>
 struct WordSum {
+  static constexpr bool kCorrectedFirst = false;
   static constexpr int64_t kColumnBytes = 32;
   template <int I>
   static __m256i load(const char* block) {

@@ -86,6 +86,7 @@ struct Vector {
 
 template <int Bits, int Words>
 struct WordSum {
+  static constexpr bool kCorrectedFirst = true;
   static constexpr int64_t kColumnBytes = 32;
   template <int I>
   static __m512i load(const char* block) {
@@ -94,11 +95,12 @@ struct WordSum {
   static void store(const int8_t* bytes, int8_t* block) { __builtin_memcpy(block, bytes, 32); }
   using Weights = __m512i;
   static Weights prepare(__m512i weights) { return weights; }
+  void start(int32_t correction) { sum = _mm512_set1_epi32(correction); }
   template <int I>
   void add(Weights weights, __m512i column) {
-    sum = _mm512_dpbusd_epi32(I == 0 ? _mm512_setzero_si512() : sum, weights, column);
+    sum = _mm512_dpbusd_epi32(sum, weights, column);
   }
-  __m512i total(int32_t correction) const { return _mm512_add_epi32(sum, _mm512_set1_epi32(correction)); }
+  __m512i total(int32_t) const { return sum; }
   __m512i sum;
 };
 

@@ -99,6 +99,7 @@ struct Vector {
 
 template <int Bits, int Words>
 struct WordSum {
+  static constexpr bool kCorrectedFirst = false;
   static constexpr int64_t kColumnBytes = 32;
   template <int I>
   static uint8x16_t load(const char* block) {
