@@ -9,12 +9,14 @@ namespace {
 // A window has several passes, or one that takes long.
 constexpr int kWindowPasses = 3;
 constexpr double kWindowMilliseconds = 12, kLongPassMilliseconds = 100;
-constexpr double kFirstInterval = 50, kLongestInterval = 2000;
+constexpr double kFirstInterval = 50, kLongestInterval = 3000;
 // A number of threads replaces another if its passes take less than this share of the time.
 constexpr double kBetter = 0.93;
 // A window that costs so much more than usual starts a trial at once.
 constexpr double kSlow = 1.4;
 constexpr double kLatestWeight = 0.05;
+// A window that costs so much more than the best passes of its kind is disturbed; and how fast these are forgotten.
+constexpr double kDisturbed = 2, kForgetting = 1.0005;
 
 }  // namespace
 
@@ -28,6 +30,9 @@ void ThreadGovernor::observe(int64_t size, double milliseconds) {
   const auto [usual, is_new] = usual_.try_emplace(size, milliseconds);
   window_.milliseconds += milliseconds;
   window_.usual += usual->second;
+  double& best = best_.try_emplace({size, threads()}, milliseconds).first->second;
+  best = std::min(kForgetting * best, milliseconds);
+  window_.best += best;
   window_.passes++;
   if (!is_new) usual->second += kLatestWeight * (milliseconds - usual->second);
   since_trial_ += milliseconds;
@@ -38,6 +43,13 @@ void ThreadGovernor::observe(int64_t size, double milliseconds) {
     end_trial();
   } else {
     cost_ = window_.cost();
+    if (current_ > 1 && window_.milliseconds > kDisturbed * window_.best) {
+      current_ = std::max(1, current_ / 2);
+      interval_ = kFirstInterval;
+      since_trial_ = 0;
+      window_ = {};
+      return;
+    }
     if (interval_ == 0) interval_ = kFirstInterval;
     if (since_trial_ >= interval_ || (cost_ > kSlow && since_trial_ >= kFirstInterval)) start_trial();
   }
@@ -60,7 +72,8 @@ void ThreadGovernor::end_trial() {
     current_ = trial_;
     next_candidate_--;  // the same direction again
   }
-  interval_ = better ? kFirstInterval : std::min(2 * interval_, kLongestInterval);
+  const double longer = window_.cost() > kSlow * cost_ ? 4 : 2;
+  interval_ = better ? kFirstInterval : std::min(longer * interval_, kLongestInterval);
   trial_ = 0;
   since_trial_ = 0;
 }

@@ -2,13 +2,17 @@
 
 #include <cstdint>
 #include <map>
+#include <utility>
 
 namespace cllm {
 
 /// Chooses how many of a decoder's threads the next pass uses. Threads wait for each other after each operation of a
 /// graph. Where another program takes a core for a while, all of them wait for the thread that has lost it, and fewer
 /// threads, each with a core of its own, are faster. So the governor tries other numbers from time to time and keeps
-/// what takes less time. Trials in vain become rarer, up to one in two seconds.
+/// what takes less time. Trials in vain become rarer, up to one in three seconds.
+///
+/// Where passes take twice as long as they once did, it takes half of the threads without a trial: two decoders that
+/// share the cores would disturb each other's trials.
 ///
 /// Passes of different sizes are comparable by their time over the usual time of their size.
 class ThreadGovernor {
@@ -25,7 +29,7 @@ class ThreadGovernor {
  private:
   /// Passes of one number of threads, until there are enough for a comparison.
   struct Window {
-    double milliseconds = 0, usual = 0;
+    double milliseconds = 0, usual = 0, best = 0;
     int passes = 0;
     bool complete() const;
     double cost() const { return milliseconds / usual; }
@@ -38,7 +42,8 @@ class ThreadGovernor {
   int current_;
   int trial_ = 0;  // number of threads on trial, 0: none
   int next_candidate_ = 0;
-  std::map<int64_t, double> usual_;  // milliseconds of a pass, by its tokens
+  std::map<int64_t, double> usual_;                 // milliseconds of a pass, by its tokens
+  std::map<std::pair<int64_t, int>, double> best_;  // the least milliseconds of a pass, by its tokens and threads
   Window window_;
   double cost_ = 1;         // of the last complete window of the current number
   double since_trial_ = 0;  // milliseconds

@@ -2,11 +2,12 @@
 
 // CMakeLists.txt includes this header in every file of ggml-cpu (-include), so that its source stays unchanged.
 //
-// ggml's threads wait for each other by spinning on _mm_pause(). A thread that spins keeps the core that a late thread
-// may need: two decoders of two threads on two cores were measured at 4 tokens/s instead of 140 / 2. One that gives its
-// core away too soon loses it for a time slice, at each of a graph's hundreds of barriers: beside two programs of low
-// priority a small model fell to a twentieth of its speed. So a thread spins as long as another program's time slice
-// usually lasts, and sleeps after that. How many threads there are to wait for is the governor's part
+// ggml's threads wait for each other by spinning on _mm_pause(), for as long as it takes. Where another program shares
+// the cores, that may be a time slice at each of a graph's hundreds of barriers: two decoders of two threads on two
+// cores were measured at 4 tokens/s instead of 140 / 2, because a thread spun on the core that the late thread was
+// waiting for. A thread that gives its core away at once loses it for a time slice as often: beside two programs of low
+// priority a small model fell to a twentieth of its speed. So a thread spins for much longer than a thread is usually
+// late, and sleeps for a moment after that. How many threads there are to wait for is the governor's part
 // (native/decode/thread_governor.h).
 #if defined(__x86_64__) && defined(__linux__)
 
@@ -14,7 +15,7 @@
 #include <time.h>
 
 static inline void cllm_spin_pause(void) {
-  enum { kOfOneWait = 2000, kPreempted = 1000000, kLongSpin = 10000000, kShortSpin = 250000 };  // ticks, 0.4 ns each
+  enum { kOfOneWait = 2000, kPreempted = 1000000, kLongSpin = 400000, kShortSpin = 50000 };  // ticks, about 0.4 ns
   static __thread unsigned long long last, spun, limit = kLongSpin;
   const unsigned long long now = __builtin_ia32_rdtsc(), gap = now - last;
   __builtin_ia32_pause();
