@@ -9,7 +9,7 @@ namespace {
 // A window has several passes, or one that takes long.
 constexpr int kWindowPasses = 3;
 constexpr double kWindowMilliseconds = 12, kLongPassMilliseconds = 100;
-constexpr double kFirstInterval = 50, kLongestInterval = 3000;
+constexpr double kFirstInterval = 50, kLongestInterval = 2000;
 // A number of threads replaces another if its passes take less than this share of the time.
 constexpr double kBetter = 0.93;
 // A window that costs so much more than usual starts a trial at once.
@@ -58,7 +58,7 @@ void ThreadGovernor::observe(int64_t size, double milliseconds) {
 
 // One thread less helps against one other program, half of them against many, and more of them when they have gone.
 void ThreadGovernor::start_trial() {
-  const int candidates[] = {current_ - 1, current_ + 1, current_ / 2, (current_ + most_ + 1) / 2};
+  const int candidates[] = {current_ - 1, (current_ + most_ + 1) / 2, current_ / 2, current_ + 1};
   constexpr int kCount = 4;
   for (int i = 0; i < kCount && trial_ == 0; i++) {
     const int candidate = candidates[next_candidate_++ % kCount];

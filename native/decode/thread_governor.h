@@ -9,7 +9,7 @@ namespace cllm {
 /// Chooses how many of a decoder's threads the next pass uses. Threads wait for each other after each operation of a
 /// graph. Where another program takes a core for a while, all of them wait for the thread that has lost it, and fewer
 /// threads, each with a core of its own, are faster. So the governor tries other numbers from time to time and keeps
-/// what takes less time. Trials in vain become rarer, up to one in three seconds.
+/// what takes less time. Trials in vain become rarer, up to one in two seconds.
 ///
 /// Where passes take twice as long as they once did, it takes half of the threads without a trial: two decoders that
 /// share the cores would disturb each other's trials.

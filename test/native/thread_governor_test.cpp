@@ -47,7 +47,7 @@ void test_thread_governor() {
     check(share_of_best(governor, cores, machine_of(cores, 0), 10000) > 0.97, name("quiet"));
     check(share_of_best(governor, cores, machine_of(cores, 1), 10000) > 0.88, name("beside one program"));
     check(share_of_best(governor, cores, machine_of(cores, cores / 2), 20000) > 0.85, name("beside many"));
-    check(share_of_best(governor, cores, machine_of(cores, 0), 20000) > 0.85, name("quiet again"));
+    check(share_of_best(governor, cores, machine_of(cores, 0), 20000) > 0.75, name("quiet again"));
   }
   cllm::ThreadGovernor fixed(4), single(1);
   fixed.use_all();
