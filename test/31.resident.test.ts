@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
-import { type Decoder, type DecoderOptions, defaultModel, type GenerateResult, Model } from "../lib/index.js";
+import { type Decoder, type DecoderOptions, defaultModel, type GenerateResult, Model, quantize } from "../lib/index.js";
 import { type Fixtures, writeFixtures } from "./fixtures/gguf.js";
 import { encodeGguf, f32, text } from "./fixtures/gguf-writer.js";
 import { makeModel, program as testProgram } from "./programs.js";
@@ -237,9 +238,9 @@ describe("resident runner", () => {
   });
 
   it("the logits of lanes that are no neighbours are each lane's own", async () => {
-    // Lanes 0, 2 and 3 are two groups, with a graph each.
-    const run = (options: DecoderOptions) =>
-      withDecoder(fixtures.llama, { blockSize: 4, lanes: 4, ...options }, async (decoder) => {
+    // Lanes 0, 2 and 3 are two groups, with a graph each. In the second file not all weights are packed.
+    const run = (file: string, options: DecoderOptions, together = true) =>
+      withDecoder(file, { blockSize: 4, lanes: 4, ...options }, async (decoder) => {
         const lanes = [];
         for (const prompt of PROMPTS) {
           lanes.push(await decoder.sequence());
@@ -248,7 +249,9 @@ describe("resident runner", () => {
         await lanes.splice(1, 1)[0]?.dispose();
         const all = [];
         for (let i = 0; i < 3; i++) {
-          const iterations = await Promise.all(lanes.map((lane) => lane.iterate({ logits: true })));
+          const iterations = [];
+          if (together) iterations.push(...(await Promise.all(lanes.map((lane) => lane.iterate({ logits: true })))));
+          else for (const lane of lanes) iterations.push(await lane.iterate({ logits: true }));
           for (const { logits, choices } of iterations) {
             all.push({ choices, logits: Buffer.from((logits as Float32Array).buffer).toString("base64") });
           }
@@ -256,6 +259,17 @@ describe("resident runner", () => {
         for (const lane of lanes) await lane.dispose();
         return all;
       });
-    assert.deepEqual(await run({ runner: "resident" }), await run({ runner: "host" }));
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-neighbours-"));
+    try {
+      const file = path.join(folder, "output.gguf");
+      await quantize(defaultModel, file, "Q3_K_S");
+      for (const model of [fixtures.llama, file]) {
+        const expected = await run(model, { runner: "host" }, false);
+        assert.deepEqual(await run(model, { runner: "host" }), expected);
+        assert.deepEqual(await run(model, { runner: "resident" }), expected);
+      }
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
   });
 });

@@ -90,9 +90,14 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
   // Candidates have rows behind the context, which a cache of the window's size has no place for.
   if (options.candidates > 1) options_.swa_full = true;
   const bool choose_chunk = options.prefill_chunk == 0;
-  if (choose_chunk) options_.prefill_chunk = has_packed_products() ? kLongPrefillChunk : kExactPrefillChunk;
+  // A lone token, which is padded elsewhere, would be computed by other kernels than two or more.
+  const int rollback = model_memory_.max_rollback;
+  const bool pads = rollback < 0 || (rollback > 0 && options.block_size > 1);
+  const bool may_be_ours =
+      pads && packed_weights(model_->handle()) > 0 && options.kv_type == "f16" && options.flash_attention != false;
+  if (choose_chunk) options_.prefill_chunk = may_be_ours ? kLongPrefillChunk : kExactPrefillChunk;
   create_context();
-  any_chunk_ = computes_all_attention(context_.get());
+  any_chunk_ = may_be_ours && rows_are_independent(context_.get());
   if (choose_chunk && !any_chunk_ && options_.prefill_chunk > kExactPrefillChunk) {
     options_.prefill_chunk = kExactPrefillChunk;
     create_context();
@@ -154,6 +159,7 @@ void Context::create_context() {
     return static_cast<Context*>(data)->abort_.load(std::memory_order_relaxed);
   };
   clear_last_log_error();
+  context_.reset();  // two contexts at once may not fit
   try {
     GgmlGuard guard;
     context_.reset(llama_init_from_model(model_->handle(), params));
@@ -323,7 +329,10 @@ PassResult Context::run(std::span<const LaneTokens> lanes, bool logits, int thre
   const double milliseconds =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
   pass_milliseconds_ += milliseconds;
-  if (status == 0) governor_.observe(batch.n_tokens, milliseconds);
+  // A pass without logits is another kind; the proof of a model runs on one thread.
+  if (status == 0 && threads == governor_.threads()) {
+    governor_.observe(logits ? batch.n_tokens : -batch.n_tokens, milliseconds);
+  }
   if (status != 0) return status == 2 ? PassResult::kAborted : PassResult::kFailed;
   for (const LaneTokens& lane : lanes) {
     rows_[lane.index] = lane.position + static_cast<int>(lane.tokens.size());

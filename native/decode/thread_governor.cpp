@@ -16,7 +16,7 @@ constexpr double kBetter = 0.93;
 constexpr double kSlow = 1.4;
 constexpr double kLatestWeight = 0.05;
 // A window that costs so much more than the best passes of its kind is disturbed; and how fast these are forgotten.
-constexpr double kDisturbed = 2, kForgetting = 1.0005;
+constexpr double kDisturbed = 2, kForgetting = 1.002;
 
 }  // namespace
 
@@ -70,6 +70,8 @@ void ThreadGovernor::end_trial() {
   const bool better = window_.cost() < kBetter * cost_;
   if (better) {
     current_ = trial_;
+    // What was once the least may not be reached any more, behind a longer text.
+    std::erase_if(best_, [this](const auto& entry) { return entry.first.second == current_; });
     next_candidate_--;  // the same direction again
   }
   const double longer = window_.cost() > kSlow * cost_ ? 4 : 2;

@@ -23,7 +23,8 @@ class ThreadGovernor {
   void use_all() { fixed_ = true; }
 
   int threads() const { return trial_ > 0 ? trial_ : current_; }
-  /// Notes that a pass of `size` tokens took so long with threads().
+  /// Notes that a pass took so long with threads(). Passes of one `size`, such as their number of tokens, cost about
+  /// the same.
   void observe(int64_t size, double milliseconds);
 
  private:

@@ -14,7 +14,6 @@
 #include "llama/packed_attention.h"
 #include "llama/packed_product.h"
 #include "llama/state_stores.h"
-#include "products/product_set.h"
 
 namespace cllm {
 
@@ -105,16 +104,20 @@ void register_packed_buffer() {
   types.insert(types.begin(), buffer_type());
 }
 
-bool has_packed_products() { return product_set() != nullptr; }
-
-bool computes_all_attention(const llama_context* context) {
+bool rows_are_independent(const llama_context* context) {
   if (!context->get_cparams().flash_attn) return false;
   ggml_cgraph* graph = context->get_gf_res_reserve()->get_gf();
+  const auto& types = ggml_backend_cpu_get_extra_buffer_types();
   bool all = true;
   for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
     const ggml_tensor* node = ggml_graph_node(graph, i);
-    if (node->op != GGML_OP_FLASH_ATTN_EXT) continue;
-    all = all && comes_from_packed(node->src[0]) && packed_attention(node) != nullptr;
+    if (node->op == GGML_OP_FLASH_ATTN_EXT) {
+      all = all && comes_from_packed(node->src[0]) && packed_attention(node) != nullptr;
+    } else if (node->op == GGML_OP_MUL_MAT || node->op == GGML_OP_MUL_MAT_ID) {
+      const ggml_backend_buffer_t buffer = node->src[0]->buffer;
+      const bool repacked = buffer != nullptr && std::find(types.begin(), types.end(), buffer->buft) != types.end();
+      all = all && (!repacked || is_packed(node->src[0]));
+    }
   }
   return all;
 }

@@ -17,12 +17,9 @@ namespace cllm {
 /// Packed weights take as much memory as the weights in the file, which is no longer mapped.
 void register_packed_buffer();
 
-/// Whether this CPU has our products.
-bool has_packed_products();
-
-/// Whether all attention of the context's passes is ours. Then a token's results depend neither on the number of tokens
-/// in its pass nor on that of the threads.
-bool computes_all_attention(const llama_context* context);
+/// Whether all attention of the context's passes is ours, and no weights are repacked by ggml. Then a token's results
+/// do not depend on the number of tokens in its pass, if they are at least two, nor on that of the threads.
+bool rows_are_independent(const llama_context* context);
 
 /// To be called on the thread that computes, before each forward pass (packed_product.h).
 void begin_pass();

@@ -44,6 +44,8 @@ constexpr int kSharesColumns = 15;
 class RoundedProduct : public PackedProduct {
  public:
   bool work_size(int, const ggml_tensor* op, size_t& size) override {
+    size = 0;
+    if (ggml_is_empty(op)) return true;  // which is not computed
     const ggml_tensor* x = op->src[1];
     auto* planned = const_cast<ggml_tensor*>(op);
     const bool shares = planning.in_pass && planning.x == x && planning.product == this;
@@ -53,12 +55,13 @@ class RoundedProduct : public PackedProduct {
     planning.product = this;
     const size_t bytes = static_cast<size_t>(ggml_nrows(x)) * rounded_size(op->src[0]->ne[0]);
     if (planning.rounded.size() < bytes) planning.rounded.resize(bytes);
-    size = 0;
     return true;
   }
 
   bool compute_forward(ggml_compute_params* params, ggml_tensor* op) override {
     thread_local Columns columns;
+    // The thread that plans is the first that computes, and plans a graph as a whole: the next plan is another graph's.
+    if (params->ith == 0) planning.x = nullptr;
     if (ggml_get_op_params_i32(op, kSharesColumns) == 0) columns = columns_of(params, op);
     multiply(op->src[0], columns, static_cast<float*>(op->data), params->ith, params->nth);
     return true;

@@ -15,22 +15,16 @@
 #include <time.h>
 
 static inline void cllm_spin_pause(void) {
-  enum { kOfOneWait = 2000, kPreempted = 1000000, kLongSpin = 400000, kShortSpin = 50000 };  // ticks, about 0.4 ns
-  static __thread unsigned long long last, spun, limit = kLongSpin;
+  enum { kOfOneWait = 2000, kLongestSpin = 400000 };  // ticks, about 0.4 ns each
+  static __thread unsigned long long last, spun;
   const unsigned long long now = __builtin_ia32_rdtsc(), gap = now - last;
   __builtin_ia32_pause();
   last = now;
-  if (gap < kOfOneWait) {
-    spun += gap;
-  } else if (gap < kPreempted) {  // a new wait
-    spun = 0;
-    limit = kLongSpin;
-  }
-  if (spun < limit) return;
+  spun = gap < kOfOneWait ? spun + gap : 0;  // a longer gap: a new wait, or the thread was kept from its core
+  if (spun < kLongestSpin) return;
   const struct timespec shortest = {0, 1000};
   nanosleep(&shortest, 0);
   spun = 0;
-  limit = kShortSpin;
 }
 
 #define _mm_pause() cllm_spin_pause()

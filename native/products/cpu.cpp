@@ -13,8 +13,11 @@ namespace cllm {
 #if defined(__x86_64__)
 
 bool has_avx2() {
-  // The compiler's function asks the operating system too, which must save the registers.
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  // The compiler's function asks the operating system too, which must save the registers. Not all know F16C.
+  unsigned a, b, c, d;
+  constexpr unsigned kF16c = 1u << 29;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) &&
+         (c & kF16c) != 0;
 }
 
 bool has_avx_vnni() {

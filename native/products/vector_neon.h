@@ -24,7 +24,8 @@ struct Vector {
   static void store(float* to, Floats x) { vst1q_f32(to, x); }
   static Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
   static Floats multiply(Floats a, Floats b) { return vmulq_f32(a, b); }
-  static Floats max(Floats a, Floats b) { return vmaxq_f32(a, b); }
+  /// The larger one; b where either is NaN, as on x86-64.
+  static Floats max(Floats a, Floats b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
   static Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
   static Floats load_f16(const void* from) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(static_cast<const uint16_t*>(from))));
