@@ -2,8 +2,6 @@
 
 // Products with weights of 16 bits in F32 arithmetic, written once for all instruction sets: include it behind a
 // vector_*.h.
-#include <type_traits>
-
 #include "products/column_tiles.h"
 #include "products/half_product.h"
 
@@ -77,7 +75,7 @@ void half_panels(const char* packed, int64_t panels, int64_t k, const char* x, i
                  float* c, int64_t c_stride) {
   constexpr int kPerPanel = kHalfRows / Vector::kLanes;
   // Registers of a tile: sums of one column wait for each other, so where columns are few there are more registers.
-  constexpr int kForOne = Vector::kRegisters == 32 ? (kPerPanel == 1 ? 4 : 8) : 8, kPanelsForOne = kForOne / kPerPanel;
+  constexpr int kForOne = kPerPanel == 1 ? 4 : 8, kPanelsForOne = kForOne / kPerPanel;
   constexpr int kForFew = kPerPanel == 4 ? 8 : 4;
   constexpr int kForMore = kPerPanel == 1 ? 2 : kPerPanel, kPanelsForMore = kForMore / kPerPanel;
   constexpr int kMaxColumns = (Vector::kRegisters * 3 / 4) / kForMore;

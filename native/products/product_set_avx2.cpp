@@ -4,15 +4,12 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "products/vector_avx2.h"
-//
-#include "products/attention_kernel.h"
-#include "products/half_kernel.h"
-#include "products/quantized_kernel.h"
+#include "products/vector_set.h"
 
 namespace cllm {
 
 const ProductSet* product_set_avx2() {
-  static constexpr ProductSet set = {"avx2", has_avx2, round_columns, multiply_quantized, multiply_halves, attend_rows};
+  static constexpr ProductSet set = vector_set("avx2", has_avx2);
   return &set;
 }
 

@@ -4,16 +4,12 @@
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 #include "products/vector_avx512.h"
-//
-#include "products/attention_kernel.h"
-#include "products/half_kernel.h"
-#include "products/quantized_kernel.h"
+#include "products/vector_set.h"
 
 namespace cllm {
 
 const ProductSet* product_set_avx512() {
-  static constexpr ProductSet set = {"avx512",           has_avx512_vnni, round_columns,
-                                     multiply_quantized, multiply_halves, attend_rows};
+  static constexpr ProductSet set = vector_set("avx512", has_avx512_vnni);
   return &set;
 }
 

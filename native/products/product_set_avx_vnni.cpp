@@ -5,16 +5,12 @@
 #if defined(__AVXVNNI__)
 #define CLLM_VNNI 1
 #include "products/vector_avx2.h"
-//
-#include "products/attention_kernel.h"
-#include "products/half_kernel.h"
-#include "products/quantized_kernel.h"
+#include "products/vector_set.h"
 
 namespace cllm {
 
 const ProductSet* product_set_avx_vnni() {
-  static constexpr ProductSet set = {"avx-vnni",         has_avx_vnni,    round_columns,
-                                     multiply_quantized, multiply_halves, attend_rows};
+  static constexpr ProductSet set = vector_set("avx-vnni", has_avx_vnni);
   return &set;
 }
 

@@ -4,16 +4,12 @@
 
 #if defined(__ARM_FEATURE_DOTPROD)
 #include "products/vector_neon.h"
-//
-#include "products/attention_kernel.h"
-#include "products/half_kernel.h"
-#include "products/quantized_kernel.h"
+#include "products/vector_set.h"
 
 namespace cllm {
 
 const ProductSet* product_set_neon_dotprod() {
-  static constexpr ProductSet set = {"neon-dotprod",     has_neon_dotprod, round_columns,
-                                     multiply_quantized, multiply_halves,  attend_rows};
+  static constexpr ProductSet set = vector_set("neon-dotprod", has_neon_dotprod);
   return &set;
 }
 

@@ -4,16 +4,12 @@
 
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 #include "products/vector_neon.h"
-//
-#include "products/attention_kernel.h"
-#include "products/half_kernel.h"
-#include "products/quantized_kernel.h"
+#include "products/vector_set.h"
 
 namespace cllm {
 
 const ProductSet* product_set_neon_i8mm() {
-  static constexpr ProductSet set = {"neon-i8mm",        has_neon_i8mm,   round_columns,
-                                     multiply_quantized, multiply_halves, attend_rows};
+  static constexpr ProductSet set = vector_set("neon-i8mm", has_neon_i8mm);
   return &set;
 }
 

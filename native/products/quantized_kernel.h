@@ -70,6 +70,16 @@ template <BlockFormat Format>
   for (int i = 0; i < kLines; i++) __builtin_prefetch(ahead + i * 64);
 }
 
+/// Shifts to the left, or to the right where Left is negative.
+template <int Left>
+[[gnu::always_inline]] inline Vector::Ints shifted(Vector::Ints x) {
+  if constexpr (Left >= 0) {
+    return Vector::shift_left<Left>(x);
+  } else {
+    return Vector::shift_right<-Left>(x);
+  }
+}
+
 /// The weights 4 * Word to 4 * Word + 3 of a block of each row, before the format's offset is subtracted.
 template <BlockFormat Format, int Word>
 [[gnu::always_inline]] inline Vector::Ints load_weights(const PanelPart& panel, int64_t block) {
@@ -85,14 +95,11 @@ template <BlockFormat Format, int Word>
   }
   if constexpr (BlockLayout::has_five_bits(Format)) {
     const V::Ints high = V::load_ints(panel.high + block * 64);
-    const V::Ints bits = Word <= 4 ? V::template shift_left < Word <= 4 ? 4 - Word : 0 > (high)
-                         : V::template shift_right < Word <= 4 ? 0
-                                                               : Word - 4 > (high);
+    const V::Ints bits = shifted<4 - Word>(high);
     return V::either(low, V::both(bits, V::set_bytes(0x10)));
   } else if constexpr (Format == BlockFormat::kQ6_K) {
     const V::Ints high = V::load_ints(panel.high + (block * 2 + Word / 4) * 64);
-    const V::Ints bits = kPlace <= 2 ? V::template shift_left < kPlace <= 2 ? 4 - 2 * kPlace : 0 > (high)
-                                     : V::template shift_right<2>(high);
+    const V::Ints bits = shifted<4 - 2 * kPlace>(high);
     return V::either(low, V::both(bits, V::set_bytes(0x30)));
   } else {
     return low;

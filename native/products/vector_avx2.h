@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "products/quantized_product.h"
+#include "products/byte_columns.h"
 
 namespace cllm {
 
@@ -131,15 +131,8 @@ struct Vector {
 /// The sum of products of `Words` words: each lane adds up 4 weights times 4 values of a column per word. Without VNNI,
 /// products are added up in 16 bits for as many words as they fit: a weight of B bits times 127, two in a lane.
 template <int Bits, int Words>
-struct WordSum {
+struct WordSum : ByteColumns<Vector> {
   static constexpr int kNarrow = Bits <= 4 ? 8 : Bits == 5 ? 4 : 2;
-  static constexpr bool kCorrectedFirst = false;
-  static constexpr int64_t kColumnBytes = 32;
-  template <int I>
-  static __m256i load(const char* block) {
-    return _mm256_set1_epi32(reinterpret_cast<const int32_t*>(block)[I]);
-  }
-  static void store(const int8_t* bytes, int8_t* block) { __builtin_memcpy(block, bytes, 32); }
   using Weights = __m256i;
   static Weights prepare(__m256i weights) { return weights; }
 
@@ -202,14 +195,7 @@ struct WordSum<8, Words> {
 #else
 
 template <int Bits, int Words>
-struct WordSum {
-  static constexpr bool kCorrectedFirst = false;
-  static constexpr int64_t kColumnBytes = 32;
-  template <int I>
-  static __m256i load(const char* block) {
-    return _mm256_set1_epi32(reinterpret_cast<const int32_t*>(block)[I]);
-  }
-  static void store(const int8_t* bytes, int8_t* block) { __builtin_memcpy(block, bytes, 32); }
+struct WordSum : ByteColumns<Vector> {
   using Weights = __m256i;
   static Weights prepare(__m256i weights) { return weights; }
   template <int I>

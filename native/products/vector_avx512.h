@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "products/quantized_product.h"
+#include "products/byte_columns.h"
 #include "products/transpose_16x16.h"
 
 namespace cllm {
@@ -85,14 +85,8 @@ struct Vector {
 };
 
 template <int Bits, int Words>
-struct WordSum {
+struct WordSum : ByteColumns<Vector> {
   static constexpr bool kCorrectedFirst = true;
-  static constexpr int64_t kColumnBytes = 32;
-  template <int I>
-  static __m512i load(const char* block) {
-    return _mm512_set1_epi32(reinterpret_cast<const int32_t*>(block)[I]);
-  }
-  static void store(const int8_t* bytes, int8_t* block) { __builtin_memcpy(block, bytes, 32); }
   using Weights = __m512i;
   static Weights prepare(__m512i weights) { return weights; }
   void start(int32_t correction) { sum = _mm512_set1_epi32(correction); }

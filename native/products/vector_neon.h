@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "products/quantized_product.h"
+#include "products/byte_columns.h"
 
 namespace cllm {
 
@@ -48,8 +48,7 @@ struct Vector {
   }
   template <int Bits>
   static Ints shift_right(Ints x) {
-    if constexpr (Bits == 0) return x;
-    return vshrq_n_u8(x, Bits == 0 ? 1 : Bits);
+    return vshrq_n_u8(x, Bits);
   }
   static Floats bytes_to_floats(const uint8_t* from, bool with_sign) {
     float values[4];
@@ -99,14 +98,7 @@ struct Vector {
 };
 
 template <int Bits, int Words>
-struct WordSum {
-  static constexpr bool kCorrectedFirst = false;
-  static constexpr int64_t kColumnBytes = 32;
-  template <int I>
-  static uint8x16_t load(const char* block) {
-    return Vector::set_words(reinterpret_cast<const int32_t*>(block)[I]);
-  }
-  static void store(const int8_t* bytes, int8_t* block) { __builtin_memcpy(block, bytes, 32); }
+struct WordSum : ByteColumns<Vector> {
   using Weights = uint8x16_t;
 #ifdef __ARM_FEATURE_MATMUL_INT8
   static constexpr bool kSigned = false;

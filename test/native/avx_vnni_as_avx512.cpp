@@ -6,14 +6,10 @@
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
 #define CLLM_VNNI 1
 #include "products/vector_avx2.h"
-// The kernels need a vector_*.h before them.
-#include "products/attention_kernel.h"
-#include "products/half_kernel.h"
-#include "products/quantized_kernel.h"
+#include "products/vector_set.h"
 
 const cllm::ProductSet* avx_vnni_as_avx512() {
-  static constexpr cllm::ProductSet set = {"avx-vnni as avx512",     cllm::has_avx512_vnni, cllm::round_columns,
-                                           cllm::multiply_quantized, cllm::multiply_halves, cllm::attend_rows};
+  static constexpr cllm::ProductSet set = cllm::vector_set("avx-vnni as avx512", cllm::has_avx512_vnni);
   return &set;
 }
 
