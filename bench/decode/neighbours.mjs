@@ -24,8 +24,8 @@ const GOALS = {
 };
 /** Beside others the requests are answered less often where this many times --seconds have passed, but all of them once. */
 const PATIENCE = 4;
-
-const SETTLING = 3000; // milliseconds
+/** Milliseconds before a measurement. */
+const SETTLING = 3000;
 
 await bench({ name: "neighbours", about, options }, async (settings) => {
   const { threads, tokens, rounds } = settings;

@@ -6,7 +6,7 @@
 #include "base/limits.h"
 #include "ggml-cpu.h"
 #include "llama/graph_bridge_impl.h"
-#include "llama/packed_product.h"
+#include "llama/packed_buffer.h"
 #ifdef CLLM_CUDA
 #include "llama/cuda_stream.h"
 #endif

@@ -21,7 +21,8 @@ void register_packed_buffer();
 /// do not depend on the number of tokens in its pass, if they are at least two, nor on that of the threads.
 bool rows_are_independent(const llama_context* context);
 
-/// To be called on the thread that computes, before each forward pass (packed_product.h).
+/// To be called on the thread that computes, before each forward pass: neighbouring products share their rounded
+/// activations, and those of a pass that failed before it computed a product are not the next one's.
 void begin_pass();
 
 /// Bytes of the model's weights that are packed, by us or by ggml. They are in memory beside the mapped part of the

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "llama/packed_buffer.h"
 #include "products/bf16_product.h"
 #include "products/product_set.h"
 #ifdef __GNUC__
@@ -29,7 +30,6 @@ struct Columns {
 /// What a thread knows about the products of the graph that it plans, which ggml does node by node in the order of
 /// computation, just before it computes them.
 struct Planning {
-  bool in_pass = false;  // begin_pass() was called
   const ggml_tensor* x = nullptr;
   const PackedProduct* product = nullptr;
   std::vector<char> rounded;  // the last activations that all threads rounded together
@@ -48,7 +48,7 @@ class RoundedProduct : public PackedProduct {
     if (ggml_is_empty(op)) return true;  // which is not computed
     const ggml_tensor* x = op->src[1];
     auto* planned = const_cast<ggml_tensor*>(op);
-    const bool shares = planning.in_pass && planning.x == x && planning.product == this;
+    const bool shares = planning.x == x && planning.product == this;
     ggml_set_op_params_i32(planned, kSharesColumns, shares);
     planned->extra = &planning.rounded;
     planning.x = x;
@@ -252,10 +252,7 @@ class PackedBlocks : public PanelProduct {
 
 }  // namespace
 
-void begin_pass() {
-  planning.in_pass = true;
-  planning.x = nullptr;
-}
+void begin_pass() { planning.x = nullptr; }
 
 PackedProduct* packed_product_of(const ggml_tensor* weight) {
   static Bf16Product bf16;

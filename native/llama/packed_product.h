@@ -16,10 +16,6 @@ class PackedProduct : public ggml::cpu::tensor_traits {
   virtual size_t packed_size(const ggml_tensor* weight) const { return ggml_nbytes(weight); }
 };
 
-/// Call it on the thread that computes a graph, before each computation. Products then share work: without it they
-/// could not tell whether activations are those of the computation before.
-void begin_pass();
-
 /// The product for this weight, or null where the CPU, or our products, cannot multiply it.
 PackedProduct* packed_product_of(const ggml_tensor* weight);
 
