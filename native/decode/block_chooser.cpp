@@ -15,8 +15,14 @@ constexpr int32_t kTrialBlock = 4;
 constexpr int kWarmUpPasses = 1;
 // Until a shape has run this many times, its quickest pass is its cost: one interrupted pass must not keep a size from
 // being tried again.
-constexpr int kSettledPasses = 5;
+constexpr int kSettledPasses = 3;
 constexpr double kLatestWeight = 0.1;
+// A cost that has not been measured for so many passes is uncertain again, so that a shape measured at a bad moment
+// gets another chance.
+constexpr int64_t kStalePasses = 512;
+// What makes passes of one shape slower or faster by this factor, such as the clock, other programs or a longer text,
+// is taken to do so to those of all.
+constexpr double kChanged = 1.25;
 // A pass that took far longer than usual was most likely interrupted. It counts as this many times the usual cost.
 constexpr double kOutlierFactor = 1.25;
 // The current size stays unless another is better by more than noise. Ordinary decoding stays unless a block promises
@@ -33,13 +39,24 @@ double guessed_cost(int64_t tokens) { return 1 + 0.25 * static_cast<double>(toke
 }  // namespace
 
 void BlockChooser::observe(const PassShape& shape, double milliseconds) {
+  for (auto& [other, known] : costs_) {
+    if (passes_ - known.last_pass == kStalePasses) known.count = std::min(known.count, kWarmUpPasses);
+  }
   Cost& cost = costs_[shape];
+  cost.last_pass = ++passes_;
   cost.count++;
   if (cost.count <= kSettledPasses) {
     if (cost.count <= kWarmUpPasses + 1 || milliseconds < cost.milliseconds) cost.milliseconds = milliseconds;
+    cost.reference = cost.milliseconds;
     return;
   }
   cost.milliseconds += kLatestWeight * (std::min(milliseconds, kOutlierFactor * cost.milliseconds) - cost.milliseconds);
+  const double change = cost.milliseconds / cost.reference;
+  if (std::max(change, 1 / change) < kChanged) return;
+  for (auto& [other, known] : costs_) {
+    if (&known != &cost) known.milliseconds *= change;
+    known.reference = known.milliseconds;
+  }
 }
 
 double BlockChooser::cost(const PassShape& shape) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 
@@ -23,7 +24,9 @@ class BlockChooser {
  private:
   struct Cost {
     double milliseconds = 0;
+    double reference = 0;  // milliseconds when the costs of all shapes were last adjusted to each other
     int count = 0;
+    int64_t last_pass = 0;
   };
   double cost(const PassShape& shape) const;
 
@@ -31,6 +34,7 @@ class BlockChooser {
   // from the first to the second and doubles after each trial in vain.
   static constexpr int kMinPassesUntilTrial = 128, kMaxPassesUntilTrial = 512;
   std::map<PassShape, Cost> costs_;
+  int64_t passes_ = 0;
   PassShape current_;
   int ordinary_passes_ = 0;  // passes of single tokens since a block was last tried
   int passes_until_trial_ = kMinPassesUntilTrial;

@@ -24,12 +24,27 @@ void DraftOdds::observe(int right, bool wrong) {
   if (wrong && right < kSlots) slots_[static_cast<size_t>(right)].seen += 1;
 }
 
+double DraftOdds::Slot::probability(double before) const {
+  return (right + kPriorDrafts * before) / (seen + kPriorDrafts);
+}
+
 double DraftOdds::emitted(int n) const {
   double tokens = 1, all_right = 1, probability = prior_;
   for (int j = 0; j < std::min(n - 1, kSlots); j++) {
-    const Slot& slot = slots_[static_cast<size_t>(j)];
-    probability = (slot.right + kPriorDrafts * probability) / (slot.seen + kPriorDrafts);
+    probability = slots_[static_cast<size_t>(j)].probability(probability);
     all_right *= probability;
+    tokens += all_right;
+  }
+  return tokens;
+}
+
+// Finds the number of drafts, between two whole ones, for which tokens emitted and drafts left over add up to n.
+double DraftOdds::emitted_rolling(int n) const {
+  double tokens = 1, all_right = 1, probability = prior_;
+  for (int j = 0; j < std::min(n - 1, kSlots); j++) {
+    probability = slots_[static_cast<size_t>(j)].probability(probability);
+    all_right *= probability;
+    if (tokens + all_right + j + 1 >= n) return tokens + all_right * (n - tokens - j) / (all_right + 1);
     tokens += all_right;
   }
   return tokens;

@@ -18,12 +18,17 @@ class DraftOdds {
   /// Learns from a draft whose first `right` tokens were right. With `wrong` the token behind them was wrong; without
   /// it that token was never compared.
   void observe(int right, bool wrong);
-  /// Tokens that a block of n emits on average: 1 and the accepted drafts.
+  /// Tokens that a block of n emits on average where all its n - 1 slots hold drafts: 1 and the accepted drafts.
   double emitted(int n) const;
+  /// The same where the drafts are what the iteration before left over: of n choices it emitted some, so only the
+  /// others are drafts now. However good they are, such blocks emit (n + 1) / 2 tokens at most.
+  double emitted_rolling(int n) const;
 
  private:
   struct Slot {
     float right = 0, seen = 0;  // drafts, older ones weighing less
+    /// That a draft is right here. `before`: the same of the slot before.
+    double probability(double before) const;
   };
   float prior_ = 0.5f;
   std::array<Slot, kSlots> slots_ = {};

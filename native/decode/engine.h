@@ -117,6 +117,7 @@ class Engine {
   double prefill_token_milliseconds_ = 0;  // of the last prefill pass; 0: not yet measured
   size_t next_prefill_ = 0;                // lane that is asked first for a prefill chunk, round robin
   BlockChooser chooser_;
+  double answer_tokens_ = 0;         // how long the last answers were, 0: not yet known
   PassShape auto_shape_;             // shape of this tick's lanes that leave it to the engine
   std::atomic<uint32_t> chosen_{0};  // auto_shape_'s candidates << 16 | block, for other threads
   std::chrono::steady_clock::time_point tick_started_;

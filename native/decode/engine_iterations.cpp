@@ -14,6 +14,11 @@ namespace {
 constexpr double kPauseOfLanes = 100, kPauseOfCommands = 400;
 constexpr int kFirstPrefillPass = 64;  // tokens of a pass before the time of a token is known
 
+// Passes that emit nothing beyond one token, in each answer: there are no drafts yet in the first, and about half of
+// the last lies behind the answer's end.
+constexpr double kPassesLost = 1.5;
+constexpr double kLatestAnswerWeight = 0.2;
+
 double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
@@ -105,7 +110,11 @@ void Engine::choose_shape(const std::vector<ServedLane*>& ready) {
   };
   auto_shape_ = chooser_.choose(static_cast<int>(auto_lanes.size()), fits, [&](const PassShape& shape) {
     double sum = 0;
-    for (const ServedLane* served : auto_lanes) sum += served->lane.expected(shape.block, shape.candidates);
+    for (const ServedLane* served : auto_lanes) {
+      const double within = served->lane.expected(shape.block, shape.candidates);
+      const double length = std::max(answer_tokens_, static_cast<double>(served->generation->stats.emitted_tokens));
+      sum += length > 0 ? within / (1 + kPassesLost * (within - 1) / length) : within;
+    }
     return sum;
   });
   chosen_.store(static_cast<uint32_t>(auto_shape_.candidates << 16 | auto_shape_.block), std::memory_order_relaxed);
@@ -251,6 +260,8 @@ void Engine::finish_generation(ServedLane& served) {
     Event chunk = served.generation->take_chunk();
     if (!chunk.text.empty() || !chunk.tokens.empty()) events_.push_back(std::move(chunk));
   }
+  const auto length = static_cast<double>(served.generation->stats.emitted_tokens);
+  answer_tokens_ += (answer_tokens_ == 0 ? 1 : kLatestAnswerWeight) * (length - answer_tokens_);
   events_.push_back(served.generation->done());
   served.generation.reset();
 }

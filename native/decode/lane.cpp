@@ -164,7 +164,7 @@ void Lane::learn_from_watched() {
 }
 
 DraftMode Lane::better_mode(int n) const {
-  const double by_choices = choice_odds_.emitted(n);
+  const double by_choices = choice_odds_.emitted_rolling(n);
   for (int length = 1; length <= kMaxKeyLength; length++) {
     if (lookup_odds_[length - 1].emitted(n) > by_choices) return static_cast<DraftMode>(kDraftLookup + length - 1);
   }
@@ -172,7 +172,7 @@ DraftMode Lane::better_mode(int n) const {
 }
 
 double Lane::expected(int n, int candidates) const {
-  const double by_choices = choice_odds_.emitted(n);
+  const double by_choices = choice_odds_.emitted_rolling(n);
   if (key_length_ == 0) return by_choices;
   const double one_block = std::max(by_choices, lookup_odds_[key_length_ - 1].emitted(n));
   return candidates == 1 ? one_block : std::max(one_block, candidate_odds_.at(candidates)[key_length_ - 1].emitted(n));

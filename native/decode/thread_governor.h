@@ -41,14 +41,16 @@ class ThreadGovernor {
   const int most_;
   bool fixed_ = false;
   int current_;
-  int trial_ = 0;  // number of threads on trial, 0: none
+  int trial_ = 0;              // number of threads on trial, 0: none
+  int disturbed_windows_ = 0;  // in a row
+  bool waking_ = false;        // the next pass wakes threads that have slept, so it does not count
   int next_candidate_ = 0;
   std::map<int64_t, double> usual_;                 // milliseconds of a pass, by its tokens
   std::map<std::pair<int64_t, int>, double> best_;  // the least milliseconds of a pass, by its tokens and threads
   Window window_;
-  double cost_ = 1;         // of the last complete window of the current number
-  double since_trial_ = 0;  // milliseconds
-  double interval_ = 0;     // milliseconds between trials, 0: not yet set
+  double cost_ = 1, last_cost_ = 1;  // the less of the last two complete windows of the current number, and the last
+  double since_trial_ = 0;           // milliseconds
+  double interval_ = 0;              // milliseconds between trials, 0: not yet set
 };
 
 }  // namespace cllm
