@@ -11,7 +11,7 @@ import { child } from "../lib/processes.mjs";
 
 const peer = "node-llama-cpp@3.22.1";
 const about = `node-cllm and ${peer}: one greedy request`;
-const options = { formats: "Q4_1,Q4_0", tokens: 128, rounds: 5, repetitions: 2, blocks: "1,4" };
+const options = { formats: "Q4_1,Q4_0", tokens: 128, rounds: 5, repetitions: 2, blocks: "1,4,auto" };
 
 await bench({ name: "node-llama-cpp", about, options }, async (settings) => {
   const { tokens, rounds, repetitions, threads } = settings;
@@ -27,7 +27,9 @@ await bench({ name: "node-llama-cpp", about, options }, async (settings) => {
         const input = { library, module, file, threads, tokens, blockSize, repetitions };
         return child("peer-child", input);
       };
-      const blocks = settings.blocks.split(",").map((n) => [`node-cllm, n = ${n}`, side("node-cllm", Number(n))]);
+      const blocks = settings.blocks
+        .split(",")
+        .map((n) => [`node-cllm, n = ${n}`, side("node-cllm", n === "auto" ? n : Number(n))]);
       const runs = await interleave(rounds, { [peer]: side("node-llama-cpp"), ...Object.fromEntries(blocks) });
       const answers = Object.values(runs).map(([first]) => first.answer);
       for (const [name, results] of Object.entries(runs)) {
