@@ -7,6 +7,8 @@ export type {
   ChatMessage,
   ChooseOptions,
   CllmErrorCode,
+  ConvertOptions,
+  ConvertProgress,
   DecoderInfo,
   DecoderOptions,
   Device,
@@ -48,6 +50,7 @@ export type {
 export {
   binaryInfo,
   CllmError,
+  convert,
   Decoder,
   defaultModel,
   distill,

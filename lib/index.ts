@@ -6,6 +6,8 @@ export type { BinaryInfo, Device } from "./binary/binding.js";
 export { binaryInfo } from "./binary/binding.js";
 export type { Backend } from "./binary/cuda.js";
 export type { ChatMessage } from "./chat/template.js";
+export type { ConvertOptions, ConvertProgress } from "./convert/convert.js";
+export { convert } from "./convert/convert.js";
 export type { DecoderInfo, DecoderOptions } from "./decoder.js";
 export { Decoder } from "./decoder.js";
 export { defaultModel } from "./default-model.js";

@@ -20,7 +20,7 @@ const LIB_LAYERS = [
   ["decoder.ts"],
   ["model.ts"],
   ["kernels.ts", "quantize.ts", "prompt-data.ts", "pull/"],
-  ["eval/", "trace/", "distill/"],
+  ["eval/", "trace/", "distill/", "convert/"],
   ["index.ts", "cli/"],
   ["esm.mts"],
 ];

