@@ -25,6 +25,13 @@ export interface Addon {
   loadModel(path: string, options: LoadOptions, onProgress: ((fraction: number) => void) | null): Task<NativeModel>;
   /** Converts a JSON schema, given as text, to a grammar in GBNF. Throws CLLM_INVALID_GRAMMAR. */
   jsonSchemaGrammar(schema: string): string;
+  /** Writes a model with adapters merged in, on a thread of its own, directly to `output`. */
+  mergeAdapters(
+    base: string,
+    output: string,
+    options: MergeOptions,
+    onProgress: ((fraction: number) => void) | null,
+  ): Task<void>;
   /** Runs llama.cpp's quantiser on a thread of its own. It writes `output` directly, without a temporary file. */
   quantize(
     input: string,
@@ -112,8 +119,11 @@ export interface NativeTrainer {
    */
   run(milliseconds: number): Task<TrainStep[]>;
   saveCheckpoint(path: string): Task<void>;
-  /** Writes the model as it is, adapters merged, matrices in BF16 or F32, with `notes` added to the metadata. */
-  write(path: string, bf16: boolean, notes: Record<string, string>): Task<void>;
+  /**
+   * Writes the model as it is, adapters merged, matrices in BF16 or F32, or the adapters alone, with `notes` added to the
+   * metadata.
+   */
+  write(path: string, format: "BF16" | "F32" | "adapters", notes: Record<string, string>): Task<void>;
   /** Frees the memory. A call in progress rejects with CLLM_ABORTED first. Idempotent. */
   dispose(): void;
 }
@@ -193,6 +203,19 @@ export interface LoadOptions {
   gpuLayers: number; // -1 = all
   mmap: boolean;
   packWeights: boolean;
+  adapters: Adapter[];
+  threads: number; // that merge adapters
+}
+
+/** A LoRA adapter; the product of its matrices counts `scale` times. */
+export interface Adapter {
+  path: string;
+  scale: number;
+}
+
+export interface MergeOptions {
+  adapters: Adapter[];
+  threads: number;
 }
 
 export interface QuantizeOptions {

@@ -1,6 +1,7 @@
 // The entry for ES modules exports the objects of index.ts, so that both ways of loading share one addon and one set of
 // classes. It lists each name, because `export *` from CommonJS leaks __esModule.
 export type {
+  AdapterOptions,
   Backend,
   BiasOptions,
   BinaryInfo,
@@ -29,6 +30,7 @@ export type {
   Iteration,
   Launches,
   LoadedModel,
+  MergeOptions,
   ModelInfo,
   ModelLoadOptions,
   PromptItem,
@@ -57,6 +59,7 @@ export {
   evaluate,
   kernels,
   Model,
+  merge,
   pull,
   quantize,
   readPromptData,

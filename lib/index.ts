@@ -1,6 +1,7 @@
 import "./machine/dispose-symbols.js";
 import type { PullOptions } from "./pull/pull.js";
 
+export type { AdapterOptions } from "./adapters.js";
 export type { Launches } from "./addon.js";
 export type { BinaryInfo, Device } from "./binary/binding.js";
 export { binaryInfo } from "./binary/binding.js";
@@ -20,6 +21,8 @@ export type { EvaluateOptions, EvaluateResult, EvaluateRow } from "./eval/eval.j
 export { evaluate } from "./eval/eval.js";
 export type { ChooseOptions, Verdicts, VerifyInput } from "./kernels.js";
 export { kernels } from "./kernels.js";
+export type { MergeOptions } from "./merge.js";
+export { merge } from "./merge.js";
 export type { ModelLoadOptions } from "./model.js";
 export { Model } from "./model.js";
 export type { Input, LoadedModel, ModelInfo, SpecialTokens, TokenInfo } from "./model-info.js";

@@ -1,4 +1,5 @@
 import { types } from "node:util";
+import { type AdapterOptions, readAdapters } from "./adapters.js";
 import type { NativeModel, NativeModelInfo } from "./addon.js";
 import { addon } from "./binary/binding.js";
 import { BACKENDS, type Backend } from "./binary/cuda.js";
@@ -10,6 +11,7 @@ import { CllmError } from "./errors.js";
 import { MAX_GPU_LAYERS } from "./limits.js";
 import { checkContext, checkWeights, limitSnapshots } from "./machine/gpu.js";
 import { type ContextNeeds, contextNeeds } from "./machine/memory.js";
+import { defaultThreads } from "./machine/threads.js";
 import type { Input, LoadedModel, ModelInfo, SpecialTokens, TokenInfo } from "./model-info.js";
 import { maxBlockSize } from "./model-info.js";
 import { nonEmptyString, rangeError, readOptions, tokenIds, typeError } from "./options.js";
@@ -34,6 +36,12 @@ export interface ModelLoadOptions {
    * packed as a copy; `false` leaves all weights as they are in the file. Default true.
    */
   packWeights?: boolean | undefined;
+  /**
+   * LoRA adapters (GGUF, as llama.cpp reads them), which are merged into the weights while they are loaded, in memory: a
+   * pass costs what it costs without them. Tokens are those of a file that {@link merge} writes. `scale` multiplies an
+   * adapter, default 1. The weights are not mapped then. Default: none.
+   */
+  adapters?: readonly AdapterOptions[] | undefined;
   /** Called with a fraction from 0 to 1, at most once per percent. An error that it throws rejects the load. */
   onProgress?: ((fraction: number) => void) | undefined;
   /** Stops loading; the promise then rejects with the signal's reason. */
@@ -134,7 +142,8 @@ export class Model implements LoadedModel, AsyncDisposable {
   static async load(path: string = defaultModel, options: ModelLoadOptions = {}): Promise<Model> {
     nonEmptyString(path, "path");
     if (path.includes("\0")) throw rangeError("a path without NUL characters", "path", path);
-    const { backend, gpuLayers, mmap, packWeights, onProgress, signal } = readOptions(options, (read) => ({
+    const { adapters, backend, gpuLayers, mmap, packWeights, onProgress, signal } = readOptions(options, (read) => ({
+      adapters: readAdapters(read.value("adapters")),
       backend: read.oneOf("backend", BACKENDS, undefined),
       gpuLayers: read.integer("gpuLayers", -1, MAX_GPU_LAYERS, -1),
       mmap: read.boolean("mmap", true),
@@ -146,7 +155,8 @@ export class Model implements LoadedModel, AsyncDisposable {
 
     const native = addon(backend);
     checkWeights(path, gpuLayers);
-    const model = await runTask((report) => native.loadModel(path, { gpuLayers, mmap, packWeights }, report), {
+    const nativeOptions = { gpuLayers, mmap, packWeights, adapters, threads: defaultThreads() };
+    const model = await runTask((report) => native.loadModel(path, nativeOptions, report), {
       signal,
       onProgress,
       discard: (loaded) => loaded.dispose(),

@@ -28,6 +28,8 @@ export interface ReferenceOptions {
   kind?: ReferenceKind;
   /** Plants a bug: what the weight of this name is multiplied with is multiplied by `factor` as well. */
   fault?: { weight: string; factor: number };
+  /** A LoRA adapter, which llama.cpp computes beside the products. Not together with `fault`. */
+  adapter?: { path: string; scale: number };
 }
 
 /** Greedy decoding by llama.cpp, in a process of its own. */
@@ -66,10 +68,11 @@ export function referenceLogits(
 function run(
   model: string,
   input: readonly string[],
-  { threads = 1, contextSize = 1024, kind = "packed", fault }: ReferenceOptions,
+  { threads = 1, contextSize = 1024, kind = "packed", fault, adapter }: ReferenceOptions,
 ): Buffer {
   const args = [model, String(threads), String(contextSize), kind];
   if (fault) args.push(fault.weight, String(fault.factor));
+  if (adapter) args.push(adapter.path, String(adapter.scale));
   const child = spawnSync(binary, args, { input: input.join(""), maxBuffer: 1 << 30 });
   if (child.status !== 0) throw new Error(`cllm-reference ended with ${child.status ?? child.signal}`);
   return child.stdout;

@@ -6,6 +6,7 @@ import type { Model } from "../model.js";
 import type { GenerateOptions } from "../request/generate.js";
 import { UsageError } from "./exit.js";
 import {
+  adapter,
   blockSizeOption,
   collect,
   maxTokensOption,
@@ -17,6 +18,7 @@ import {
 
 /** Options that `generate` and `chat` share. Undefined leaves the library's default. */
 export interface DecodingFlags {
+  adapter?: { path: string; scale?: number }[];
   blockSize?: number | "auto";
   context?: number;
   grammar?: string;
@@ -61,6 +63,11 @@ export function addDecodingOptions(command: Command): Command {
       "--repeat-penalty <factor>",
       `penalty for the last ${DEFAULT_PENALTY_TOKENS} tokens (default 1: none)`,
       number,
+    )
+    .option(
+      "--adapter <file>",
+      "LoRA adapter (GGUF) to merge into the weights, or FILE=SCALE; may be given several times",
+      (text: string, before: { path: string; scale?: number }[] = []) => [...before, adapter(text)],
     )
     .option("--grammar <file>", "make the answer follow this grammar, in GBNF")
     .option("--json-schema <file>", "make the answer JSON of this schema");

@@ -43,6 +43,7 @@ export function addDistillCommand(program: Command, io: Io): void {
     .addOption(seedOption(`seed of order, drafts and adapters ${orDefault("seed")}`))
     .addOption(threadsOption)
     .option("--resume", "go on from the checkpoint of an interrupted run")
+    .option("--adapter <file>", "GGUF to write the adapters alone to, with --lora")
     .option("--note <text>", "text for the file's metadata")
     .option("--json", "print an object with the figures")
     .action((base: string, flags: DistillFlags) => distillModel(base, flags, io));

@@ -10,6 +10,7 @@ import { describeError, EXIT } from "./exit.js";
 import { addGenerateCommand } from "./generate.js";
 import { addInspectCommand } from "./inspect.js";
 import { type Io, processIo, write } from "./io.js";
+import { addMergeCommand } from "./merge.js";
 import { addPullCommand } from "./pull.js";
 import { addQuantizeCommand } from "./quantize.js";
 import { addTraceCommand } from "./trace.js";
@@ -64,6 +65,7 @@ function buildProgram(io: Io): Command {
   addPullCommand(program, io);
   addConvertCommand(program, io);
   addQuantizeCommand(program, io);
+  addMergeCommand(program, io);
   addTraceCommand(program, io);
   addEvalCommand(program, io);
   addDistillCommand(program, io);

@@ -1,3 +1,4 @@
+import type { AdapterOptions } from "../adapters.js";
 import { defaultModel } from "../default-model.js";
 import { Model } from "../model.js";
 import { pull } from "../pull/pull.js";
@@ -21,10 +22,11 @@ export async function withModel<T>(
   io: Io,
   signal: AbortSignal,
   use: (model: Model) => Promise<T>,
+  adapters: readonly AdapterOptions[] = [],
 ): Promise<T> {
   const path = await modelPath(source, io, signal);
   const model = await withProgressBar(io, (bar) =>
-    Model.load(path, { signal, onProgress: (fraction) => bar.update("loading", fraction, 1) }),
+    Model.load(path, { adapters, signal, onProgress: (fraction) => bar.update("loading", fraction, 1) }),
   );
   try {
     return await use(model);

@@ -24,6 +24,12 @@ export function seedOption(description: string): Option {
   return new Option("-s, --seed <number>", description).argParser(number);
 }
 
+/** Parses the file of an adapter, or FILE=SCALE. */
+export function adapter(text: string): { path: string; scale?: number } {
+  const match = /^(.+)=(-?[\d.]+(?:e-?\d+)?)$/.exec(text);
+  return match === null ? { path: text } : { path: match[1] as string, scale: number(match[2] as string) };
+}
+
 /** Parses any number; the library knows the range of each option. */
 export function number(text: string): number {
   const value = Number(text);

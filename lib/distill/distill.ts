@@ -2,6 +2,7 @@ import fs from "node:fs/promises";
 import type { NativeTrainer, TrainStep } from "../addon.js";
 import { binaryInfo } from "../binary/binding.js";
 import { publish } from "../machine/files.js";
+import { outputFile, writeModel } from "../machine/model-output.js";
 import { Model } from "../model.js";
 import * as check from "../options.js";
 import { type PromptItem, readPromptData } from "../prompt-data.js";
@@ -188,7 +189,7 @@ class Run {
   async #measure(trainer: NativeTrainer, heldBack: readonly Example[]): Promise<HeldBackFigures> {
     const { temporary } = this.#files;
     this.#report({ stage: "evaluate" });
-    await trainer.write(temporary, this.#settings.trained.precision === "bf16", {}).promise;
+    await trainer.write(temporary, this.#settings.trained.precision === "bf16" ? "BF16" : "F32", {}).promise;
     const figures = await measureHeldBack(temporary, heldBack, this.#settings);
     await fs.rm(temporary);
     this.#report({ tokensPerIteration: figures.tokensPerIteration });
@@ -216,7 +217,7 @@ class Run {
       "cllm.figures": JSON.stringify(figures),
       ...(settings.note !== null && { "cllm.note": settings.note }),
     };
-    await trainer.write(temporary, type === "BF16", metadata).promise;
+    await trainer.write(temporary, type === "BF16" ? "BF16" : "F32", metadata).promise;
     if (type === "F32" || type === "BF16") {
       await measureHeldBack(temporary, heldBack.slice(0, 1), settings);
       await publish(temporary, settings.out);
@@ -224,6 +225,10 @@ class Run {
       await quantize(temporary, quantized, type, { threads, signal });
       figures = await measureHeldBack(quantized, heldBack, settings);
       await publish(quantized, settings.out);
+    }
+    if (settings.adapter !== null) {
+      const target = await outputFile(settings.adapter, "CLLM_TRAINING_FAILED");
+      await writeModel(target, "CLLM_TRAINING_FAILED", (file) => trainer.write(file, "adapters", metadata).promise);
     }
     this.#report({ stage: "write", done: 1, total: 1, secondsLeft: 0, tokensPerIteration: figures.tokensPerIteration });
     return figures;

@@ -71,6 +71,11 @@ export interface DistillOptions {
   clip?: number | undefined;
   /** Rank of LoRA adapters, merged at the end; 0 trains all weights. Default 0. */
   lora?: number | undefined;
+  /**
+   * File for the adapters alone, which {@link Model.load} and {@link merge} take; with `lora` above 0. They are small, and
+   * fit the base they were trained on in any format. Default: none.
+   */
+  adapter?: string | undefined;
   /** Train token embeddings and output matrix too. Default false: it needs memory and hardly helps a trained model. */
   trainEmbeddings?: boolean | undefined;
   /**
@@ -116,11 +121,18 @@ export function distillSettings(options: DistillOptions) {
       threads: read.integer("threads", 1, MAX_THREADS, defaultThreads()),
       checkpointMinutes: read.number("checkpointMinutes", 0.01, 1e6, DEFAULTS.checkpointMinutes),
       resume: read.boolean("resume", false),
+      adapter: readAdapter(read, trained.lora),
       note: read.nonEmptyString("note", null),
       onProgress: read.callback<(progress: DistillProgress) => void>("onProgress"),
       signal: read.abortSignal("signal") ?? undefined,
     };
   });
+}
+
+function readAdapter(read: OptionsReader, lora: number): string | null {
+  const file = read.nonEmptyString("adapter", null);
+  if (file !== null && lora === 0) throw rangeError("a rank above 0 where an adapter is to be written", "lora", lora);
+  return file;
 }
 
 /** Reads the options that decide the training. Their JSON is part of a run's fingerprint, so the order of keys counts. */

@@ -1,5 +1,6 @@
 #include <cstdlib>
 #include <mutex>
+#include <optional>
 #include <sstream>
 
 #include "addon/convert.h"
@@ -19,6 +20,7 @@
 #include "llama/cuda_stream.h"
 #include "llama/json_schema.h"
 #include "llama/packed_buffer.h"
+#include "model/adapter.h"
 #include "model/quantize.h"
 #include "products/bf16_product.h"
 #include "products/bf16_product_amx.h"
@@ -93,6 +95,18 @@ Napi::Function to_progress(const Napi::Value& value) {
   return Napi::Function();
 }
 
+std::vector<AdapterSource> to_adapters(const Napi::Value& value) {
+  if (!value.IsArray()) throw Napi::TypeError::New(value.Env(), "Expected an array for adapters");
+  std::vector<AdapterSource> sources;
+  const auto array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    const auto object = to_object(array.Get(i), "adapter");
+    sources.push_back(
+        {to_text(object.Get("path"), "path"), static_cast<float>(to_number(object.Get("scale"), "scale"))});
+  }
+  return sources;
+}
+
 Napi::Value load_model(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     const std::string path = to_text(call[0], "path");
@@ -102,16 +116,44 @@ Napi::Value load_model(const Napi::CallbackInfo& call) {
     options.mmap = to_bool(object.Get("mmap"), "mmap");
     options.pack_weights = to_bool(object.Get("packWeights"), "packWeights");
     options.has_k_products = product_set() != nullptr;
+    const auto sources = to_adapters(object.Get("adapters"));
+    const int threads = static_cast<int>(to_integer(object.Get("threads"), "threads", 1, 512));
     return Task::start(
         call.Env(), "cllm.loadModel",
-        [path, options](Task& task) {
+        [path, options, sources, threads](Task& task) mutable {
+          std::optional<Adapters> adapters;
+          if (!sources.empty()) {
+            adapters.emplace(sources, path, threads);
+            options.filter = &*adapters;
+            options.notes = adapters->notes();
+          }
           auto model = std::make_shared<const Model>(path, options, [&](float fraction) {
             task.progress(fraction);
             return !task.cancelled();
           });
+          if (adapters) filter_unpacked(model->handle(), *adapters);
           return Task::Finish([model](Napi::Env env) { return ModelObject::create(env, model); });
         },
         to_progress(call[2]));
+  });
+}
+
+Napi::Value merge_adapters(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    const std::string base = to_text(call[0], "base"), output = to_text(call[1], "output");
+    const auto object = to_object(call[2], "options");
+    const auto sources = to_adapters(object.Get("adapters"));
+    const int threads = static_cast<int>(to_integer(object.Get("threads"), "threads", 1, 512));
+    return Task::start(
+        call.Env(), "cllm.mergeAdapters",
+        [base, sources, output, threads](Task& task) {
+          merge_model(base, sources, output, threads, [&](float fraction) {
+            task.progress(fraction);
+            return !task.cancelled();
+          });
+          return Task::Finish([](Napi::Env env) { return env.Undefined(); });
+        },
+        to_progress(call[3]));
   });
 }
 
@@ -185,6 +227,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("verifyBlocks", Napi::Function::New(env, verify_blocks, "verifyBlocks"));
   exports.Set("createTrainer", Napi::Function::New(env, create_trainer, "createTrainer"));
   exports.Set("jsonSchemaGrammar", Napi::Function::New(env, json_schema_grammar, "jsonSchemaGrammar"));
+  exports.Set("mergeAdapters", Napi::Function::New(env, merge_adapters, "mergeAdapters"));
   exports.Set("quantize", Napi::Function::New(env, quantize, "quantize"));
   return exports;
 }

@@ -245,7 +245,7 @@ Napi::Value TrainerObject::save_checkpoint(const Napi::CallbackInfo& call) {
 
 Napi::Value TrainerObject::write(const Napi::CallbackInfo& call) {
   const std::string path = to_text(call[0], "path");
-  const bool bf16 = to_bool(call[1], "bf16");
+  const std::string format = to_text(call[1], "format");
   const auto object = to_object(call[2], "notes");
   std::vector<std::pair<std::string, std::string>> notes;
   const Napi::Array keys = object.GetPropertyNames();
@@ -253,8 +253,12 @@ Napi::Value TrainerObject::write(const Napi::CallbackInfo& call) {
     const std::string key = to_text(keys.Get(i), "key");
     notes.emplace_back(key, to_text(object.Get(key), key.c_str()));
   }
-  return start(call, state_, "cllm.trainerWrite", [path, bf16, notes](Trainer& trainer, Task&) {
-    trainer.write(path, bf16 ? GGML_TYPE_BF16 : GGML_TYPE_F32, notes);
+  return start(call, state_, "cllm.trainerWrite", [path, format, notes](Trainer& trainer, Task&) {
+    if (format == "adapters") {
+      trainer.write_adapters(path, notes);
+    } else {
+      trainer.write(path, format == "BF16" ? GGML_TYPE_BF16 : GGML_TYPE_F32, notes);
+    }
     return undefined();
   });
 }

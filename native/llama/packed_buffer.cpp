@@ -4,7 +4,10 @@
 #include "llama/packed_buffer.h"
 
 #include <algorithm>
+#include <vector>
 
+#include "base/error.h"
+#include "base/weight_filter.h"
 #include "ggml-backend-impl.h"
 #include "ggml-cpu.h"
 #include "ggml-cpu/traits.h"
@@ -57,6 +60,8 @@ ggml_status init_tensor(ggml_backend_buffer_t, ggml_tensor* tensor) {
 void set_tensor(ggml_backend_buffer_t, ggml_tensor* tensor, const void* data, size_t offset, size_t size) {
   const PackedProduct* product = packed_product_of(tensor);
   GGML_ASSERT(offset == 0 && size == ggml_nbytes(tensor) && product != nullptr);
+  std::vector<char> changed;
+  if (weight_filter != nullptr) data = weight_filter->filtered(tensor, data, changed);
   product->pack(tensor, data);
 }
 
@@ -120,6 +125,21 @@ bool rows_are_independent(const llama_context* context) {
     }
   }
   return all;
+}
+
+void filter_unpacked(llama_model* model, WeightFilter& filter) {
+  for (const std::string& name : filter.unfiltered()) {
+    auto* tensor = const_cast<ggml_tensor*>(model->get_tensor(name.c_str()));
+    if (tensor == nullptr) throw Error("CLLM_NOT_SUPPORTED", "llama.cpp does not load " + name + ", which is adapted");
+    if (tensor->buffer == nullptr || tensor->buffer->iface.get_tensor == nullptr) {
+      throw Error("CLLM_NOT_SUPPORTED", "llama.cpp has packed " + name + ", so that nothing can be merged into it: " +
+                                            "merge the adapter into a file, or load with packWeights: false");
+    }
+    std::vector<char> data(ggml_nbytes(tensor)), changed;
+    ggml_backend_tensor_get(tensor, data.data(), 0, data.size());
+    const void* result = filter.filtered(tensor, data.data(), changed);
+    ggml_backend_tensor_set(tensor, result, 0, data.size());
+  }
 }
 
 uint64_t packed_weights(const llama_model* model) {

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "base/weight_filter.h"
+
 struct llama_context;
 struct llama_model;
 
@@ -24,6 +26,10 @@ bool rows_are_independent(const llama_context* context);
 /// To be called on the thread that computes, before each forward pass: neighbouring products share their rounded
 /// activations, and those of a pass that failed before it computed a product are not the next one's.
 void begin_pass();
+
+/// Gives the filter those weights of a loaded model that were not packed with it: those on a GPU, and those that have
+/// no product of ours. Throws Error CLLM_NOT_SUPPORTED where a buffer gives its weights to nobody.
+void filter_unpacked(llama_model* model, WeightFilter& filter);
 
 /// Bytes of the model's weights that are packed, by us or by ggml. They are in memory beside the mapped part of the
 /// file.

@@ -153,6 +153,13 @@ struct LoadProgress {
   }
 };
 
+struct FilterScope {
+  explicit FilterScope(WeightFilter* filter) { weight_filter = filter; }
+  ~FilterScope() { weight_filter = nullptr; }
+  FilterScope(const FilterScope&) = delete;
+  FilterScope& operator=(const FilterScope&) = delete;
+};
+
 /// The error for a file that llama.cpp refused for `reason`.
 Error load_failure(const std::string& path, const std::string& reason) {
   const auto says = [&](const char* text) { return reason.find(text) != std::string::npos; };
@@ -174,7 +181,8 @@ LlamaModelPointer load(const std::string& path, const LoadOptions& options, cons
   const auto overrides = embeddings_on_gpu(path, options.gpu_layers);
   if (!overrides.empty()) params.tensor_buft_overrides = overrides.data();
   params.use_extra_bufts = options.pack_weights && !repacks_inexactly(types, options.has_k_products);
-  params.load_mode = options.mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+  // What is mapped cannot be changed.
+  params.load_mode = options.mmap && options.filter == nullptr ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
   LoadProgress state{progress};
   params.progress_callback_user_data = &state;
   params.progress_callback = LoadProgress::callback;
@@ -182,6 +190,7 @@ LlamaModelPointer load(const std::string& path, const LoadOptions& options, cons
   LlamaModelPointer model;
   try {
     const GgmlGuard guard;
+    const FilterScope scope(options.filter);
     model.reset(llama_model_load_from_file(path.c_str(), params));
   } catch (const GgmlAbort& abort) {
     throw load_failure(path, abort.what());
@@ -193,7 +202,8 @@ LlamaModelPointer load(const std::string& path, const LoadOptions& options, cons
 
 }  // namespace
 
-Model::Model(const std::string& path, const LoadOptions& options, const std::function<bool(float)>& progress) {
+Model::Model(const std::string& path, const LoadOptions& options, const std::function<bool(float)>& progress)
+    : notes_(options.notes) {
   std::set<uint32_t> types;
   if (const auto problem = check_model_file(path, &types)) throw Error(problem->code, problem->message);
   model_ = load(path, options, types, progress);
@@ -215,6 +225,7 @@ std::map<std::string, std::string> Model::metadata() const {
         read_string([&](char* buf, size_t size) { return llama_model_meta_val_str_by_index(handle(), i, buf, size); });
     if (key) result[*key] = value.value_or("");
   }
+  for (const auto& [key, value] : notes_) result[key] = value;
   return result;
 }
 

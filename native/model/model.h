@@ -11,6 +11,7 @@
 
 #include "base/ggml_pointers.h"
 #include "base/token.h"
+#include "base/weight_filter.h"
 
 struct llama_vocab;
 
@@ -22,6 +23,11 @@ struct LoadOptions {
   bool pack_weights = true;
   /// Whether the CPU has products of our own for packed K-quants (products/product_set.h).
   bool has_k_products = false;
+  /// Changes weights as they are packed, or null. Those that are not packed are given to it afterwards, by
+  /// filter_unpacked() (llama/packed_buffer.h).
+  WeightFilter* filter = nullptr;
+  /// Metadata that take the place of the file's.
+  std::map<std::string, std::string> notes;
 };
 
 struct ModelInfo {
@@ -80,6 +86,7 @@ class Model {
   LlamaModelPointer model_;
   const llama_vocab* vocab_ = nullptr;
   ModelInfo info_;
+  std::map<std::string, std::string> notes_;
   std::vector<uint8_t> end_of_generation_;
   mutable std::atomic<bool> proved_{false};
 };

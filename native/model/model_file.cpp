@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "base/error.h"
 #include "base/ggml_guard.h"
 #include "base/ggml_pointers.h"
 #include "llama.h"
@@ -78,6 +79,13 @@ Problem check_other_part(const std::string& path, int64_t index, std::set<uint32
 
 Problem invalid(const std::string& path, const std::string& what) {
   return ModelFileError{"CLLM_INVALID_MODEL", "Expected a GGUF file but " + path + " " + what};
+}
+
+GgufPointer open_gguf(const std::string& path) {
+  GgufPointer gguf;
+  std::set<uint32_t> types;
+  if (const Problem problem = check_part(path, gguf, types)) throw Error(problem->code, problem->message);
+  return gguf;
 }
 
 std::optional<ModelFileError> check_model_file(const std::string& path, std::set<uint32_t>* types) {

@@ -89,11 +89,12 @@ void Trainer::save_checkpoint(const std::string& path) const {
     if (!p.trained) continue;
     for (const auto& part : kParts) {
       const ggml_tensor* tensor = p.*part.tensor;
-      writer.add(p.name + part.suffix, GGML_TYPE_F32, p.in, p.out, p.vector,
+      const int64_t shape[] = {p.in, p.out};
+      writer.add(p.name + part.suffix, GGML_TYPE_F32, std::span(shape, p.vector ? 1 : 2),
                  [tensor](void* target) { ggml_backend_tensor_get(tensor, target, 0, ggml_nbytes(tensor)); });
     }
   }
-  writer.write(path);
+  writer.write(path, "CLLM_TRAINING_FAILED");
 }
 
 void Trainer::load_checkpoint(const std::string& path) {

@@ -216,11 +216,22 @@ void Trainer::advance_rows(const Pass& pass, const LabelResults& result, StepRep
   report.tokens_per_iteration += emitted / std::max(1.0, advanced);
 }
 
-void Trainer::write(const std::string& path, ggml_type type,
-                    const std::vector<std::pair<std::string, std::string>>& notes) const {
-  weights_.write(path, type, [&](gguf_context* metadata) {
+namespace {
+
+std::function<void(gguf_context*)> adding(const Trainer::Notes& notes) {
+  return [&notes](gguf_context* metadata) {
     for (const auto& [key, value] : notes) gguf_set_val_str(metadata, key.c_str(), value.c_str());
-  });
+  };
+}
+
+}  // namespace
+
+void Trainer::write(const std::string& path, ggml_type type, const Notes& notes) const {
+  weights_.write(path, type, adding(notes));
+}
+
+void Trainer::write_adapters(const std::string& path, const Notes& notes) const {
+  weights_.write_adapters(path, adding(notes));
 }
 
 }  // namespace cllm

@@ -64,8 +64,9 @@ class Trainer {
   void save_checkpoint(const std::string& path) const;
   /// Throws Error CLLM_INVALID_DATA for a checkpoint that is damaged or belongs to another run.
   void load_checkpoint(const std::string& path);
-  void write(const std::string& path, ggml_type type,
-             const std::vector<std::pair<std::string, std::string>>& notes) const;
+  using Notes = std::vector<std::pair<std::string, std::string>>;
+  void write(const std::string& path, ggml_type type, const Notes& notes) const;
+  void write_adapters(const std::string& path, const Notes& notes) const;
 
  private:
   struct Pass {

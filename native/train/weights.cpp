@@ -242,7 +242,7 @@ void Weights::write(const std::string& path, ggml_type type, const std::function
     const Parameter* p = found == by_name_.end() ? nullptr : found->second;
     const bool vector = p == nullptr || p->vector;
     const ggml_type file_type = vector ? GGML_TYPE_F32 : type;
-    writer.add(name, file_type, ne[0], ne[1], vector, [this, p, name, file_type](void* target) {
+    writer.add(name, file_type, std::span(ne, vector ? 1 : 2), [this, p, name, file_type](void* target) {
       std::vector<float> values = p != nullptr && p->trained ? read(p->master) : read_base(name);
       if (p != nullptr) merge_adapter(*p, values);
       if (file_type == GGML_TYPE_F32) {
@@ -252,7 +252,26 @@ void Weights::write(const std::string& path, ggml_type type, const std::function
       }
     });
   }
-  writer.write(path);
+  writer.write(path, "CLLM_TRAINING_FAILED");
+}
+
+void Weights::write_adapters(const std::string& path, const std::function<void(gguf_context*)>& annotate) const {
+  GgufWriter writer;
+  gguf_context* metadata = writer.metadata();
+  gguf_set_val_str(metadata, "general.architecture", architecture_.name.c_str());
+  gguf_set_val_str(metadata, "general.type", "adapter");
+  gguf_set_val_str(metadata, "adapter.type", "lora");
+  gguf_set_val_f32(metadata, "adapter.lora.alpha", kAdapterScale * static_cast<float>(options_.lora_rank));
+  annotate(metadata);
+  for (const auto& p : parameters_) {
+    if (!p.name.ends_with(".lora_a") && !p.name.ends_with(".lora_b")) continue;
+    const int64_t shape[] = {p.in, p.out};
+    writer.add(p.name, GGML_TYPE_F32, shape, [&p](void* target) {
+      const std::vector<float> values = read(p.master);
+      std::copy(values.begin(), values.end(), static_cast<float*>(target));
+    });
+  }
+  writer.write(path, "CLLM_TRAINING_FAILED");
 }
 
 }  // namespace cllm

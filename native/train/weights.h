@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/ggml_pointers.h"
+#include "model/gguf_file.h"
 #include "train/architecture.h"
-#include "train/gguf_file.h"
 
 namespace cllm {
 
@@ -80,6 +80,8 @@ class Weights {
   /// Writes the model with all metadata of the base. Its matrices have `type` (F32 or BF16), adapters are merged in,
   /// and `annotate` adds to the metadata.
   void write(const std::string& path, ggml_type type, const std::function<void(gguf_context*)>& annotate) const;
+  /// Writes the adapters alone, in F32 and in the form that llama.cpp reads and model/adapter.h merges. lora_rank > 0.
+  void write_adapters(const std::string& path, const std::function<void(gguf_context*)>& annotate) const;
 
  private:
   void lay_out();

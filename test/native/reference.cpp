@@ -1,7 +1,7 @@
 // Greedy decoding written with nothing but llama.h: what the suites compare node-cllm with. It shares no code with
 // native/, except that "packed" takes its products, which round otherwise than llama.cpp's.
 //
-//   cllm-reference MODEL THREADS CONTEXT KIND [WEIGHT FACTOR] < requests
+//   cllm-reference MODEL THREADS CONTEXT KIND [WEIGHT FACTOR | ADAPTER.gguf SCALE] < requests
 //
 // KIND says how products are computed:
 //   packed   by our own products, where the CPU and the format of a weight allow
@@ -9,7 +9,8 @@
 //   exact    in F32: no repacking, no flash attention, a KV cache in F32. Give it a file in F32.
 //   rounded  as exact, but the activations of every product with weights are rounded to 8 bits first, in blocks of 32,
 //            and the KV cache is F16: what a quantised format is entitled to round
-// WEIGHT and FACTOR plant a bug: the result of the product with the weight of that name is multiplied by FACTOR.
+// WEIGHT and FACTOR plant a bug: the result of the product with the weight of that name is multiplied by FACTOR. A LoRA
+// adapter is computed by llama.cpp beside the products, in each pass.
 //
 // One request a line: "WIDTH CHUNK MAX_TOKENS token token ...". WIDTH is the number of tokens in every decoding batch:
 // 1 is ordinary decoding; with 2 and more the rest are dummies whose rows are removed again, so that llama.cpp uses the
@@ -194,12 +195,14 @@ llama_context_params context_params(int threads, int context_size, std::string_v
 int main(int argc, char** argv) {
   if (argc != 5 && argc != 7) {
     std::fprintf(stderr,
-                 "usage: cllm-reference MODEL THREADS CONTEXT packed|plain|exact|rounded [WEIGHT FACTOR] < requests\n");
+                 "usage: cllm-reference MODEL THREADS CONTEXT packed|plain|exact|rounded [WEIGHT FACTOR | ADAPTER.gguf "
+                 "SCALE] < requests\n");
     return 2;
   }
   const std::string_view kind = argv[4];
   Changes changes{.round = kind == "rounded"};
-  if (argc == 7) {
+  const bool adapts = argc == 7 && std::string_view(argv[5]).ends_with(".gguf");
+  if (argc == 7 && !adapts) {
     changes.weight = argv[5];
     changes.factor = std::strtof(argv[6], nullptr);
   }
@@ -217,6 +220,11 @@ int main(int argc, char** argv) {
   llama_context* context =
       llama_init_from_model(model, context_params(std::atoi(argv[2]), std::atoi(argv[3]), kind, changes));
   if (context == nullptr) return 1;
+  if (adapts) {
+    llama_adapter_lora* adapter = llama_adapter_lora_init(model, argv[5]);  // freed with the model
+    float scale = std::strtof(argv[6], nullptr);
+    if (adapter == nullptr || llama_set_adapters_lora(context, &adapter, 1, &scale) != 0) return 1;
+  }
   batch = llama_batch_init(kBatch, 0, 1);
 
   std::string line;

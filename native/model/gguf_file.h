@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,11 +25,10 @@ class GgufWriter {
   GgufWriter();
   /// The metadata to be written. gguf_set_kv copies those of another file.
   gguf_context* metadata() { return file_.get(); }
-  /// Announces a tensor. `data` fills a buffer of ggml_nbytes() when the tensor is written.
-  void add(const std::string& name, ggml_type type, int64_t columns, int64_t rows, bool vector,
-           std::function<void(void*)> data);
-  /// Throws Error CLLM_TRAINING_FAILED with the system's reason (disk full). The caller removes the half-written file.
-  void write(const std::string& path) const;
+  /// Announces a tensor of up to four dimensions. `data` fills a buffer of ggml_nbytes() when the tensor is written.
+  void add(const std::string& name, ggml_type type, std::span<const int64_t> shape, std::function<void(void*)> data);
+  /// Throws Error `code` with the system's reason (disk full). The caller removes the half-written file.
+  void write(const std::string& path, const char* code) const;
 
  private:
   struct Tensor {

@@ -1,4 +1,4 @@
-#include "train/gguf_file.h"
+#include "model/gguf_file.h"
 
 #include <cerrno>
 #include <cstring>
@@ -16,20 +16,19 @@ bool read_tensor(const gguf_context* file, std::FILE* data, int64_t tensor, std:
 
 GgufWriter::GgufWriter() : file_(gguf_init_empty()) {}
 
-void GgufWriter::add(const std::string& name, ggml_type type, int64_t columns, int64_t rows, bool vector,
+void GgufWriter::add(const std::string& name, ggml_type type, std::span<const int64_t> shape,
                      std::function<void(void*)> data) {
   ggml_init_params params{ggml_tensor_overhead() + 64, nullptr, true};
   const GgmlContextPointer ctx(ggml_init(params));
-  ggml_tensor* tensor =
-      vector ? ggml_new_tensor_1d(ctx.get(), type, columns) : ggml_new_tensor_2d(ctx.get(), type, columns, rows);
+  ggml_tensor* tensor = ggml_new_tensor(ctx.get(), type, static_cast<int>(shape.size()), shape.data());
   ggml_set_name(tensor, name.c_str());
   gguf_add_tensor(file_.get(), tensor);
   tensors_.push_back({ggml_nbytes(tensor), std::move(data)});
 }
 
-void GgufWriter::write(const std::string& path) const {
+void GgufWriter::write(const std::string& path, const char* code) const {
   const auto check = [&](bool written) {
-    if (!written) throw Error("CLLM_TRAINING_FAILED", "Could not write " + path + ": " + std::strerror(errno));
+    if (!written) throw Error(code, "Could not write " + path + ": " + std::strerror(errno));
   };
   FilePointer file(std::fopen(path.c_str(), "wb"));
   check(file != nullptr);
