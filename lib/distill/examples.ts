@@ -156,13 +156,21 @@ function jsonLines(answers: readonly Iterable<number>[]): string {
   return answers.map((tokens) => `${JSON.stringify([...tokens])}\n`).join("");
 }
 
-/** Holds back `count` items, evenly spread, at most half of all. */
-export function splitHeldBack<T>(items: readonly T[], count: number): { trained: T[]; heldBack: T[] } {
-  const length = Math.min(count, Math.floor(items.length / 2));
-  const indices = new Set(Array.from({ length }, (_, i) => Math.floor(((i + 0.5) * items.length) / length)));
+/**
+ * Holds back the items of `count` topics, evenly spread, at most half of all. `topics` has the topic of each item; items of
+ * one topic stay together.
+ */
+export function splitHeldBack<T>(
+  items: readonly T[],
+  topics: readonly string[],
+  count: number,
+): { trained: T[]; heldBack: T[] } {
+  const all = [...new Set(topics)];
+  const length = Math.min(count, Math.floor(all.length / 2));
+  const held = new Set(Array.from({ length }, (_, i) => all[Math.floor(((i + 0.5) * all.length) / length)]));
   return {
-    trained: items.filter((_, i) => !indices.has(i)),
-    heldBack: items.filter((_, i) => indices.has(i)),
+    trained: items.filter((_, i) => !held.has(topics[i])),
+    heldBack: items.filter((_, i) => held.has(topics[i])),
   };
 }
 
