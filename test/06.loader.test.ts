@@ -229,4 +229,22 @@ describe("loader: loading", () => {
       rmSync(folder, { recursive: true });
     }
   });
+
+  it("refuses a module that is no addon, and settings that it does not know", () => {
+    const script = `try { require(${JSON.stringify(require.resolve("../lib/binary/binding.js"))}).addon(); console.log("null") }
+      catch (error) { console.log(JSON.stringify([error.code ?? error.name, error.message])) }`;
+    const outcome = (change: NodeJS.ProcessEnv): [string, string] | null =>
+      JSON.parse(
+        execFileSync(process.execPath, ["-e", script], { env: { ...process.env, ...change }, encoding: "utf8" }),
+      );
+    const [code, message] = outcome({ CLLM_BINARY: require.resolve("../lib/errors.js") }) ?? [];
+    assert.equal(code, "CLLM_BINDING_NOT_FOUND");
+    assert.match(message ?? "", /errors\.js \(CLLM_BINARY is .*\) is no addon of node-cllm/);
+    for (const [name, wrong] of Object.entries({ CLLM_PRODUCTS: "AVX2", CLLM_AMX: "no", CLLM_LOG: "verbose" })) {
+      const [error, text] = outcome({ [name]: wrong }) ?? [];
+      assert.equal(error, "RangeError");
+      assert.match(text ?? "", new RegExp(`^Expected one of .* for ${name} but received "${wrong}"`));
+    }
+    assert.equal(outcome({ CLLM_PRODUCTS: "off", CLLM_AMX: "off", CLLM_LOG: "error" }), null);
+  });
 });

@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
-import { type DraftSource, Model } from "../lib/index.js";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { type DraftSource, defaultModel, Model, quantize } from "../lib/index.js";
 import { CHAIN_PROMPT, CHAIN_TEXT, writeFixtures } from "./fixtures/gguf.js";
 
 // test/native/block_chooser_test.cpp tests how good the choices are, on made-up machines; bench/ measures it.
@@ -49,6 +52,33 @@ describe("automatic block size", function () {
         [1, 2].map(() => decoder.generate(CHAIN_PROMPT, { draftSource, blockSize: "auto" })),
       );
       for (const { text } of both) assert.equal(text, CHAIN_TEXT);
+    }
+  });
+
+  it("formats that llama.cpp multiplies by other kernels from some number of columns on have the same results", async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cllm-block-size-"));
+    try {
+      for (const type of ["IQ4_XS", "IQ4_NL", "Q3_K_S"]) {
+        const file = path.join(folder, "model.gguf");
+        await quantize(defaultModel, file, type);
+        await using model = await Model.load(file);
+        const prompt = model.tokenize(
+          "table a(b, c)\nHow many b are there for each c of a, and which of them is the largest?",
+        );
+        const answers = await Promise.all(
+          [
+            { blockSize: 2, prefillChunk: 4 },
+            { blockSize: 4, prefillChunk: 32 },
+            { blockSize: 16, prefillChunk: 8 },
+          ].map(async (options) => {
+            await using decoder = await model.createDecoder({ contextSize: 256, ...options });
+            return await decoder.generate(prompt, { maxTokens: 40, logprobs: 2 });
+          }),
+        );
+        for (const answer of answers) assert.deepEqual(answer.logprobs, answers[0]?.logprobs, type);
+      }
+    } finally {
+      fs.rmSync(folder, { recursive: true, force: true });
     }
   });
 

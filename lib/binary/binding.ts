@@ -165,6 +165,7 @@ function load(requested: Backend | undefined): Loaded {
         "choose with the first use of node-cllm, or with CLLM_BACKEND",
     );
   }
+  checkSettings();
   const setting = requested === undefined ? "CLLM_BACKEND is" : "the option backend is";
   const wanted = requested ?? environmentBackend();
   let cuda = `Not used: ${setting} ${wanted}`;
@@ -212,6 +213,20 @@ function loadCuda(insist: boolean): Loaded | { reason: string; cause?: unknown }
   }
 }
 
+/** What the native code reads from the environment, and takes for its default where it is misspelt. */
+const SETTINGS: Readonly<Record<string, readonly string[]>> = {
+  CLLM_PRODUCTS: ["avx512", "avx-vnni", "avx2", "neon-i8mm", "neon-dotprod", "off"],
+  CLLM_AMX: ["on", "off"],
+  CLLM_LOG: ["debug", "info", "warn", "error"],
+};
+
+function checkSettings(): void {
+  for (const [name, values] of Object.entries(SETTINGS)) {
+    const value = process.env[name];
+    if (value && !values.includes(value)) throw check.rangeError(`one of ${values.join(", ")}`, name, value);
+  }
+}
+
 function loadCpu(cuda: string): Loaded {
   const available = findBinaries(packageFolder, process.env.CLLM_BINARY);
   const chosen = chooseBinary(cpuFeatures(), available);
@@ -227,6 +242,9 @@ function loadCpu(cuda: string): Loaded {
 }
 
 function initialize(addon: Addon, chosen: ChosenBinary, cuda: string): Loaded {
+  if (typeof addon?.setErrorClass !== "function") {
+    throw notFound(`${chosen.path} (${chosen.reason}) is no addon of node-cllm`, []);
+  }
   addon.setErrorClass(CllmError as Parameters<Addon["setErrorClass"]>[0]);
   const build = addon.buildInfo();
   // CLLM_BINARY may name a CUDA binary, which then runs without a trial.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 
 #include "base/error.h"
 #include "base/ggml_guard.h"
@@ -85,7 +86,7 @@ Context::Context(std::shared_ptr<const Model> model, const ContextOptions& optio
       model_memory_(memory_of(model_->handle())),
       rows_(static_cast<size_t>(options.lanes), 0),
       touches_(rows_.size(), 0),
-      governor_(options.threads) {
+      governor_(options.threads, static_cast<int>(std::thread::hardware_concurrency())) {
   check_model(*model_, model_memory_, options);
   // Candidates have rows behind the context, which a cache of the window's size has no place for.
   if (options.candidates > 1) options_.swa_full = true;

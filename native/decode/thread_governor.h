@@ -17,10 +17,15 @@ namespace cllm {
 /// Passes of different sizes are comparable by their time over the usual time of their size.
 class ThreadGovernor {
  public:
-  /// `threads`: how many there are, at least 1.
-  explicit ThreadGovernor(int threads) : most_(threads), current_(threads) {}
+  /// `threads`: how many there are, at least 1. `cores`: how many of them can run at a time, as far as that is known, else
+  /// 0. It never tries more than these.
+  explicit ThreadGovernor(int threads, int cores = 0)
+      : threads_(threads), most_(cores > 0 && cores < threads ? cores : threads), current_(most_) {}
   /// Makes it use all threads for good.
-  void use_all() { fixed_ = true; }
+  void use_all() {
+    fixed_ = true;
+    current_ = threads_;
+  }
 
   int threads() const { return trial_ > 0 ? trial_ : current_; }
   /// Notes that a pass took so long with threads(). Passes of one `size`, such as their number of tokens, cost about
@@ -38,7 +43,7 @@ class ThreadGovernor {
   void start_trial();
   void end_trial();
 
-  const int most_;
+  const int threads_, most_;
   bool fixed_ = false;
   int current_;
   int trial_ = 0;              // number of threads on trial, 0: none

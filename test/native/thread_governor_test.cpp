@@ -73,6 +73,10 @@ void test_thread_governor() {
   fixed.use_all();
   share_of_best(fixed, 4, machine_of(4, 3), 1000);
   check(fixed.threads() == 4, "thread governor: fixed");
+  cllm::ThreadGovernor many(32, 2);
+  check(many.threads() == 2, "thread governor: begins with the cores that there are");
+  many.use_all();
+  check(many.threads() == 32, "thread governor: fixed, with more threads than cores");
   share_of_best(single, 1, machine_of(2, 1), 1000);
   check(single.threads() == 1, "thread governor: a single thread");
 }
