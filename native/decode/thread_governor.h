@@ -17,8 +17,8 @@ namespace cllm {
 /// Passes of different sizes are comparable by their time over the usual time of their size.
 class ThreadGovernor {
  public:
-  /// `threads`: how many there are, at least 1. `cores`: how many of them can run at a time, as far as that is known, else
-  /// 0. It never tries more than these.
+  /// `threads`: how many there are, at least 1. `cores`: how many of them can run at a time, as far as that is known,
+  /// else 0. It never tries more than these.
   explicit ThreadGovernor(int threads, int cores = 0)
       : threads_(threads), most_(cores > 0 && cores < threads ? cores : threads), current_(most_) {}
   /// Makes it use all threads for good.

@@ -1,8 +1,8 @@
 #pragma once
 
 // Included in front of ggml-cpu.c. From 8 columns on ggml multiplies weights of the IQ formats by a kernel of its own
-// (ggml-cpu/iqp.h), whose sums have another order than those of fewer columns. Then a token's results would depend on the size of
-// its block. Without that kernel they do not, and longer passes cost more per token.
+// (ggml-cpu/iqp.h), whose sums have another order than those of fewer columns. Then a token's results would depend on
+// the size of its block. Without that kernel they do not, and longer passes cost more per token.
 
 #include <stdbool.h>
 
