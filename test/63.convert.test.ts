@@ -9,6 +9,7 @@ import { type CllmError, type ConvertOptions, type ConvertProgress, convert, Mod
 import {
   CHECKPOINTS,
   type CheckpointName,
+  LLAMA3_ROPE,
   type SavedTensor,
   writeCheckpoint,
   writeSafetensors,
@@ -207,7 +208,7 @@ describe("convert", () => {
         /has 60 bytes, but its shape \[4,4\] asks for 64/,
       );
       await refuses(withTensors([tensor([-1, 4], 64)]), "CLLM_INVALID_MODEL", /no type, shape or place/);
-      await refuses(withTensors([tensor([4, 4], 16, "F8_E4M3")]), "CLLM_UNSUPPORTED_MODEL", /type F8_E4M3/);
+      await refuses(withTensors([tensor([4, 4], 16, "F8_E4M3")]), "CLLM_UNSUPPORTED_MODEL", /type "F8_E4M3"/);
       await refuses(withTensors([]), "CLLM_INVALID_MODEL", /model\.embed_tokens\.weight is missing/);
       await refuses(
         writeCheckpoint(directory, "qwen3", { num_hidden_layers: 3 }),
@@ -250,7 +251,7 @@ describe("convert", () => {
 
     it("what llama.cpp would not compute", async () => {
       for (const [change, message] of [
-        [{ architectures: ["GemmaForCausalLM"] }, /architecture GemmaForCausalLM/],
+        [{ architectures: ["GemmaForCausalLM"] }, /architecture "GemmaForCausalLM"/],
         [{ architectures: undefined }, /architecture \(none\)/],
         [{ hidden_act: "gelu" }, /activation "gelu"/],
         [{ use_sliding_window: true }, /sliding window/],
@@ -258,6 +259,13 @@ describe("convert", () => {
         [{ quantization_config: { quant_method: "gptq" } }, /quantised weights/],
         [{ rope_scaling: { type: "dynamic", factor: 2 } }, /rope scaling "dynamic"/],
         [{ partial_rotary_factor: 0.5 }, /a part of the head/],
+        [{ head_dim: 32 }, /head_dim of 32, which llama\.cpp's qwen2 has not/],
+        [{ rope_scaling: { rope_type: "yarn", factor: 4, beta_fast: 16 } }, /beta_fast 16 in its yarn/],
+        [{ rope_scaling: { rope_type: "yarn", factor: 4, attention_factor: 1 } }, /attention_factor in its yarn/],
+        [{ rope_scaling: { rope_type: "yarn", factor: 4, truncate: false } }, /truncate false in its yarn/],
+        [{ rope_scaling: { ...LLAMA3_ROPE } }, /"llama3", which llama\.cpp's qwen2 has not/],
+        [{ rope_parameters: { full_attention: { rope_type: "default" } } }, /for each type of layer/],
+        [{ rope_parameters: { rope_type: "default" }, rope_scaling: { type: "dynamic" } }, /rope scaling "dynamic"/],
       ] as const) {
         await refuses(writeCheckpoint(directory, "qwen2", change), "CLLM_UNSUPPORTED_MODEL", message);
       }
@@ -267,8 +275,25 @@ describe("convert", () => {
         [{ num_key_value_heads: 3 }, /no multiple of num_key_value_heads/],
         [{ rms_norm_eps: null, rope_theta: -1 }, /rope_theta is no positive number/],
         [{ rope_scaling: { type: "linear" } }, /factor of the rope scaling/],
+        [{ rope_scaling: { type: "linear", factor: 1e300 } }, /factor of the rope scaling/],
+        [{ rope_theta: 1e39 }, /rope_theta is no positive number/],
+        [{ rms_norm_eps: 1e-60 }, /rms_norm_eps is no positive number/],
+        [{ rope_scaling: { type: "yarn", factor: 4, original_max_position_embeddings: 0.5 } }, /is no whole number/],
       ] as const) {
         await refuses(writeCheckpoint(directory, "qwen2", change), "CLLM_INVALID_MODEL", message);
+      }
+    });
+
+    it("sizes beyond all bounds, and values of another form", async () => {
+      for (const [value, message] of [
+        [60_000_000, /vocab_size is 60000000, not a whole number from 1 to 2000000/],
+        [{ toString: 1 }, /vocab_size is \{"toString":1\}/],
+        ["x".repeat(1000), /vocab_size is "x{50,80}\.\.\./],
+      ] as const) {
+        const folder = changed("qwen2", "config.json", (json) => {
+          json.vocab_size = value;
+        });
+        await refuses(folder, "CLLM_INVALID_MODEL", message);
       }
     });
 
@@ -316,7 +341,7 @@ describe("convert", () => {
           (json) => {
             json.post_processor.single.push({ SpecialToken: { id: "<pad>", type_id: 0 } });
           },
-          /<pad> behind a text/,
+          /"<pad>" behind a text/,
         ],
         [
           "llama2Json",
@@ -333,6 +358,69 @@ describe("convert", () => {
           /normalizer or pre-tokenizer "NFKC"/,
         ],
       ];
+      const token = (json: Json, flag: string) => {
+        json.added_tokens[0][flag] = true;
+      };
+      cases.push(
+        ["qwen2", (json) => token(json, "lstrip"), /added token "<pad>" with lstrip/],
+        ["qwen2", (json) => token(json, "single_word"), /with single_word/],
+        [
+          "qwen2",
+          (json) => {
+            json.model.end_of_word_suffix = "</w>";
+          },
+          /setting end_of_word_suffix/,
+        ],
+        [
+          "qwen2",
+          (json) => {
+            json.post_processor = { type: "RobertaProcessing" };
+          },
+          /what "RobertaProcessing" puts/,
+        ],
+        [
+          "qwen2",
+          (json) => {
+            delete json.model.vocab["\u0100"];
+          },
+          /no token for the byte/,
+        ],
+        [
+          "llama3",
+          (json) => {
+            json.post_processor.special_tokens["<s>"].ids = [1, 1];
+          },
+          /several tokens for "<s>"/,
+        ],
+        [
+          "llama3",
+          (json) => {
+            json.post_processor.special_tokens["<s>"].ids = [7];
+          },
+          /token 7 around a text/,
+        ],
+        [
+          "llama2Json",
+          (json) => {
+            json.normalizer = null;
+          },
+          /no normalizer or pre-tokenizer that replaces spaces/,
+        ],
+        [
+          "llama2Json",
+          (json) => {
+            delete json.model.vocab["<0x41>"];
+          },
+          /no token <0x41>/,
+        ],
+        [
+          "llama2Json",
+          (json) => {
+            json.model.merges = json.model.merges.filter((merge: string[]) => merge[0] !== "\u2581t");
+          },
+          /no merge of "\u2581t" and "h"|no merge of "\u2581t" and "he"/,
+        ],
+      );
       for (const [name, change, message] of cases) {
         await refuses(changed(name, tokenizer, change), "CLLM_UNSUPPORTED_MODEL", message);
       }
@@ -385,6 +473,49 @@ describe("convert", () => {
       });
       await assert.rejects(convert(folder, directory), { code: "CLLM_CONVERT_FAILED", message: /is a directory/ });
     });
+  });
+
+  it("refuses an output that is a file of the source, values that are no numbers, and data that do not fit", async () => {
+    const folder = writeCheckpoint(directory, "qwen3");
+    const weights = path.join(folder, "model.safetensors");
+    const link = path.join(directory, "link.gguf");
+    fs.symlinkSync(weights, link);
+    const bytes = fs.readFileSync(weights);
+    for (const file of [weights, link]) {
+      await assert.rejects(convert(folder, file), {
+        code: "CLLM_CONVERT_FAILED",
+        message: /is model\.safetensors of the source itself/,
+      });
+    }
+    assert.deepEqual(fs.readFileSync(weights), bytes);
+    const broken = Buffer.from(bytes);
+    broken.writeUInt16LE(0x7fc0, 8 + Number(broken.readBigUInt64LE()));
+    fs.writeFileSync(weights, broken);
+    await assert.rejects(convert(folder, output), {
+      code: "CLLM_INVALID_MODEL",
+      message: /embed_tokens\.weight has values that are no numbers/,
+    });
+    fs.writeFileSync(weights, Buffer.concat([bytes, Buffer.alloc(2)]));
+    await assert.rejects(convert(folder, output), {
+      code: "CLLM_INVALID_MODEL",
+      message: /bytes that belong to no tensor/,
+    });
+    fs.rmSync(weights);
+    fs.mkdirSync(weights);
+    await assert.rejects(convert(folder, output), { code: "CLLM_INVALID_MODEL", message: /no regular file/ });
+    assert.ok(!fs.existsSync(output));
+  });
+
+  it("takes a scaling beside the parameters of transformers 5, as that does", async () => {
+    const folder = writeCheckpoint(directory, "qwen3", {
+      rope_parameters: { rope_type: "default", rope_theta: 500000 },
+      rope_scaling: { rope_type: "yarn", factor: 4, original_max_position_embeddings: 512 },
+    });
+    await convert(folder, output);
+    const model = await Model.load(output);
+    assert.equal(model.metadata["qwen3.rope.scaling.type"], "yarn");
+    assert.equal(Number(model.metadata["qwen3.rope.freq_base"]), 500000);
+    await model.dispose();
   });
 
   it("stops at a signal, and leaves nothing", async () => {
@@ -470,6 +601,42 @@ describe("convert", () => {
         world.requests.map(({ url }) => url),
         ["/api/models/owner/repo/revision/main"],
       );
+    });
+
+    it("never mixes the files of two commits, and mends a cache that lost a file", async () => {
+      const folder = writeCheckpoint(directory, "llama2");
+      let commit = "a".repeat(40);
+      repository(folder);
+      const files = world.handler;
+      let isCut = true;
+      world.handler = (request, response) => {
+        if (request.url?.startsWith("/api/")) {
+          response.end(
+            JSON.stringify({ sha: commit, siblings: fs.readdirSync(folder).map((rfilename) => ({ rfilename })) }),
+          );
+        } else if (isCut && request.url?.includes("00003-of")) {
+          response.writeHead(403).end();
+        } else {
+          files(request, response);
+        }
+      };
+      await assert.rejects(run("hf:owner/repo"), { code: "CLLM_PULL_FAILED" });
+      assert.ok(world.requests.some(({ url }) => url?.startsWith(`/owner/repo/resolve/${commit}/`)));
+      isCut = false;
+      commit = "b".repeat(40);
+      world.requests.length = 0;
+      await run("hf:owner/repo");
+      const pulled = world.requests.map(({ url }) => url ?? "");
+      assert.ok(
+        pulled.some((url) => url.includes("00001-of")),
+        "the first shard was of another commit",
+      );
+      assert.ok(pulled.every((url) => url.startsWith("/api/") || url.includes(`/resolve/${commit}/`)));
+      const shard = (await fs.promises.readdir(world.cacheDir, { recursive: true })).find((name) =>
+        name.includes("00002-of"),
+      );
+      fs.rmSync(path.join(world.cacheDir, shard as string));
+      await run("hf:owner/repo");
     });
 
     it("says what is missing", async () => {

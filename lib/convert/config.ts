@@ -1,6 +1,6 @@
 import { CllmError } from "../errors.js";
 import type { GgufValue } from "./gguf-writer.js";
-import { isRecord, type Json } from "./json-files.js";
+import { isRecord, type Json, show } from "./json-files.js";
 
 /** What a checkpoint's config.json says of the model, with the defaults of the transformers library. */
 export interface Config {
@@ -22,10 +22,13 @@ export interface Config {
   json: Json;
 }
 
+/** No size of a known model comes near; vocabularies are listed in memory. */
+const MOST = 2_000_000;
+
 type Rope = { base: number } & (
   | { scaling: "none" }
   | { scaling: "linear"; factor: number }
-  | { scaling: "yarn"; factor: number; originalContext: number; numbers: Json }
+  | { scaling: "yarn"; factor: number; originalContext: number }
   | { scaling: "llama3"; factor: number; low: number; high: number; originalContext: number }
 );
 
@@ -48,14 +51,14 @@ export function readConfig(where: string, json: Json): Config {
   if (architecture === undefined) {
     throw unsupported(
       where,
-      `the architecture ${name ?? "(none)"}; ${Object.keys(ARCHITECTURES).join(", ")} are converted`,
+      `the architecture ${name === undefined ? "(none)" : show(name)}; ${Object.keys(ARCHITECTURES).join(", ")} are converted`,
     );
   }
   refuseOthers(where, json);
   const number = (key: string, fallback: number | null, least = 1): number => {
     const value = json[key] ?? fallback;
-    if (typeof value === "number" && Number.isSafeInteger(value) && value >= least && value <= 0x7fffffff) return value;
-    throw invalid(where, `${key} is ${JSON.stringify(value)}, not a whole number from ${least} on`);
+    if (typeof value === "number" && Number.isSafeInteger(value) && value >= least && value <= MOST) return value;
+    throw invalid(where, `${key} is ${show(value)}, not a whole number from ${least} to ${MOST}`);
   };
   const embedding = number("hidden_size", null);
   const heads = number("num_attention_heads", null);
@@ -70,7 +73,14 @@ export function readConfig(where: string, json: Json): Config {
   const headSize = number("head_dim", architecture === "qwen3" ? 128 : embedding / heads);
   if (headSize % 2 !== 0) throw invalid(where, `head_dim is ${headSize}, not even`);
   const rmsEpsilon = json.rms_norm_eps ?? 1e-6;
-  if (typeof rmsEpsilon !== "number" || !(rmsEpsilon > 0)) throw invalid(where, "rms_norm_eps is no positive number");
+  if (!isPositive(rmsEpsilon)) throw invalid(where, "rms_norm_eps is no positive number");
+  const rope = readRope(where, json);
+  if (architecture === "qwen2" && headSize * heads !== embedding) {
+    throw unsupported(where, `a head_dim of ${headSize}, which llama.cpp's qwen2 has not`);
+  }
+  if (architecture !== "llama" && rope.scaling === "llama3") {
+    throw unsupported(where, `the rope scaling "llama3", which llama.cpp's ${architecture} has not`);
+  }
   return {
     architecture,
     layers: number("num_hidden_layers", null),
@@ -85,7 +95,7 @@ export function readConfig(where: string, json: Json): Config {
     contextLength: number("max_position_embeddings", architecture === "llama" ? 2048 : 32768),
     rmsEpsilon,
     tied: json.tie_word_embeddings === true,
-    rope: readRope(where, json),
+    rope,
     json,
   };
 }
@@ -113,19 +123,7 @@ export function configKeys(config: Config): [string, GgufValue][] {
     keys.push([`${architecture}.rope.scaling.type`, { type: "string", value: rope.scaling }]);
     keys.push(f32("rope.scaling.factor", rope.factor));
   }
-  if (rope.scaling === "yarn") {
-    keys.push(u32("rope.scaling.original_context_length", rope.originalContext));
-    const names: [string, string][] = [
-      ["extrapolation_factor", "yarn_ext_factor"],
-      ["attention_factor", "yarn_attn_factor"],
-      ["beta_fast", "yarn_beta_fast"],
-      ["beta_slow", "yarn_beta_slow"],
-    ];
-    for (const [from, to] of names) {
-      const value = rope.numbers[from];
-      if (typeof value === "number") keys.push(f32(`rope.scaling.${to}`, value));
-    }
-  }
+  if (rope.scaling === "yarn") keys.push(u32("rope.scaling.original_context_length", rope.originalContext));
   return keys;
 }
 
@@ -149,36 +147,59 @@ export function ropeFactors({ rope, headSize }: Config): Float32Array | null {
 }
 
 function readRope(where: string, json: Json): Rope {
-  // transformers 5 writes one object, rope_parameters; before it there were rope_theta and rope_scaling.
-  const parameters = json.rope_parameters ?? json.rope_scaling ?? {};
-  if (!isRecord(parameters)) throw invalid(where, "rope_scaling is no object");
-  const base = parameters.rope_theta ?? json.rope_theta ?? 10000;
-  if (typeof base !== "number" || !(base > 0)) throw invalid(where, "rope_theta is no positive number");
-  const kind = parameters.rope_type ?? parameters.type ?? "default";
-  const number = (key: string, fallback?: unknown): number => {
-    const value = parameters[key] ?? fallback;
-    if (typeof value === "number" && value > 0) return value;
+  // transformers 5 writes one object, rope_parameters. A rope_scaling beside it takes its place.
+  const [parameters, scaling] = [json.rope_parameters ?? {}, json.rope_scaling ?? {}];
+  if (!isRecord(parameters) || !isRecord(scaling)) throw invalid(where, "rope_parameters or rope_scaling is no object");
+  const chosen = Object.keys(scaling).length > 0 ? scaling : parameters;
+  if (Object.values(chosen).some(isRecord)) throw unsupported(where, "a rotary embedding for each type of layer");
+  const base = chosen.rope_theta ?? parameters.rope_theta ?? json.rope_theta ?? 10000;
+  if (!isPositive(base)) throw invalid(where, "rope_theta is no positive number");
+  const kind = chosen.rope_type ?? chosen.type ?? "default";
+  const number = (key: string): number => {
+    const value = chosen[key];
+    if (isPositive(value)) return value;
     throw invalid(where, `${key} of the rope scaling is no positive number`);
   };
-  const context = parameters.original_max_position_embeddings ?? json.original_max_position_embeddings;
+  const context = (fallback: unknown): number => {
+    const value = chosen.original_max_position_embeddings ?? json.original_max_position_embeddings ?? fallback;
+    if (Number.isSafeInteger(value) && isPositive(value) && value < 2 ** 31) return value;
+    throw invalid(where, "original_max_position_embeddings of the rope scaling is no whole number");
+  };
   switch (kind) {
     case "default":
       return { base, scaling: "none" };
     case "linear":
       return { base, scaling: "linear", factor: number("factor") };
     case "yarn": {
-      const originalContext = number("original_max_position_embeddings", context ?? json.max_position_embeddings);
-      return { base, scaling: "yarn", factor: number("factor"), originalContext, numbers: parameters };
+      // llama.cpp computes with these values whatever the file says.
+      const fixed: Json = { beta_fast: 32, beta_slow: 1, extrapolation_factor: 1, truncate: true };
+      for (const [key, value] of Object.entries(fixed)) {
+        if (chosen[key] != null && chosen[key] !== value)
+          throw unsupported(where, `${key} ${show(chosen[key])} in its yarn`);
+      }
+      for (const key of ["attention_factor", "mscale", "mscale_all_dim"]) {
+        if (chosen[key] != null) throw unsupported(where, `${key} in its yarn`);
+      }
+      return {
+        base,
+        scaling: "yarn",
+        factor: number("factor"),
+        originalContext: context(json.max_position_embeddings),
+      };
     }
     case "llama3": {
-      const [low, high] = [number("low_freq_factor", 1), number("high_freq_factor", 4)];
+      const [low, high] = [number("low_freq_factor"), number("high_freq_factor")];
       if (low >= high) throw invalid(where, "low_freq_factor of the rope scaling is not below high_freq_factor");
-      const originalContext = number("original_max_position_embeddings", context ?? 8192);
-      return { base, scaling: "llama3", factor: number("factor", 8), low, high, originalContext };
+      return { base, scaling: "llama3", factor: number("factor"), low, high, originalContext: context(undefined) };
     }
     default:
-      throw unsupported(where, `the rope scaling ${JSON.stringify(kind)}; linear, llama3 and yarn are converted`);
+      throw unsupported(where, `the rope scaling ${show(kind)}; linear, llama3 and yarn are converted`);
   }
+}
+
+/** Whether it is a number above 0 that an F32 can hold. */
+function isPositive(value: unknown): value is number {
+  return typeof value === "number" && Math.fround(value) > 0 && Number.isFinite(Math.fround(value));
 }
 
 function refuseOthers(where: string, json: Json): void {
@@ -187,14 +208,14 @@ function refuseOthers(where: string, json: Json): void {
   }
   const activation = json.hidden_act ?? "silu";
   if (activation !== "silu" && activation !== "swish") {
-    throw unsupported(where, `the activation ${JSON.stringify(activation)}; silu is converted`);
+    throw unsupported(where, `the activation ${show(activation)}; silu is converted`);
   }
   const layerTypes = Array.isArray(json.layer_types) ? json.layer_types : [];
   if (json.use_sliding_window === true || layerTypes.some((type) => type !== "full_attention")) {
     throw unsupported(where, "a sliding window");
   }
   const share = json.partial_rotary_factor ?? 1;
-  if (share !== 1) throw unsupported(where, `a rotary embedding of a part of the head (${JSON.stringify(share)})`);
+  if (share !== 1) throw unsupported(where, `a rotary embedding of a part of the head (${show(share)})`);
 }
 
 function unsupported(where: string, what: string): CllmError {

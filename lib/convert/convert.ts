@@ -68,6 +68,9 @@ export interface ConvertOptions {
 export async function convert(source: string, output: string, options: ConvertOptions = {}): Promise<void> {
   check.nonEmptyString(source, "source");
   check.nonEmptyString(output, "output");
+  for (const [name, value] of Object.entries({ source, output })) {
+    if (value.includes("\0")) throw check.rangeError("a path without NUL characters", name, value);
+  }
   const settings = check.readOptions(options, (read) => ({
     type: readType(read.value("type")),
     trainBlockSize: read.integer("trainBlockSize", 2, MAX_BLOCK_SIZE, null),
@@ -81,6 +84,7 @@ export async function convert(source: string, output: string, options: ConvertOp
   const target = await outputFile(output, FAILED);
   const folder = await checkpointFolder(source, settings);
   const { header, weights, dtype } = await plan(source, folder, settings);
+  await refuseSourceFile(folder, target, output);
   await writeModel(target, FAILED, async (temporary) => {
     const isDirect = type === null || Object.hasOwn(FILE_TYPES, type);
     const file = isDirect ? temporary : `${temporary}.${dtype}`;
@@ -106,6 +110,18 @@ function readType(value: unknown): string | null {
   const name = value.toUpperCase();
   if (!names.includes(name)) throw check.rangeError(`one of ${names.join(", ")}`, "type", value);
   return name;
+}
+
+/** Refuses an output that is a file of the source, by whatever name. */
+async function refuseSourceFile(folder: string, target: string, output: string): Promise<void> {
+  const there = await fs.stat(target).catch(() => null);
+  if (there === null) return;
+  for (const name of await fs.readdir(folder)) {
+    const { dev, ino } = (await fs.stat(path.join(folder, name)).catch(() => null)) ?? {};
+    if (dev === there.dev && ino === there.ino && ino !== 0) {
+      throw new CllmError(FAILED, `The output ${output} is ${name} of the source itself. Choose another name.`);
+    }
+  }
 }
 
 /** Reads all of the checkpoint but its weights. */
@@ -151,7 +167,7 @@ function nameOf(source: string, folder: string): string {
 
 /** What the model's card says of its licence, and where the checkpoint comes from. */
 async function descriptionKeys(source: string, folder: string): Promise<[string, GgufValue][]> {
-  const card = (await readText(folder, "README.md")) ?? "";
+  const card = (await readText(folder, "README.md").catch(() => null)) ?? "";
   const licence = /^license:\s*["']?([\w.+-]+)["']?\s*$/m.exec(/^---\n(.*?)\n---/s.exec(card)?.[1] ?? "")?.[1];
   const keys: [string, GgufValue][] = [];
   if (licence !== undefined) keys.push(["general.license", { type: "string", value: licence }]);
@@ -203,6 +219,13 @@ function checkpointFiles(source: string): Parameters<typeof import("../pull/chec
       names.includes(file) ? readObject(path.dirname(await pull(file)), file) : null;
     const files = await weightFiles(source, read);
     if (files.some((file) => !names.includes(file))) refusePickles(source, names);
+    // What is no JSON was no file of the repository; it must not stay in the cache.
+    for (const name of others.filter((each) => each.endsWith(".json"))) {
+      await read(name).catch(async (error: unknown) => {
+        await fs.rm(await pull(name), { force: true });
+        throw error;
+      });
+    }
     return [...others, ...files];
   };
 }

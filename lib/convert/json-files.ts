@@ -11,6 +11,16 @@ export function isRecord(value: unknown): value is Json {
 /** Larger than any tokenizer.json that is known (Gemma's has 34 MB). */
 const MAX_BYTES = 256 * 2 ** 20;
 
+/** A value of a file for a message: shortened, and never an error itself. */
+export function show(value: unknown): string {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch {} // nested too deep
+  if (text === undefined) return typeof value;
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
 /** The text of a file of a checkpoint, or null where the checkpoint has no such file. */
 export async function readText(folder: string, file: string): Promise<string | null> {
   const bytes = await readBytes(folder, file);
@@ -19,15 +29,25 @@ export async function readText(folder: string, file: string): Promise<string | n
 
 export async function readBytes(folder: string, file: string): Promise<Buffer | null> {
   const full = path.join(folder, file);
+  const isListed = await fs.lstat(full).then(
+    () => true,
+    () => false,
+  );
+  if (!isListed) return null;
   try {
-    const { size } = await fs.stat(full);
-    if (size > MAX_BYTES)
-      throw new CllmError("CLLM_INVALID_MODEL", `${full} has ${size} bytes, more than any known one.`);
+    const stat = await fs.stat(full);
+    if (!stat.isFile()) throw new Error("it is no regular file");
+    if (stat.size > MAX_BYTES) throw new Error(`it has ${stat.size} bytes, more than any known one`);
     return await fs.readFile(full);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw error;
+  } catch (cause) {
+    throw unreadable(full, cause);
   }
+}
+
+/** The error for a file of a checkpoint that is there and cannot be read. */
+export function unreadable(file: string, cause: unknown): CllmError {
+  if (cause instanceof CllmError) return cause;
+  return new CllmError("CLLM_INVALID_MODEL", `${file} cannot be read: ${(cause as Error).message}.`, { cause });
 }
 
 /**

@@ -1,7 +1,8 @@
 import fs from "node:fs/promises";
 import path from "node:path";
 import { CllmError } from "../errors.js";
-import { isRecord, readJson } from "./json-files.js";
+import { safeName } from "../pull/source.js";
+import { isRecord, readJson, show, unreadable } from "./json-files.js";
 
 /** Weights' types that are read; the others of the format are refused by name. */
 export type Dtype = "F32" | "F16" | "BF16";
@@ -41,7 +42,10 @@ export async function weightFiles(where: string, read: (file: string) => Promise
 export async function readCheckpoint(folder: string): Promise<Map<string, StoredTensor>> {
   const index = await readJson(folder, INDEX);
   const files = await weightFiles(folder, async () => index);
-  const there = new Set(await fs.readdir(folder));
+  const names = await fs.readdir(folder).catch((cause: unknown) => {
+    throw unreadable(folder, cause);
+  });
+  const there = new Set(names);
   const missing = files.filter((file) => !there.has(file));
   if (missing.length > 0) {
     refusePickles(folder, there);
@@ -90,7 +94,7 @@ function weightMap(where: string, index: unknown): Record<string, string> {
   const map = isRecord(index) ? index.weight_map : undefined;
   if (!isRecord(map)) throw invalid(where, `${INDEX} has no weight_map`);
   for (const [name, file] of Object.entries(map)) {
-    if (typeof file !== "string" || !/^[^/\\]+\.safetensors$/.test(file)) {
+    if (typeof file !== "string" || !file.endsWith(".safetensors") || safeName(file) !== file) {
       throw invalid(where, `${INDEX} names no safetensors file beside it for the tensor ${name}`);
     }
   }
@@ -98,7 +102,13 @@ function weightMap(where: string, index: unknown): Record<string, string> {
 }
 
 async function readHeader(file: string): Promise<StoredTensor[]> {
-  const handle = await fs.open(file, "r");
+  const stat = await fs.stat(file).catch((cause: unknown) => {
+    throw unreadable(file, cause);
+  });
+  if (!stat.isFile()) throw invalid(file, "it is no regular file");
+  const handle = await fs.open(file, "r").catch((cause: unknown) => {
+    throw unreadable(file, cause);
+  });
   try {
     const { size } = await handle.stat();
     const start = Buffer.alloc(8);
@@ -124,18 +134,20 @@ function parseHeader(file: string, text: string, dataStart: number, size: number
   }
   if (!isRecord(header)) throw invalid(file, "its header is no object");
   const tensors: StoredTensor[] = [];
+  const places: [number, number][] = [];
   for (const [name, entry] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const { dtype, shape, data_offsets: offsets } = isRecord(entry) ? entry : {};
     if (!isSizes(shape) || !isSizes(offsets) || offsets.length !== 2 || typeof dtype !== "string") {
       throw invalid(file, `the entry of the tensor ${name} has no type, shape or place`);
     }
+    places.push(offsets as [number, number]);
     if (!Object.hasOwn(DTYPE_BYTES, dtype)) {
       // Position ids and the like, which are computed and not stored weights, may have any type.
       if (isComputed(name)) continue;
       throw new CllmError(
         "CLLM_UNSUPPORTED_MODEL",
-        `The tensor ${name} of ${file} has the type ${dtype}; F32, F16 and BF16 are converted. A quantised checkpoint has to ` +
+        `The tensor ${name} of ${file} has the type ${show(dtype)}; F32, F16 and BF16 are converted. A quantised checkpoint has to ` +
           "be converted from the model that it was made of.",
       );
     }
@@ -149,7 +161,18 @@ function parseHeader(file: string, text: string, dataStart: number, size: number
     }
     tensors.push({ name, dtype: dtype as Dtype, shape, file, offset: dataStart + begin, bytes });
   }
+  checkTiling(file, places, size - dataStart);
   return tensors;
+}
+
+/** As the format asks for, each byte belongs to one tensor. So a name that stands twice in the header is found too. */
+function checkTiling(file: string, places: readonly [number, number][], size: number): void {
+  let end = 0;
+  for (const place of places.toSorted((a, b) => a[0] - b[0] || a[1] - b[1])) {
+    if (place[0] !== end) throw invalid(file, "its tensors overlap, or leave a gap");
+    end = place[1];
+  }
+  if (end !== size) throw invalid(file, "it has bytes that belong to no tensor");
 }
 
 /** Tensors that old checkpoints hold although they are computed. */

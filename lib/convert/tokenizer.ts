@@ -1,7 +1,7 @@
 import { CllmError } from "../errors.js";
 import { readByteLevel } from "./byte-level.js";
 import type { GgufValue } from "./gguf-writer.js";
-import { isRecord, type Json, readBytes, readObject, readText } from "./json-files.js";
+import { isRecord, type Json, readBytes, readObject, readText, show } from "./json-files.js";
 import { readFallbackBpe, readSentencePiece } from "./sentencepiece.js";
 import type { Vocabulary } from "./vocabulary.js";
 
@@ -28,7 +28,7 @@ export async function tokenizerKeys(folder: string, vocab: number, config: Json)
   let vocabulary: Vocabulary;
   if (pieces !== null) {
     const added = (await readObject(folder, "added_tokens.json")) ?? {};
-    vocabulary = readSentencePiece(folder, pieces, vocab, added, settings);
+    vocabulary = readSentencePiece(folder, pieces, vocab, { added, settings, json });
   } else if (json !== null) {
     const isFallback = isRecord(json.model) && json.model.byte_fallback === true;
     vocabulary = isFallback ? readFallbackBpe(folder, json, vocab) : readByteLevel(folder, json, vocab);
@@ -73,77 +73,102 @@ const SPECIAL: [string, string][] = [
 
 function specialKeys(
   where: string,
-  { texts }: Vocabulary,
+  { model, texts, special }: Vocabulary,
   json: Json | null,
   settings: Json,
   config: Json,
 ): [string, GgufValue][] {
   const names = new Map(SPECIAL.map(([name]) => [name, contentOf(settings[`${name}_token`])]));
-  const adds = postProcessing(where, json, names);
+  const template = postProcessing(where, json, names);
   const added = Array.isArray(json?.added_tokens) ? json.added_tokens.filter(isRecord) : [];
   const keys: [string, GgufValue][] = [];
+  const ids = new Map<string, number>();
   for (const [name, key] of SPECIAL) {
     const text = names.get(name);
     const named = text === undefined ? undefined : added.find(({ content }) => content === text)?.id;
     const fromConfig = config[`${name}_token_id`];
-    const found = named ?? (Array.isArray(fromConfig) ? fromConfig[0] : fromConfig);
+    const found = named ?? (Array.isArray(fromConfig) ? fromConfig[0] : fromConfig) ?? special?.[name];
     const id = found ?? (text === undefined ? -1 : texts.indexOf(text));
     if (typeof id !== "number" || id < 0) continue;
     if (!Number.isInteger(id) || id >= texts.length) {
       throw new CllmError(
         "CLLM_INVALID_MODEL",
-        `${where} names the token ${id} as ${name}, but has ${texts.length} tokens.`,
+        `${where} names the token ${show(id)} as ${name}, but has ${texts.length} tokens.`,
       );
     }
+    ids.set(name, id);
     keys.push([`tokenizer.ggml.${key}_token_id`, { type: "u32", value: id }]);
   }
-  for (const name of ["bos", "eos", "sep"]) {
-    const setting = settings[`add_${name}_token`];
-    const add = typeof setting === "boolean" ? setting : adds.get(name);
-    if (add !== undefined) keys.push(flag(`add_${name}_token`, add));
+  for (const [name, id] of template.ids) {
+    if (ids.get(name) !== id)
+      throw unsupported(where, `token ${show(id)} around a text, which is not its ${name}_token`);
   }
+  // llama.cpp has defaults of its own where a file does not say it.
+  const isLlama =
+    /^(Code)?Llama/.test(String(contentOf(settings.tokenizer_class) ?? "")) || (model === "llama" && json === null);
+  for (const name of ["bos", "eos"]) {
+    const setting = settings[`add_${name}_token`];
+    // Tokenizers of the Llama classes follow the setting, others their template.
+    const usual = json === null ? name === "bos" && special?.bos !== -1 : template.ids.has(name);
+    keys.push(flag(`add_${name}_token`, isLlama && typeof setting === "boolean" ? setting : usual));
+  }
+  if (template.sep !== undefined) keys.push(flag("add_sep_token", template.sep));
   return keys;
 }
 
-/** Whether the tokenizer puts special tokens around a text, by its template. */
+/** The special tokens that the tokenizer's template puts around a text, by name, and whether one goes between two texts. */
 function postProcessing(
   where: string,
   json: Json | null,
   names: Map<string, string | undefined>,
-): Map<string, boolean> {
-  const adds = new Map<string, boolean>();
+): { ids: Map<string, number>; sep?: boolean } {
+  const result: { ids: Map<string, number>; sep?: boolean } = { ids: new Map() };
   const processor = json?.post_processor;
-  if (!isRecord(processor)) return adds;
-  const all = Array.isArray(processor.processors) ? processor.processors : [processor];
+  if (!isRecord(processor)) return result;
+  const all = processor.type === "Sequence" && Array.isArray(processor.processors) ? processor.processors : [processor];
   for (const each of all.filter(isRecord)) {
-    if (each.type !== "TemplateProcessing" || !Array.isArray(each.single)) continue;
+    if (each.type === "ByteLevel") continue;
+    if (each.type !== "TemplateProcessing" || !Array.isArray(each.single)) {
+      throw unsupported(where, `what ${show(each.type)} puts around a text`);
+    }
     const special = (item: unknown): string | undefined =>
-      isRecord(item) && isRecord(item.SpecialToken) ? (item.SpecialToken.id as string) : undefined;
+      isRecord(item) && isRecord(item.SpecialToken) && typeof item.SpecialToken.id === "string"
+        ? item.SpecialToken.id
+        : undefined;
+    const idOf = (text: string): number => {
+      const entry = isRecord(each.special_tokens) ? each.special_tokens[text] : undefined;
+      const list = isRecord(entry) && Array.isArray(entry.ids) ? entry.ids : [];
+      if (list.length !== 1 || typeof list[0] !== "number")
+        throw unsupported(where, `several tokens for ${show(text)}`);
+      return list[0];
+    };
     const { single } = each;
     const sequence = single.findIndex((item) => special(item) === undefined);
-    const [first, last] = [special(single[0]), special(single.at(-1))];
-    if (sequence > 1 || single.length - 1 - sequence > 1) {
+    if (sequence < 0 || sequence > 1 || single.length - 1 - sequence > 1) {
       throw unsupported(where, "more than one special token before or behind a text");
     }
-    if (first !== undefined) {
-      if (names.get("bos") === undefined) names.set("bos", first);
-      if (names.get("bos") !== first) throw unsupported(where, `${first} before a text, which is not its bos_token`);
-      adds.set("bos", true);
-    }
-    if (last !== undefined) {
-      if (names.get("eos") === undefined) names.set("eos", last);
-      if (names.get("eos") !== last) throw unsupported(where, `${last} behind a text, which is not its eos_token`);
-      adds.set("eos", true);
+    for (const [name, item] of [
+      ["bos", sequence === 1 ? single[0] : undefined],
+      ["eos", single.length - 1 > sequence ? single.at(-1) : undefined],
+    ] as const) {
+      const text = special(item);
+      if (text === undefined) continue;
+      if (names.get(name) === undefined) names.set(name, text);
+      const side = name === "bos" ? "before" : "behind";
+      if (names.get(name) !== text)
+        throw unsupported(where, `${show(text)} ${side} a text, which is not its ${name}_token`);
+      result.ids.set(name, idOf(text));
     }
     // Between two texts only some encoders put a token; for language models the file says that there is none.
     const pair = Array.isArray(each.pair) ? each.pair : [];
     const [a, b] = ["A", "B"].map((id) => pair.findIndex((item) => sequenceOf(item) === id)) as [number, number];
     if (a >= 0 && b > a + 1) {
       const between = special(pair[a + 1]);
-      adds.set("sep", last === undefined && (between === names.get("sep") || between === names.get("eos")));
+      const isSeparator = between === names.get("sep") || between === names.get("eos");
+      result.sep = !result.ids.has("eos") && isSeparator;
     }
   }
-  return adds;
+  return result;
 }
 
 function sequenceOf(item: unknown): unknown {

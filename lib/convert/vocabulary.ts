@@ -7,6 +7,8 @@ export interface Vocabulary {
   types: number[];
   scores?: number[];
   merges?: string[];
+  /** Numbers of the special tokens by the vocabulary itself, -1 for none: bos, eos, unk, pad. */
+  special?: Record<string, number>;
   /** Whether a space is put in front of a text; undefined: as the model's kind has it. */
   addSpacePrefix?: boolean;
 }

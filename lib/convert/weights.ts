@@ -2,6 +2,7 @@ import fs from "node:fs/promises";
 import { CllmError } from "../errors.js";
 import type { Config } from "./config.js";
 import { append, type GgufTensor, padding } from "./gguf-writer.js";
+import { unreadable } from "./json-files.js";
 import { DTYPE_BYTES, type Dtype, isComputed, type StoredTensor } from "./safetensors.js";
 
 /** A tensor to be written: what it is called in the GGUF file, and where its elements come from. */
@@ -142,17 +143,33 @@ async function* chunksOf({ name, from, type, interleave }: Weight): AsyncGenerat
   const rowBytes = from.shape.length > 1 ? from.bytes / rows : DTYPE_BYTES[from.dtype];
   const unit = Math.max(interleave, 1);
   const together = unit * Math.max(1, Math.floor(CHUNK_BYTES / (unit * rowBytes)));
-  const handle = await fs.open(from.file, "r");
+  const handle = await fs.open(from.file, "r").catch((cause: unknown) => {
+    throw unreadable(from.file, cause);
+  });
   try {
     for (let row = 0; row < rows; row += together) {
-      const bytes = Buffer.alloc(Math.min(together, rows - row) * rowBytes);
+      const bytes = Buffer.from(new ArrayBuffer(Math.min(together, rows - row) * rowBytes)); // aligned for typed arrays
       const { bytesRead } = await handle.read(bytes, 0, bytes.length, from.offset + row * rowBytes);
       if (bytesRead !== bytes.length) throw invalid(from.file, "it became shorter while it was read");
+      checkFinite(bytes, from);
       const ordered = interleave > 0 ? interleaved(bytes, rowBytes, interleave) : bytes;
       yield converted(ordered, from.dtype, type as Dtype, name);
     }
   } finally {
     await handle.close();
+  }
+}
+
+/** Refuses NaN and infinity, whose exponents are all ones. */
+function checkFinite(bytes: Buffer, { dtype, name, file }: StoredTensor): void {
+  const words =
+    dtype === "F32"
+      ? new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
+      : new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
+  const exponent = { F32: 0x7f800000, F16: 0x7c00, BF16: 0x7f80 }[dtype];
+  for (let i = 0; i < words.length; i++) {
+    if (((words[i] as number) & exponent) === exponent)
+      throw invalid(file, `the tensor ${name} has values that are no numbers`);
   }
 }
 
@@ -190,9 +207,8 @@ function toFloats(bytes: Buffer, from: Dtype): Float32Array {
   return new Float32Array(words.buffer);
 }
 
-/** The bits of the nearest BF16, ties to even; NaN stays NaN. */
+/** The bits of the nearest BF16, ties to even. */
 function bf16Bits(bits: number): number {
-  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40;
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
 
@@ -201,9 +217,7 @@ function f16Bits(bits: number, name: string): number {
   const sign = (bits >>> 16) & 0x8000;
   const size = bits & 0x7fffffff;
   if (size >= 0x477ff000) {
-    // 65520 and more round to infinity. What was infinite or NaN before is left to the check of models.
-    if (size > 0x7f800000) return sign | 0x7e00;
-    if (size === 0x7f800000) return sign | 0x7c00;
+    // 65520 and more round to infinity.
     throw new CllmError(
       "CLLM_UNSUPPORTED_MODEL",
       `The tensor ${name} has values too large for F16. Choose the type BF16.`,
@@ -223,7 +237,6 @@ function f32BitsOfHalf(half: number): number {
   const sign = (half & 0x8000) << 16;
   const exponent = (half >>> 10) & 31;
   const fraction = half & 0x3ff;
-  if (exponent === 31) return (sign | 0x7f800000 | (fraction << 13)) >>> 0;
   if (exponent > 0) return (sign | ((exponent + 112) << 23) | (fraction << 13)) >>> 0;
   return (sign | toBits(fraction * 2 ** -24)) >>> 0;
 }
