@@ -1,10 +1,9 @@
-import fs from "node:fs/promises";
 import { type AdapterOptions, readAdapters } from "./adapters.js";
 import { addon } from "./binary/binding.js";
 import { runTask } from "./binary/native-task.js";
 import { CllmError } from "./errors.js";
 import { MAX_THREADS } from "./limits.js";
-import { outputFile, writeModel } from "./machine/model-output.js";
+import { isSameFile, outputFile, writeModel } from "./machine/model-output.js";
 import { defaultThreads } from "./machine/threads.js";
 import * as check from "./options.js";
 
@@ -45,8 +44,8 @@ export async function merge(base: string, output: string, options: MergeOptions)
   signal?.throwIfAborted();
   const target = await outputFile(output, FAILED);
   const sources = [base, ...adapters.map(({ path }) => path)];
-  const realPaths = await Promise.all(sources.map((source) => fs.realpath(source).catch(() => null)));
-  if (realPaths.includes(target)) {
+  const areOutput = await Promise.all(sources.map((source) => isSameFile(target, source)));
+  if (areOutput.includes(true)) {
     throw new CllmError(FAILED, `The output ${output} is one of the inputs. Choose another name.`);
   }
   await writeModel(target, FAILED, (temporary) =>

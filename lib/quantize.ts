@@ -4,7 +4,7 @@ import { addon } from "./binary/binding.js";
 import { runTask } from "./binary/native-task.js";
 import { CllmError } from "./errors.js";
 import { MAX_THREADS } from "./limits.js";
-import { outputFile, writeModel } from "./machine/model-output.js";
+import { isSameFile, outputFile, writeModel } from "./machine/model-output.js";
 import { defaultThreads } from "./machine/threads.js";
 import * as check from "./options.js";
 
@@ -72,12 +72,7 @@ async function checkFiles(input: string, output: string): Promise<string> {
   });
   if (inputStat.isDirectory()) throw new CllmError("CLLM_INVALID_MODEL", `${input} is a directory, not a GGUF file.`);
   const target = await outputFile(output, FAILED);
-  const outputStat = await fs.stat(output).catch(() => null);
-  if (outputStat === null) return target;
-  // One file may have several names, on some systems also in another case; the inode tells whether it is one file.
-  const [realOutput, realInput] = await Promise.all([fs.realpath(output), fs.realpath(input)]);
-  const { dev, ino } = outputStat;
-  if (realOutput === realInput || (dev === inputStat.dev && ino === inputStat.ino && ino !== 0)) {
+  if (await isSameFile(target, input)) {
     throw new CllmError(FAILED, `The output ${output} is the input ${input} itself. Choose another name.`);
   }
   return target;

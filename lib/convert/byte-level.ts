@@ -1,5 +1,5 @@
-import { CllmError } from "../errors.js";
 import { isRecord, type Json, show } from "./json-files.js";
+import { invalidTokenizer, unsupportedTokenizer } from "./refusals.js";
 import { looksSpecial, TOKEN, type Vocabulary } from "./vocabulary.js";
 
 /**
@@ -30,22 +30,25 @@ export function readByteLevel(where: string, json: Json, size: number): Vocabula
   const way = outline(json.pre_tokenizer);
   const pre = Object.hasOwn(CUTS, way) ? CUTS[way] : undefined;
   if (pre === undefined)
-    throw unsupported(
+    throw unsupportedTokenizer(
       where,
       `an unknown way to cut text before tokens are made of it (${way.slice(0, 200) || "none"})`,
     );
   if ((model.ignore_merges === true) !== IGNORES_MERGES.has(pre)) {
-    throw unsupported(where, `ignore_merges ${model.ignore_merges === true}, which llama.cpp's ${pre} has not`);
+    throw unsupportedTokenizer(
+      where,
+      `ignore_merges ${model.ignore_merges === true}, which llama.cpp's ${pre} has not`,
+    );
   }
   // llama.cpp does not compose characters. Text that is composed already, as nearly all is, gets the same tokens.
   const normalizer = isRecord(json.normalizer) ? json.normalizer.type : null;
   const normalizers = isRecord(json.normalizer) ? json.normalizer.normalizers : undefined;
   const isEmpty = normalizer === "Sequence" && Array.isArray(normalizers) && normalizers.length === 0;
   if (normalizer !== null && normalizer !== "NFC" && !isEmpty) {
-    throw unsupported(where, `the normalizer ${show(normalizer)}; NFC or none is converted`);
+    throw unsupportedTokenizer(where, `the normalizer ${show(normalizer)}; NFC or none is converted`);
   }
   for (const letter of byteLetters()) {
-    if (!Object.hasOwn(model.vocab, letter)) throw unsupported(where, `no token for the byte ${show(letter)}`);
+    if (!Object.hasOwn(model.vocab, letter)) throw unsupportedTokenizer(where, `no token for the byte ${show(letter)}`);
   }
   const { texts, types } = listTokens(where, model.vocab, json.added_tokens, size, normalizer !== null && !isEmpty);
   const merges = model.merges.map((merge) => readMerge(where, merge, model.vocab));
@@ -56,10 +59,10 @@ export function readByteLevel(where: string, json: Json, size: number): Vocabula
 export function checkBpe(where: string, { model }: Json): Json & { vocab: Json; merges: unknown[] } {
   if (!isRecord(model) || model.type !== "BPE" || !isRecord(model.vocab) || !Array.isArray(model.merges)) {
     const type = isRecord(model) ? model.type : model;
-    throw unsupported(where, `the model ${show(type)}; BPE with a vocabulary and merges is converted`);
+    throw unsupportedTokenizer(where, `the model ${show(type)}; BPE with a vocabulary and merges is converted`);
   }
   for (const key of ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]) {
-    if (model[key] != null && model[key] !== "") throw unsupported(where, `the setting ${key}`);
+    if (model[key] != null && model[key] !== "") throw unsupportedTokenizer(where, `the setting ${key}`);
   }
   return model as Json & { vocab: Json; merges: unknown[] };
 }
@@ -89,11 +92,11 @@ export function listTokens(
   const taken = new Map<number, string>();
   const set = (text: string, id: unknown, type: number): void => {
     if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= size) {
-      throw invalid(where, `the token ${show(text)} has the number ${show(id)}, but vocab_size is ${size}`);
+      throw invalidTokenizer(where, `the token ${show(text)} has the number ${show(id)}, but vocab_size is ${size}`);
     }
     const other = taken.get(id as number);
     if (other !== undefined && other !== text) {
-      throw invalid(where, `the tokens ${show(other)} and ${show(text)} have the same number ${id}`);
+      throw invalidTokenizer(where, `the tokens ${show(other)} and ${show(text)} have the same number ${id}`);
     }
     taken.set(id as number, text);
     texts[id as number] = text;
@@ -102,12 +105,12 @@ export function listTokens(
   for (const [text, id] of Object.entries(vocabulary)) set(text, id, TOKEN.normal);
   for (const token of Array.isArray(addedTokens) ? addedTokens.filter(isRecord) : []) {
     const { content, id, special } = token;
-    if (typeof content !== "string" || content === "") throw invalid(where, "an added token has no text");
+    if (typeof content !== "string" || content === "") throw invalidTokenizer(where, "an added token has no text");
     for (const flag of ["lstrip", "rstrip", "single_word"]) {
-      if (token[flag] === true) throw unsupported(where, `the added token ${show(content)} with ${flag}`);
+      if (token[flag] === true) throw unsupportedTokenizer(where, `the added token ${show(content)} with ${flag}`);
     }
     if (isNormalized && token.normalized === true && special !== true) {
-      throw unsupported(where, `the added token ${show(content)}, which is normalized`);
+      throw unsupportedTokenizer(where, `the added token ${show(content)}, which is normalized`);
     }
     set(content, id, special === true || looksSpecial(content) ? TOKEN.control : TOKEN.userDefined);
   }
@@ -121,12 +124,12 @@ export function listTokens(
 export function readMerge(where: string, merge: unknown, vocabulary: Json): [string, string] {
   const parts: unknown = typeof merge === "string" ? merge.split(" ") : merge;
   if (!Array.isArray(parts) || parts.length !== 2 || !parts.every((part) => typeof part === "string" && part !== "")) {
-    throw invalid(where, `the merge ${show(merge)} is no pair of texts`);
+    throw invalidTokenizer(where, `the merge ${show(merge)} is no pair of texts`);
   }
   const [left, right] = parts.map((part: string) => part.replaceAll(" ", "\u0120")) as [string, string];
   for (const text of [left, right, left + right]) {
     if (!Object.hasOwn(vocabulary, text))
-      throw invalid(where, `the merge ${show(merge)} has ${show(text)}, which is no token`);
+      throw invalidTokenizer(where, `the merge ${show(merge)} has ${show(text)}, which is no token`);
   }
   return [left, right];
 }
@@ -153,12 +156,4 @@ function outline(preTokenizer: unknown, depth = 0): string {
     default:
       return show(type);
   }
-}
-
-function unsupported(where: string, what: string): CllmError {
-  return new CllmError("CLLM_UNSUPPORTED_MODEL", `The tokenizer of ${where} cannot be converted: it has ${what}.`);
-}
-
-function invalid(where: string, reason: string): CllmError {
-  return new CllmError("CLLM_INVALID_MODEL", `The tokenizer of ${where} cannot be converted: ${reason}.`);
 }

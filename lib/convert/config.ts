@@ -1,6 +1,6 @@
-import { CllmError } from "../errors.js";
 import type { GgufValue } from "./gguf-writer.js";
 import { isRecord, type Json, show } from "./json-files.js";
+import { invalid, unsupported } from "./refusals.js";
 
 /** What a checkpoint's config.json says of the model, with the defaults of the transformers library. */
 export interface Config {
@@ -216,12 +216,4 @@ function refuseOthers(where: string, json: Json): void {
   }
   const share = json.partial_rotary_factor ?? 1;
   if (share !== 1) throw unsupported(where, `a rotary embedding of a part of the head (${show(share)})`);
-}
-
-function unsupported(where: string, what: string): CllmError {
-  return new CllmError("CLLM_UNSUPPORTED_MODEL", `${where} cannot be converted: it has ${what}.`);
-}
-
-function invalid(where: string, reason: string): CllmError {
-  return new CllmError("CLLM_INVALID_MODEL", `${where} cannot be converted: ${reason}.`);
 }

@@ -2,7 +2,7 @@ import fs from "node:fs/promises";
 import path from "node:path";
 import { CllmError } from "../errors.js";
 import { MAX_BLOCK_SIZE, MAX_THREADS } from "../limits.js";
-import { outputFile, writeModel } from "../machine/model-output.js";
+import { isSameFile, outputFile, writeModel } from "../machine/model-output.js";
 import { defaultThreads } from "../machine/threads.js";
 import * as check from "../options.js";
 import type { PullProgress } from "../pull/pull.js";
@@ -10,6 +10,7 @@ import { quantize } from "../quantize.js";
 import { configKeys, readConfig, ropeFactors } from "./config.js";
 import { append, encodeHeader, type GgufValue } from "./gguf-writer.js";
 import { type Json, readObject, readText } from "./json-files.js";
+import { invalid } from "./refusals.js";
 import { type Dtype, readCheckpoint, refusePickles, type StoredTensor, weightFiles } from "./safetensors.js";
 import { TOKENIZER_FILES, tokenizerKeys } from "./tokenizer.js";
 import { planWeights, writeWeights } from "./weights.js";
@@ -79,15 +80,14 @@ export async function convert(source: string, output: string, options: ConvertOp
     signal: read.abortSignal("signal") ?? undefined,
     threads: read.integer("threads", 1, MAX_THREADS, defaultThreads()),
   }));
-  const { signal, onProgress, type, threads } = settings;
+  const { signal, onProgress, threads } = settings;
   signal?.throwIfAborted();
   const target = await outputFile(output, FAILED);
   const folder = await checkpointFolder(source, settings);
-  const { header, weights, dtype } = await plan(source, folder, settings);
+  const { header, weights, dtype, quantized } = await plan(source, folder, settings);
   await refuseSourceFile(folder, target, output);
   await writeModel(target, FAILED, async (temporary) => {
-    const isDirect = type === null || Object.hasOwn(FILE_TYPES, type);
-    const file = isDirect ? temporary : `${temporary}.${dtype}`;
+    const file = quantized === null ? temporary : `${temporary}.${dtype}`;
     const total = weights.reduce((sum, { bytes }) => sum + bytes, 0);
     const handle = await fs.open(file, "wx");
     try {
@@ -97,9 +97,9 @@ export async function convert(source: string, output: string, options: ConvertOp
     } finally {
       await handle.close();
     }
-    if (isDirect) return;
+    if (quantized === null) return;
     const report = (fraction: number): void => onProgress?.({ phase: "quantize", fraction });
-    await quantize(file, temporary, type, { signal, threads, onProgress: report });
+    await quantize(file, temporary, quantized, { signal, threads, onProgress: report });
   });
 }
 
@@ -114,11 +114,8 @@ function readType(value: unknown): string | null {
 
 /** Refuses an output that is a file of the source, by whatever name. */
 async function refuseSourceFile(folder: string, target: string, output: string): Promise<void> {
-  const there = await fs.stat(target).catch(() => null);
-  if (there === null) return;
   for (const name of await fs.readdir(folder)) {
-    const { dev, ino } = (await fs.stat(path.join(folder, name)).catch(() => null)) ?? {};
-    if (dev === there.dev && ino === there.ino && ino !== 0) {
+    if (await isSameFile(target, path.join(folder, name))) {
       throw new CllmError(FAILED, `The output ${output} is ${name} of the source itself. Choose another name.`);
     }
   }
@@ -129,16 +126,15 @@ async function plan(
   source: string,
   folder: string,
   { type, trainBlockSize }: { type: string | null; trainBlockSize: number | null },
-): Promise<{ header: Buffer; weights: ReturnType<typeof planWeights>; dtype: Dtype }> {
+): Promise<{ header: Buffer; weights: ReturnType<typeof planWeights>; dtype: Dtype; quantized: string | null }> {
   const json = await readObject(folder, "config.json");
-  if (json === null)
-    throw new CllmError("CLLM_INVALID_MODEL", `${folder} cannot be converted: there is no config.json in it.`);
+  if (json === null) throw invalid(folder, "there is no config.json in it");
   const config = readConfig(folder, json);
   const stored = await readCheckpoint(folder);
   // llama.cpp's quantiser gets the weights as they are, so that they are rounded once.
   const own = mainDtype(stored);
-  const isDirect = type === null || Object.hasOwn(FILE_TYPES, type);
-  const dtype = isDirect ? ((type ?? (own === "F32" ? "F16" : own)) as Dtype) : own;
+  const quantized = type === null || Object.hasOwn(FILE_TYPES, type) ? null : type;
+  const dtype = quantized === null ? ((type ?? (own === "F32" ? "F16" : own)) as Dtype) : own;
   const weights = planWeights(folder, config, stored, dtype, ropeFactors(config));
   const keys = new Map<string, GgufValue>([
     ["general.architecture", { type: "string", value: config.architecture }],
@@ -151,7 +147,7 @@ async function plan(
     ...(await tokenizerKeys(folder, config.vocab, json)),
     ...(trainBlockSize === null ? [] : ([["cllm.block_size", { type: "u32", value: trainBlockSize }]] as const)),
   ]);
-  return { header: encodeHeader(keys, weights), weights, dtype };
+  return { header: encodeHeader(keys, weights), weights, dtype, quantized };
 }
 
 /** The type of most weights. */
@@ -212,9 +208,7 @@ async function checkpointFolder(
 function checkpointFiles(source: string): Parameters<typeof import("../pull/checkpoint.js").pullCheckpoint>[1] {
   return async (names, pull) => {
     const others = ["config.json", "README.md", ...TOKENIZER_FILES].filter((name) => names.includes(name));
-    if (!others.includes("config.json")) {
-      throw new CllmError("CLLM_INVALID_MODEL", `${source} cannot be converted: there is no config.json in it.`);
-    }
+    if (!others.includes("config.json")) throw invalid(source, "there is no config.json in it");
     const read = async (file: string): Promise<Json | null> =>
       names.includes(file) ? readObject(path.dirname(await pull(file)), file) : null;
     const files = await weightFiles(source, read);

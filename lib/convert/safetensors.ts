@@ -3,6 +3,7 @@ import path from "node:path";
 import { CllmError } from "../errors.js";
 import { safeName } from "../pull/source.js";
 import { isRecord, readJson, show, unreadable } from "./json-files.js";
+import { invalid } from "./refusals.js";
 
 /** Weights' types that are read; the others of the format are refused by name. */
 export type Dtype = "F32" | "F16" | "BF16";
@@ -182,8 +183,4 @@ export function isComputed(name: string): boolean {
 
 function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((each) => Number.isSafeInteger(each) && each >= 0);
-}
-
-function invalid(where: string, reason: string): CllmError {
-  return new CllmError("CLLM_INVALID_MODEL", `${where} cannot be converted: ${reason}.`);
 }

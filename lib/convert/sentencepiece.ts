@@ -1,6 +1,7 @@
-import { CllmError } from "../errors.js";
+import type { CllmError } from "../errors.js";
 import { checkBpe, listTokens, readMerge } from "./byte-level.js";
 import { isRecord, type Json, show } from "./json-files.js";
+import { invalidTokenizer, unsupportedTokenizer } from "./refusals.js";
 import { looksSpecial, TOKEN, type Vocabulary } from "./vocabulary.js";
 
 /** The score of tokens that no text is merged into. */
@@ -18,18 +19,18 @@ export function readSentencePiece(
   { added, settings, json }: { added: Json; settings: Json; json: Json | null },
 ): Vocabulary {
   const model = parseModel(where, file);
-  if (model.kind !== 2) throw unsupported(where, "a SentencePiece model other than BPE");
+  if (model.kind !== 2) throw unsupportedTokenizer(where, "a SentencePiece model other than BPE");
   if (model.normalizer !== "" && model.normalizer !== "identity") {
-    throw unsupported(where, `the normalizer ${show(model.normalizer)}; only "identity" is converted`);
+    throw unsupportedTokenizer(where, `the normalizer ${show(model.normalizer)}; only "identity" is converted`);
   }
-  if (model.isSuffix) throw unsupported(where, "spaces behind words (treat_whitespace_as_suffix)");
-  if (!model.escapesSpaces) throw unsupported(where, "escape_whitespaces false");
+  if (model.isSuffix) throw unsupportedTokenizer(where, "spaces behind words (treat_whitespace_as_suffix)");
+  if (!model.escapesSpaces) throw unsupportedTokenizer(where, "escape_whitespaces false");
   if (model.addsSpace && model.pieces.some(({ type }) => type === TOKEN.userDefined)) {
-    throw unsupported(where, "user-defined symbols, behind which llama.cpp puts a space");
+    throw unsupportedTokenizer(where, "user-defined symbols, behind which llama.cpp puts a space");
   }
-  if (model.removesSpaces) throw unsupported(where, "remove_extra_whitespaces, which llama.cpp does not do");
+  if (model.removesSpaces) throw unsupportedTokenizer(where, "remove_extra_whitespaces, which llama.cpp does not do");
   if (model.pieces.length > size) {
-    throw invalid(where, `it has ${model.pieces.length} tokens, but vocab_size is ${size}`);
+    throw invalidTokenizer(where, `it has ${model.pieces.length} tokens, but vocab_size is ${size}`);
   }
   const textOf = ({ text, type }: Piece): string =>
     type === TOKEN.userDefined ? text.replaceAll("\u2581", " ") : text;
@@ -41,7 +42,10 @@ export function readSentencePiece(
   const scores = Array.from({ length: size }, (_, i) => model.pieces[i]?.score ?? -10000);
   const set = (text: unknown, id: number, isControl: boolean): void => {
     if (typeof text !== "string" || !Number.isInteger(id) || id < 0 || id >= size) {
-      throw invalid(where, `the added token ${show(text)} has the number ${show(id)}, but vocab_size is ${size}`);
+      throw invalidTokenizer(
+        where,
+        `the added token ${show(text)} has the number ${show(id)}, but vocab_size is ${size}`,
+      );
     }
     texts[id] = isControl ? text : text.replaceAll("\u2581", " ");
     types[id] = isControl ? TOKEN.control : TOKEN.userDefined;
@@ -62,7 +66,7 @@ export function readSentencePiece(
     const isNew = types[id as number] === TOKEN.unused || !Number.isInteger(id) || (id as number) >= size;
     if (isNew) set(content, id as number, special === true || (typeof content === "string" && looksSpecial(content)));
     else if (texts[id as number] !== content) {
-      throw invalid(
+      throw invalidTokenizer(
         where,
         `token ${id} is ${show(texts[id as number])} in tokenizer.model and ${show(content)} in tokenizer.json`,
       );
@@ -100,7 +104,7 @@ function checkBytes(where: string, texts: readonly string[], types: readonly num
   const bytes = new Set(texts.filter((_, i) => types[i] === TOKEN.byte));
   for (let byte = 0; byte < 256; byte++) {
     const text = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
-    if (!bytes.has(text)) throw unsupported(where, `no token ${text}: all bytes are needed`);
+    if (!bytes.has(text)) throw unsupportedTokenizer(where, `no token ${text}: all bytes are needed`);
   }
 }
 
@@ -116,7 +120,7 @@ function scoresOf(where: string, vocabulary: Json, merges: readonly unknown[], s
     const result = left + right;
     if (result === last) continue;
     if (results.has(result)) {
-      throw unsupported(
+      throw unsupportedTokenizer(
         where,
         `merges in an order that scores cannot give (of ${show(result)}); it needs tokenizer.model`,
       );
@@ -131,7 +135,10 @@ function scoresOf(where: string, vocabulary: Json, merges: readonly unknown[], s
       const [left, right] = [result.slice(0, at), result.slice(at)];
       if (!Object.hasOwn(vocabulary, left) || !Object.hasOwn(vocabulary, right) || pairs.has(`${left} ${right}`))
         continue;
-      throw unsupported(where, `no merge of ${show(left)} and ${show(right)}, which llama.cpp merges all the same`);
+      throw unsupportedTokenizer(
+        where,
+        `no merge of ${show(left)} and ${show(right)}, which llama.cpp merges all the same`,
+      );
     }
   }
   return scores;
@@ -160,13 +167,13 @@ function prefixOf(where: string, { normalizer, pre_tokenizer: pre }: Json): { ad
     ) {
       replaces = true;
     } else {
-      throw unsupported(where, `the normalizer or pre-tokenizer ${show(step.type)}`);
+      throw unsupportedTokenizer(where, `the normalizer or pre-tokenizer ${show(step.type)}`);
     }
   }
   if (all.some(({ type }) => type === "Prepend") && all.some(({ type }) => type === "Metaspace")) {
-    throw unsupported(where, "Prepend and Metaspace together");
+    throw unsupportedTokenizer(where, "Prepend and Metaspace together");
   }
-  if (!replaces) throw unsupported(where, "no normalizer or pre-tokenizer that replaces spaces");
+  if (!replaces) throw unsupportedTokenizer(where, "no normalizer or pre-tokenizer that replaces spaces");
   return addSpacePrefix ? {} : { addSpacePrefix };
 }
 
@@ -227,7 +234,7 @@ function parseModel(where: string, file: Buffer): SentencePieceModel {
       }
     }
   }
-  if (model.pieces.length === 0) throw invalid(where, "tokenizer.model holds no tokens");
+  if (model.pieces.length === 0) throw invalidTokenizer(where, "tokenizer.model holds no tokens");
   return model;
 }
 
@@ -241,7 +248,7 @@ interface Field {
 function fieldsOf(where: string, message: Buffer): Field[] {
   const fields: Field[] = [];
   let at = 0;
-  const cutOff = (): CllmError => invalid(where, "tokenizer.model is no SentencePiece model, or cut off");
+  const cutOff = (): CllmError => invalidTokenizer(where, "tokenizer.model is no SentencePiece model, or cut off");
   const varint = (): number => {
     let value = 0;
     for (let shift = 0; shift < 64; shift += 7) {
@@ -265,12 +272,4 @@ function fieldsOf(where: string, message: Buffer): Field[] {
     at += length;
   }
   return fields;
-}
-
-function unsupported(where: string, what: string): CllmError {
-  return new CllmError("CLLM_UNSUPPORTED_MODEL", `The tokenizer of ${where} cannot be converted: it has ${what}.`);
-}
-
-function invalid(where: string, reason: string): CllmError {
-  return new CllmError("CLLM_INVALID_MODEL", `The tokenizer of ${where} cannot be converted: ${reason}.`);
 }

@@ -3,6 +3,7 @@ import { CllmError } from "../errors.js";
 import type { Config } from "./config.js";
 import { append, type GgufTensor, padding } from "./gguf-writer.js";
 import { unreadable } from "./json-files.js";
+import { invalid } from "./refusals.js";
 import { DTYPE_BYTES, type Dtype, isComputed, type StoredTensor } from "./safetensors.js";
 
 /** A tensor to be written: what it is called in the GGUF file, and where its elements come from. */
@@ -251,8 +252,4 @@ function toFloat(bits: number): number {
 function toBits(value: number): number {
   scratch.setFloat32(0, value);
   return scratch.getUint32(0);
-}
-
-function invalid(where: string, reason: string): CllmError {
-  return new CllmError("CLLM_INVALID_MODEL", `${where} cannot be converted: ${reason}.`);
 }

@@ -22,6 +22,16 @@ export async function outputFile(output: string, code: CllmErrorCode): Promise<s
   return fs.realpath(output);
 }
 
+/** Whether two paths lead to one file that exists. It may have several names, on some systems also in another case. */
+export async function isSameFile(one: string, other: string): Promise<boolean> {
+  const paths = [one, other];
+  const [a, b] = await Promise.all(paths.map((each) => fs.stat(each).catch(() => null)));
+  if (!a || !b) return false;
+  if (a.dev === b.dev && a.ino === b.ino && a.ino !== 0) return true;
+  const [realA, realB] = await Promise.all(paths.map((each) => fs.realpath(each)));
+  return realA === realB;
+}
+
 /**
  * Writes a model: `write` makes the file `temporary`, which gets the name `target` when it is complete, and is removed when
  * it is not. The directory of `temporary` is free for other files of the work.
