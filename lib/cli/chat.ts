@@ -40,27 +40,21 @@ async function chat(source: string, flags: DecodingFlags, io: Io): Promise<void>
     onInterrupt: (listener) => io.onInterrupt(() => (conversation === null ? listener() : conversation.interrupt())),
   };
   await interruptible(loadingIo, (signal) =>
-    withModel(
-      source,
-      loadingIo,
-      signal,
-      async (model) => {
-        if (model.chatTemplate === null) {
-          throw new UsageError("The model has no chat template: use cllm generate --raw.");
-        }
-        const decoder = await createDecoder(model, flags);
-        try {
-          const sequence = await decoder.sequence();
-          signal.throwIfAborted();
-          conversation = new Conversation(sequence, options, flags, io);
-          await conversation.run();
-        } finally {
-          conversation = null;
-          await decoder.dispose();
-        }
-      },
-      flags.adapter,
-    ),
+    withModel(source, loadingIo, { signal, adapters: flags.adapter }, async (model) => {
+      if (model.chatTemplate === null) {
+        throw new UsageError("The model has no chat template: use cllm generate --raw.");
+      }
+      const decoder = await createDecoder(model, flags);
+      try {
+        const sequence = await decoder.sequence();
+        signal.throwIfAborted();
+        conversation = new Conversation(sequence, options, flags, io);
+        await conversation.run();
+      } finally {
+        conversation = null;
+        await decoder.dispose();
+      }
+    }),
   );
 }
 

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
+import type { AdapterOptions } from "../adapters.js";
 import type { Decoder } from "../decoder.js";
 import { DEFAULT_CONTEXT_SIZE, DEFAULT_PENALTY_TOKENS, MAX_BLOCK_SIZE } from "../limits.js";
 import type { Model } from "../model.js";
@@ -18,7 +19,7 @@ import {
 
 /** Options that `generate` and `chat` share. Undefined leaves the library's default. */
 export interface DecodingFlags {
-  adapter?: { path: string; scale?: number }[];
+  adapter?: AdapterOptions[];
   blockSize?: number | "auto";
   context?: number;
   grammar?: string;
@@ -67,7 +68,7 @@ export function addDecodingOptions(command: Command): Command {
     .option(
       "--adapter <file>",
       "LoRA adapter (GGUF) to merge into the weights, or FILE=SCALE; may be given several times",
-      (text: string, before: { path: string; scale?: number }[] = []) => [...before, adapter(text)],
+      (text: string, before: AdapterOptions[] = []) => [...before, adapter(text)],
     )
     .option("--grammar <file>", "make the answer follow this grammar, in GBNF")
     .option("--json-schema <file>", "make the answer JSON of this schema");

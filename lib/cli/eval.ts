@@ -79,7 +79,7 @@ function evaluateModel(
   io: Io,
   signal: AbortSignal,
 ): Promise<EvaluateResult> {
-  return withModel(source, io, signal, (model) =>
+  return withModel(source, io, { signal }, (model) =>
     withProgressBar(io, (bar) => {
       const onProgress = ({ done, total }: { done: number; total: number }): void =>
         bar.update(`prompt ${done} of ${total}`, done, total);

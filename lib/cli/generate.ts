@@ -33,34 +33,28 @@ function generate(first: string | undefined, second: string | undefined, flags: 
   const answerOptions = generateOptions(flags);
   return interruptible(io, async (signal) => {
     const text = await readPrompt(prompt, io, signal);
-    await withModel(
-      source,
-      io,
-      signal,
-      async (model) => {
-        const input = asInput(model, text, flags);
-        const options = { ...answerOptions, signal };
-        const decoder = await createDecoder(model, flags);
-        try {
-          if (flags.json) {
-            const result = await decoder.generate(input, options);
-            await write(io.stdout, `${JSON.stringify({ model: model.path, ...result, decoder: decoder.info })}\n`);
-            return;
-          }
-          const stream = decoder.stream(input, options);
-          try {
-            for await (const chunk of stream) await write(io.stdout, chunk.text);
-          } finally {
-            // The shell's prompt belongs on a line of its own, also after Ctrl-C.
-            await write(io.stdout, "\n");
-          }
-          const { stats, finishReason } = await stream.result;
-          if (flags.stats ?? io.stderr.isTTY) await write(io.stderr, `\n${describeStats(stats, finishReason)}`);
-        } finally {
-          await decoder.dispose();
+    await withModel(source, io, { signal, adapters: flags.adapter }, async (model) => {
+      const input = asInput(model, text, flags);
+      const options = { ...answerOptions, signal };
+      const decoder = await createDecoder(model, flags);
+      try {
+        if (flags.json) {
+          const result = await decoder.generate(input, options);
+          await write(io.stdout, `${JSON.stringify({ model: model.path, ...result, decoder: decoder.info })}\n`);
+          return;
         }
-      },
-      flags.adapter,
-    );
+        const stream = decoder.stream(input, options);
+        try {
+          for await (const chunk of stream) await write(io.stdout, chunk.text);
+        } finally {
+          // The shell's prompt belongs on a line of its own, also after Ctrl-C.
+          await write(io.stdout, "\n");
+        }
+        const { stats, finishReason } = await stream.result;
+        if (flags.stats ?? io.stderr.isTTY) await write(io.stderr, `\n${describeStats(stats, finishReason)}`);
+      } finally {
+        await decoder.dispose();
+      }
+    });
   });
 }

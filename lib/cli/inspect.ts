@@ -30,7 +30,7 @@ export function addInspectCommand(program: Command, io: Io): void {
 async function inspect(source: string, { json, template }: InspectFlags, io: Io): Promise<void> {
   if (json && template) throw new UsageError("--json holds the template already: leave out --template.");
   await interruptible(io, async (signal) => {
-    const text = await withModel(source, io, signal, async (model) => {
+    const text = await withModel(source, io, { signal }, async (model) => {
       if (template) return chatTemplate(model);
       const report = await collect(model);
       return json ? `${JSON.stringify(report, null, 2)}\n` : render(report, model);

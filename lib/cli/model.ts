@@ -20,9 +20,8 @@ export async function modelPath(model: string, io: Io, signal: AbortSignal): Pro
 export async function withModel<T>(
   source: string,
   io: Io,
-  signal: AbortSignal,
+  { signal, adapters = [] }: { signal: AbortSignal; adapters?: readonly AdapterOptions[] | undefined },
   use: (model: Model) => Promise<T>,
-  adapters: readonly AdapterOptions[] = [],
 ): Promise<T> {
   const path = await modelPath(source, io, signal);
   const model = await withProgressBar(io, (bar) =>

@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option } from "commander";
+import type { AdapterOptions } from "../adapters.js";
 
 /** Arguments and options of several commands. The library checks their ranges and writes the messages about them. */
 
@@ -27,7 +28,7 @@ export function seedOption(description: string): Option {
 }
 
 /** Parses the file of an adapter, or FILE=SCALE. */
-export function adapter(text: string): { path: string; scale?: number } {
+export function adapter(text: string): AdapterOptions {
   const match = /^(.+)=(-?[\d.]+(?:e-?\d+)?)$/.exec(text);
   return match === null ? { path: text } : { path: match[1] as string, scale: number(match[2] as string) };
 }

@@ -52,7 +52,7 @@ async function traceAnswer(
   const { source, prompt } = modelAndPrompt(first, second);
   await interruptible(io, async (signal) => {
     const text = await readPrompt(prompt, io, signal);
-    await withModel(source, io, signal, async (model) => {
+    await withModel(source, io, { signal }, async (model) => {
       const result = await trace(model, asInput(model, text, flags), { blockSize, maxTokens, seed, threads, signal });
       if (html !== undefined) {
         const { tracePage } = await import("../trace/page.js");

@@ -5,7 +5,7 @@ import { makeDirectory } from "../machine/files.js";
 import { cacheDirectory, sizeOf, storageError } from "./cache.js";
 import { download } from "./download.js";
 import { fetchText } from "./fetch-text.js";
-import { cachedFile, cachedOr, huggingFaceTarget, type PullOptions, reporter } from "./pull.js";
+import { cachedFile, cachedOr, huggingFace, huggingFaceTarget, type PullOptions, reporter } from "./pull.js";
 import { displayUrl, parseRepository, type Repository, safeName } from "./source.js";
 
 /** Where the names of a checkpoint's files are written down once all of them are there. */
@@ -76,11 +76,10 @@ async function listRepository(
   repository: Repository,
   signal?: AbortSignal,
 ): Promise<{ names: string[]; commit: string | null }> {
-  const target = huggingFaceTarget(what, { ...repository, file: "-" }, "-");
+  const { base, access } = huggingFace();
   const [owner, repo, revision] = [repository.owner, repository.repo, repository.revision].map(encodeURIComponent);
-  const base = target.url.href.slice(0, target.url.href.indexOf(`/${owner}/${repo}/resolve/`));
   const url = new URL(`${base}/api/models/${owner}/${repo}/revision/${revision}`);
-  const { text } = await fetchText(what, url, target, "application/json", signal);
+  const { text } = await fetchText(what, url, access, "application/json", signal);
   try {
     const { siblings, sha } = JSON.parse(text) as { siblings: { rfilename: string }[]; sha?: unknown };
     // Files in folders, and names that no file system takes, are none of a checkpoint.

@@ -104,26 +104,31 @@ export type PullSettings = Pick<Reporter, "signal"> & {
 /** Where a file lies, and how to reach it. */
 type Target = Pick<Download, "what" | "url" | "linked"> & Access;
 
-export function huggingFaceTarget(what: string, source: Repository & { file: string }, part: string): Target {
+/** Where Hugging Face, or what `HF_ENDPOINT` names in its place, is reached: a URL without a slash at its end. */
+export function huggingFace(): { base: string; access: Access } {
   const setting = process.env.HF_ENDPOINT || "https://huggingface.co";
   if (!URL.canParse(setting)) {
     throw rangeError("a URL", "HF_ENDPOINT", setting);
   }
   const endpoint = new URL(setting);
+  const token = process.env.HF_TOKEN;
+  return {
+    base: endpoint.href.replace(/\/$/, ""),
+    access: {
+      // An endpoint with http:// is the user's own choice, for that host.
+      insecureHosts: new Set([endpoint.hostname]),
+      ...(token && { authorization: `Bearer ${token}` }),
+    },
+  };
+}
+
+export function huggingFaceTarget(what: string, source: Repository & { file: string }, part: string): Target {
+  const { base, access } = huggingFace();
   const file = path.posix.join(path.posix.dirname(source.file), part);
   const encoded = file.split("/").map(encodeURIComponent).join("/");
   const repository = `${encodeURIComponent(source.owner)}/${encodeURIComponent(source.repo)}`;
-  const base = endpoint.href.replace(/\/$/, "");
   const url = new URL(`${base}/${repository}/resolve/${encodeURIComponent(source.revision)}/${encoded}`);
-  const token = process.env.HF_TOKEN;
-  return {
-    what,
-    url,
-    linked: linkedFile,
-    // An endpoint with http:// is the user's own choice, for that host.
-    insecureHosts: new Set([endpoint.hostname]),
-    ...(token && { authorization: `Bearer ${token}` }),
-  };
+  return { what, url, linked: linkedFile, ...access };
 }
 
 /** Reads the headers of a redirect to the CDN, where large files lie. An ETag of 40 digits is that of a git object. */
