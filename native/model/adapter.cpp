@@ -35,11 +35,7 @@ std::vector<float> read_floats(const std::string& path, const gguf_context* file
   const ggml_type type = gguf_get_tensor_type(file, tensor);
   const int64_t count = static_cast<int64_t>(bytes.size() / ggml_type_size(type)) * ggml_blck_size(type);
   std::vector<float> values(static_cast<size_t>(count));
-  if (type == GGML_TYPE_F32) {
-    std::memcpy(values.data(), bytes.data(), bytes.size());
-  } else if (const auto to_float = ggml_get_type_traits(type)->to_float; to_float != nullptr) {
-    to_float(bytes.data(), values.data(), count);
-  } else {
+  if (!to_floats(type, bytes.data(), values.data(), count)) {
     throw refused(path, std::string("has weights of type ") + ggml_type_name(type));
   }
   if (!std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
@@ -149,12 +145,8 @@ std::vector<char> Adapters::adapted(const std::string& name, const void* data) c
   share_rows(matrix.out, threads_, [&](int64_t begin, int64_t end) {
     std::vector<float> row(columns);
     for (int64_t o = begin; o < end; o++) {
-      const char* from = static_cast<const char*>(data) + static_cast<size_t>(o) * row_bytes;
-      if (matrix.type == GGML_TYPE_F32) {
-        std::memcpy(row.data(), from, row_bytes);
-      } else {
-        ggml_get_type_traits(matrix.type)->to_float(from, row.data(), matrix.in);
-      }
+      to_floats(matrix.type, static_cast<const char*>(data) + static_cast<size_t>(o) * row_bytes, row.data(),
+                matrix.in);
       for (const Pair& pair : matrix.pairs) {
         for (int64_t r = 0; r < pair.rank; r++) {
           const float factor = pair.factor * pair.b[static_cast<size_t>(o * pair.rank + r)];

@@ -14,6 +14,16 @@ bool read_tensor(const gguf_context* file, std::FILE* data, int64_t tensor, std:
          std::fread(bytes.data(), 1, bytes.size(), data) == bytes.size();
 }
 
+bool to_floats(ggml_type type, const void* from, float* to, int64_t count) {
+  if (type == GGML_TYPE_F32) {
+    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+    return true;
+  }
+  const auto convert = ggml_get_type_traits(type)->to_float;
+  if (convert != nullptr) convert(from, to, count);
+  return convert != nullptr;
+}
+
 GgufWriter::GgufWriter() : file_(gguf_init_empty()) {}
 
 void GgufWriter::add(const std::string& name, ggml_type type, std::span<const int64_t> shape,

@@ -19,6 +19,9 @@ using FilePointer = std::unique_ptr<std::FILE, FileDeleter>;
 /// Reads the bytes of a tensor as they are in the file. Returns false where they cannot be read.
 bool read_tensor(const gguf_context* file, std::FILE* data, int64_t tensor, std::vector<char>& bytes);
 
+/// Converts `count` values, whole blocks of their type, to F32. Returns false for a type that has no such conversion.
+bool to_floats(ggml_type type, const void* from, float* to, int64_t count);
+
 /// Writes a GGUF file tensor by tensor, so that at most one of them is in memory a second time.
 class GgufWriter {
  public:

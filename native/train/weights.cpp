@@ -200,16 +200,10 @@ std::vector<float> Weights::read_base(const std::string& name) const {
     throw Error("CLLM_INVALID_MODEL", "Could not read the tensor " + name + " of " + path_);
   }
   std::vector<float> values(count);
-  if (type == GGML_TYPE_F32) {
-    std::copy_n(reinterpret_cast<const float*>(bytes.data()), count, values.data());
-    return values;
-  }
-  const auto* traits = ggml_get_type_traits(type);
-  if (traits->to_float == nullptr) {
+  if (!to_floats(type, bytes.data(), values.data(), count)) {
     throw Error("CLLM_UNSUPPORTED_MODEL",
                 "Weights of type " + std::string(ggml_type_name(type)) + " cannot be trained");
   }
-  traits->to_float(bytes.data(), values.data(), count);
   return values;
 }
 
